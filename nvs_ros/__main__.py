@@ -1,0 +1,7 @@
+"""``python -m nvs_ros <command>``."""
+
+import sys
+
+from nvs_ros.cli import main
+
+sys.exit(main())

@@ -1,0 +1,55 @@
+"""The command line: one module of :mod:`nvs_ros.commands` for each command, imported when asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from nvs_ros import __version__
+from nvs_ros.errors import UserError
+
+COMMANDS = {
+    'synthesize': 'Views of an object from a photograph.',
+    'convert': 'Original Zero-1-to-3 checkpoint to a diffusers folder.',
+    'fetch': 'Download a known public checkpoint.',
+    'replay': 'Publish a bag into the running ROS graph.',
+    'train': 'Train the embedded model.',
+}
+"""Name -> one line of help; the module is ``nvs_ros.commands.<name>``."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments without the program name; ``sys.argv[1:]`` when omitted.
+
+    Returns
+    -------
+    int
+        0 success, 2 something the user gave cannot be used, 130 interrupted.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog='python -m nvs_ros',
+        description='Let a robot see the sides of an object that its camera does not.',
+    )
+    parser.add_argument('--version', action='version', version=f'nvs_ros {__version__}')
+    subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    chosen = next((word for word in argv if not word.startswith('-')), None)
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            command = importlib.import_module(f'nvs_ros.commands.{name}')
+            command.add_arguments(subparser)
+    arguments = parser.parse_args(argv)
+    try:
+        return command.run(arguments)
+    except UserError as error:
+        print(f'nvs_ros {chosen}: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

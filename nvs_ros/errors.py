@@ -1,0 +1,5 @@
+"""The one exception that the command line turns into a single clear line."""
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used; the message says what was expected and what came."""
