@@ -1,0 +1,150 @@
+"""Triangle meshes with a colour for each face, and the few shapes that table-top objects are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A triangle mesh.
+
+    Attributes
+    ----------
+    vertices : (n, 3) float64
+    faces : (m, 3) int64
+        Vertex indices.
+    colors : (m, 3) float32
+        RGB of each face, 0..1.
+    normals : (m, 3, 3) float32
+        A normal for each corner of each face (need not be of unit length).
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    colors: np.ndarray
+    normals: np.ndarray
+
+    def __add__(self, other: Mesh) -> Mesh:
+        return Mesh(
+            np.concatenate([self.vertices, other.vertices]),
+            np.concatenate([self.faces, other.faces + len(self.vertices)]),
+            np.concatenate([self.colors, other.colors]),
+            np.concatenate([self.normals, other.normals]),
+        )
+
+    def normalised(self) -> Mesh:
+        """Bounding box centred at the origin, longest side 1 (the frame Zero-1-to-3 was trained in)."""
+        low, high = self.vertices.min(0), self.vertices.max(0)
+        return Mesh(
+            (self.vertices - (low + high) / 2) / (high - low).max(),
+            self.faces,
+            self.colors,
+            self.normals,
+        )
+
+
+def grid_surface(points: np.ndarray, normals: np.ndarray, colors: np.ndarray) -> Mesh:
+    """Triangulate a grid of points.
+
+    Parameters
+    ----------
+    points : (rows, columns, 3)
+    normals : (rows - 1, columns - 1, 4, 3)
+        Normals at the corners (r, c), (r, c+1), (r+1, c+1), (r+1, c) of each cell.
+    colors : (rows - 1, columns - 1, 3)
+        RGB of each cell, 0..1.
+    """
+    rows, columns = points.shape[:2]
+    index = np.arange(rows * columns).reshape(rows, columns)
+    corners = np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]], -1)
+    corners, cells = corners.reshape(-1, 4), normals.reshape(-1, 4, 3)
+    first, second = [0, 1, 2], [0, 2, 3]
+    return Mesh(
+        points.reshape(-1, 3).astype(np.float64),
+        np.concatenate([corners[:, first], corners[:, second]]).astype(np.int64),
+        np.tile(colors.reshape(-1, 3), (2, 1)).astype(np.float32),
+        np.concatenate([cells[:, first], cells[:, second]]).astype(np.float32),
+    )
+
+
+def lathe(profile: np.ndarray, colors: np.ndarray, segments: int = 40) -> Mesh:
+    """Surface of revolution about z.
+
+    Parameters
+    ----------
+    profile : (k, 2)
+        Radius and height along the outline.
+    colors : (k - 1, 3) or (k - 1, segments, 3)
+        RGB for each ring, or for each ring and segment.
+    segments : int
+        Number of segments round the axis.
+    """
+    angle = np.linspace(0, 2 * np.pi, segments + 1)
+    around = np.stack([np.cos(angle), np.sin(angle)], -1)
+    radius, height = profile.T
+    points = np.empty((len(profile), segments + 1, 3))
+    points[..., :2] = radius[:, None, None] * around
+    points[..., 2] = height[:, None]
+    step = np.diff(profile, axis=0)
+    outward = np.stack([step[:, 1], -step[:, 0]], -1)
+    outward /= np.linalg.norm(outward, axis=-1, keepdims=True) + 1e-12
+    ring = np.empty((len(step), segments + 1, 3))
+    ring[..., :2] = outward[:, None, :1] * around
+    ring[..., 2] = outward[:, 1:]
+    normals = np.stack([ring[:, :-1], ring[:, 1:], ring[:, 1:], ring[:, :-1]], 2)
+    if colors.ndim == 2:
+        colors = np.repeat(colors[:, None], segments, 1)
+    return grid_surface(points, normals, colors)
+
+
+def tube(path: np.ndarray, radius: np.ndarray | float, color: np.ndarray, sides: int = 10) -> Mesh:
+    """A round tube along a path in the x-z plane.
+
+    Parameters
+    ----------
+    path : (k, 2)
+        x and z of the centre line.
+    radius : float or (k,)
+    color : (3,)
+        RGB, 0..1.
+    """
+    tangent = np.gradient(path, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=-1, keepdims=True)
+    across = np.stack([-tangent[:, 1], np.zeros(len(path)), tangent[:, 0]], -1)
+    angle = np.linspace(0, 2 * np.pi, sides + 1)
+    ring = across[:, None] * np.cos(angle)[:, None] + np.array([0, 1.0, 0]) * np.sin(angle)[:, None]
+    centre = np.stack([path[:, 0], np.zeros(len(path)), path[:, 1]], -1)
+    points = centre[:, None] + np.broadcast_to(radius, len(path))[:, None, None] * ring
+    normals = np.stack([ring[:-1, :-1], ring[:-1, 1:], ring[1:, 1:], ring[1:, :-1]], 2)
+    colors = np.broadcast_to(color, (len(path) - 1, sides, 3))
+    return grid_surface(points, normals, colors)
+
+
+def patch(
+    origin: np.ndarray,
+    edge_u: np.ndarray,
+    edge_v: np.ndarray,
+    colors: np.ndarray,
+    splits_u: np.ndarray | None = None,
+    splits_v: np.ndarray | None = None,
+) -> Mesh:
+    """A flat rectangle divided into coloured cells.
+
+    Parameters
+    ----------
+    origin, edge_u, edge_v : (3,)
+        One corner and the two edges that leave it.
+    colors : (rows, columns, 3)
+        RGB of each cell, 0..1; rows run along ``edge_v``.
+    splits_u, splits_v : (columns + 1,), (rows + 1,), optional
+        Where the cells end, 0..1; uniform when omitted.
+    """
+    rows, columns = colors.shape[:2]
+    u = np.linspace(0, 1, columns + 1) if splits_u is None else splits_u
+    v = np.linspace(0, 1, rows + 1) if splits_v is None else splits_v
+    points = origin + u[None, :, None] * edge_u + v[:, None, None] * edge_v
+    normals = np.broadcast_to(np.cross(edge_u, edge_v), (rows, columns, 4, 3))
+    return grid_surface(points, normals, colors)
