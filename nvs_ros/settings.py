@@ -1,8 +1,8 @@
 """Every setting once: type, default, range, unit and description.
 
-A group of settings is a frozen dataclass whose fields are declared with :func:`setting`. From the same
-declaration come the checks on construction, the ROS parameter descriptors, ``config/nvs.yaml`` and the
-README's table.
+A group of settings is a frozen dataclass whose fields are declared with :func:`setting`. From the
+same declaration come the checks on construction, the ROS parameter descriptors,
+``config/nvs.yaml`` and the README's table.
 """
 
 from __future__ import annotations
@@ -108,3 +108,155 @@ def _check_range(group: Settings, field: dataclasses.Field, value: Any) -> None:
                 raise ValueError(f'{field.name}: expected at least {low}{unit}, got {item!r}')
             if high is not None and item > high:
                 raise ValueError(f'{field.name}: expected at most {high}{unit}, got {item!r}')
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeSettings(Settings):
+    """What the node does with the frames it gets."""
+
+    autostart: bool = setting(True, 'Configure and activate by itself at start.')
+    enabled: bool = setting(
+        True,
+        'Make the configured views of incoming frames; requests are served either way.',
+        runtime=True,
+    )
+    on_demand: bool = setting(
+        True, 'Make only views that somebody has subscribed to.', runtime=True
+    )
+    preset: str = setting(
+        'zero-to-hero', 'Named sampler settings; the fields of `sampler` override it.', runtime=True
+    )
+    seed: int = setting(
+        0, 'Seed of the noise: same frame and seed, same views.', low=0, runtime=True
+    )
+    reference_frame: str = setting(
+        '', "Frame whose z axis points up. Empty: the z axis of the object's own pose."
+    )
+    publish_tf: bool = setting(True, "Publish the virtual cameras' frames on /tf (needs tf2_ros).")
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSettings(Settings):
+    """Which messages make up a frame, and how they are matched."""
+
+    image_transport: str = setting(
+        'raw',
+        'Kind of the image topic; compressed reads <image>/compressed.',
+        choices=('raw', 'compressed'),
+    )
+    mask_transport: str = setting(
+        'raw',
+        'Kind of the mask topic; compressed reads <mask>/compressed (PNG).',
+        choices=('raw', 'compressed'),
+    )
+    objects: str = setting(
+        'pose',
+        'Where objects come from: topic object_pose, or topic detections (vision_msgs).',
+        choices=('pose', 'detections'),
+    )
+    depth: bool = setting(False, 'Read topic depth (REP-118) for the metric size of the object.')
+    slop_s: float = setting(
+        0.01,
+        'Largest difference between the stamps of one frame; below half the image period.',
+        unit='s',
+        low=0.0,
+        high=10.0,
+    )
+    buffer: int = setting(
+        10, 'Messages of each topic kept while their partners are awaited.', low=1, high=1000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectSettings(Settings):
+    """The object of interest."""
+
+    label: int = setting(
+        0, 'Value of the object in a label image (16UC1, 32SC1); 0: every value above 0.', low=0
+    )
+    id: str = setting('', 'Id of the detection to use; empty: all of them.')
+    diameter_m: float = setting(
+        0.0,
+        'Longest side of its bounding box; 0: from detection, depth or mask.',
+        unit='m',
+        low=0.0,
+        high=100.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings(Settings):
+    """The weights and where they run."""
+
+    source: str = setting('embedded', 'Weights: embedded, a folder, a checkpoint file, a hub id.')
+    device: str = setting('auto', 'Torch device: auto, cpu, cuda, cuda:1.')
+    dtype: str = setting(
+        'auto', 'Number format of the network.', choices=('auto', 'float32', 'float16', 'bfloat16')
+    )
+    threads: int = setting(0, 'CPU threads of the network; 0: chosen by torch.', low=0, high=1024)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSettings(Settings):
+    """The views made of each frame. Lists of length 1 hold for all of them."""
+
+    azimuths_deg: tuple[float, ...] = setting(
+        (40.0, 80.0, 120.0, 160.0, 200.0, 240.0, 280.0, 320.0),
+        'Azimuth of each view about the object, relative to the camera; positive: to its right.',
+        unit='deg',
+        low=-360.0,
+        high=360.0,
+        runtime=True,
+    )
+    elevations_deg: tuple[float, ...] = setting(
+        (0.0,),
+        'Elevation of each view, relative to the camera; positive: up.',
+        unit='deg',
+        low=-180.0,
+        high=180.0,
+        runtime=True,
+    )
+    distances_m: tuple[float, ...] = setting(
+        (0.0,),
+        'Distance of each view, added to that of the camera; positive: farther.',
+        unit='m',
+        low=-100.0,
+        high=100.0,
+        runtime=True,
+    )
+    image_size_px: int = setting(
+        0, "Width and height of each view; 0: the model's own.", unit='px', low=0, high=4096
+    )
+    frame_prefix: str = setting(
+        '', "Virtual camera i gets frame <prefix>view_<i>_optical_frame; empty: the node's name."
+    )
+
+    def check(self) -> None:
+        """Lists must have one length, or length 1."""
+        lengths = {
+            name: len(getattr(self, name))
+            for name in ('azimuths_deg', 'elevations_deg', 'distances_m')
+        }
+        if min(lengths.values()) < 1 or len(set(lengths.values()) - {1}) > 1:
+            raise ValueError(f'views: expected lists of one length or of length 1, got {lengths}')
+
+    @property
+    def viewpoints(self) -> list[tuple[float, float, float]]:
+        """Azimuth and elevation in degrees and distance in metres of each view."""
+        lists = (self.azimuths_deg, self.elevations_deg, self.distances_m)
+        count = max(map(len, lists))
+        return list(zip(*(v * count if len(v) == 1 else v for v in lists), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestSettings(Settings):
+    """Requests by service and action."""
+
+    queue: int = setting(4, 'Requests that may wait; more are refused.', low=1, high=100)
+    batch: int = setting(
+        4,
+        'Views of an orbit made at once; 1 shows each as soon as possible.',
+        low=1,
+        high=64,
+        runtime=True,
+    )
