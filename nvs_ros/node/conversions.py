@@ -1,0 +1,359 @@
+"""Images between ROS messages and NumPy.
+
+Pure functions, no node needed. They read what cv_bridge gets wrong or refuses: rows padded beyond
+their pixels (``step``), big-endian data under NumPy 2, ``8UC3``.
+"""
+
+from __future__ import annotations
+
+import array
+import functools
+import inspect
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+_UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
+
+ENCODINGS: dict[str, tuple[np.dtype, int]] = {
+    'rgb8': (_UINT8, 3),
+    'bgr8': (_UINT8, 3),
+    'rgba8': (_UINT8, 4),
+    'bgra8': (_UINT8, 4),
+    'mono8': (_UINT8, 1),
+    'rgb16': (_UINT16, 3),
+    'bgr16': (_UINT16, 3),
+    'mono16': (_UINT16, 1),
+    '8UC1': (_UINT8, 1),
+    '8UC3': (_UINT8, 3),
+    '8UC4': (_UINT8, 4),
+    '16UC1': (_UINT16, 1),
+    '32SC1': (np.dtype(np.int32), 1),
+    '32FC1': (np.dtype(np.float32), 1),
+    'yuv422': (_UINT8, 2),
+    'uyvy': (_UINT8, 2),
+    'yuv422_yuy2': (_UINT8, 2),
+    'yuyv': (_UINT8, 2),
+    **{f'bayer_{pattern}8': (_UINT8, 1) for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')},
+    **{f'bayer_{pattern}16': (_UINT16, 1) for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')},
+}
+"""Encoding -> dtype and channels of what :func:`array_from_image` reads."""
+
+_TO_RGB: dict[str, int | None] = {
+    'rgb8': None,
+    'rgb16': None,
+    'bgr8': cv2.COLOR_BGR2RGB,
+    'bgr16': cv2.COLOR_BGR2RGB,
+    '8UC3': cv2.COLOR_BGR2RGB,  # OpenCV's order: the encoding itself names none
+    'rgba8': cv2.COLOR_RGBA2RGB,
+    'bgra8': cv2.COLOR_BGRA2RGB,
+    '8UC4': cv2.COLOR_BGRA2RGB,
+    'mono8': cv2.COLOR_GRAY2RGB,
+    'mono16': cv2.COLOR_GRAY2RGB,
+    '8UC1': cv2.COLOR_GRAY2RGB,
+    'yuv422': cv2.COLOR_YUV2RGB_UYVY,
+    'uyvy': cv2.COLOR_YUV2RGB_UYVY,
+    'yuv422_yuy2': cv2.COLOR_YUV2RGB_YUY2,
+    'yuyv': cv2.COLOR_YUV2RGB_YUY2,
+    # ROS names the first two pixels of the first row, OpenCV the second and third of the second.
+    **{f'bayer_rggb{bits}': cv2.COLOR_BayerBG2RGB for bits in (8, 16)},
+    **{f'bayer_bggr{bits}': cv2.COLOR_BayerRG2RGB for bits in (8, 16)},
+    **{f'bayer_gbrg{bits}': cv2.COLOR_BayerGR2RGB for bits in (8, 16)},
+    **{f'bayer_grbg{bits}': cv2.COLOR_BayerGB2RGB for bits in (8, 16)},
+}
+_MASKS = ('mono8', '8UC1', 'mono16', '16UC1', '32SC1')
+_JPEG_MASK_THRESHOLD = 127
+
+
+@functools.cache
+def ros2_cv_bridge() -> Any:
+    """``CvBridge`` of ROS 2 where it is installed, for encodings missing in :data:`ENCODINGS`.
+
+    The package of that name on PyPI is ROS 1's and misreads ROS 2 messages; it counts as absent.
+    """
+    try:
+        from cv_bridge import CvBridge
+    except ImportError:
+        return None
+    is_ros2 = 'header' in inspect.signature(CvBridge.cv2_to_imgmsg).parameters
+    return CvBridge() if is_ros2 else None
+
+
+def check_image(message: Image) -> None:
+    """Check that size, step and length of an image agree, without touching its pixels.
+
+    Raises
+    ------
+    ValueError
+        Naming what was expected and what came.
+    """
+    if message.encoding not in ENCODINGS:
+        if ros2_cv_bridge() is not None:
+            return
+        raise ValueError(
+            f'expected an encoding among {", ".join(ENCODINGS)}, got {message.encoding!r}'
+        )
+    dtype, channels = ENCODINGS[message.encoding]
+    if message.width < 1 or message.height < 1:
+        raise ValueError(
+            f'expected a width and height of at least 1, got {message.width}x{message.height}'
+        )
+    row = message.width * channels * dtype.itemsize
+    if message.step < row:
+        raise ValueError(
+            f'expected a step of at least {row} bytes for {message.width} pixels of '
+            f'{message.encoding}, got {message.step}'
+        )
+    if len(message.data) != message.step * message.height:
+        raise ValueError(
+            f'expected {message.step * message.height} bytes of data (step {message.step} x '
+            f'height {message.height}), got {len(message.data)}'
+        )
+
+
+def array_from_image(message: Image) -> np.ndarray:
+    """Pixels as they are encoded, in the byte order of this machine.
+
+    Parameters
+    ----------
+    message : sensor_msgs.msg.Image
+        Any encoding of :data:`ENCODINGS`; rows may be padded.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(height, width)`` or ``(height, width, channels)``; a view of the message where possible.
+
+    Raises
+    ------
+    ValueError
+        If encoding, size, step or length of the data do not fit together.
+    """
+    check_image(message)
+    if message.encoding not in ENCODINGS:
+        return _with_cv_bridge(message, 'passthrough')
+    dtype, channels = ENCODINGS[message.encoding]
+    big = bool(message.is_bigendian)
+    stored = dtype.newbyteorder('>' if big else '<')
+    strides = (message.step, channels * dtype.itemsize, dtype.itemsize)
+    shape = (message.height, message.width, channels)
+    pixels = np.ndarray(shape, stored, memoryview(message.data), strides=strides)
+    if big != (sys.byteorder == 'big') and dtype.itemsize > 1:
+        pixels = pixels.astype(dtype)
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def rgb_from_image(message: Image) -> np.ndarray:
+    """Picture as RGB.
+
+    Bayer patterns are interpolated, 16 bits are scaled to 8, alpha is dropped, ``8UC3`` is read as
+    BGR (OpenCV's order).
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(height, width, 3)`` uint8, contiguous.
+
+    Raises
+    ------
+    ValueError
+        If the message is malformed or its encoding is not that of a picture.
+    """
+    if message.encoding not in ENCODINGS and ros2_cv_bridge() is not None:
+        return _with_cv_bridge(message, 'rgb8')
+    pixels = array_from_image(message)
+    if message.encoding not in _TO_RGB:
+        raise ValueError(f'expected a picture ({", ".join(_TO_RGB)}), got {message.encoding!r}')
+    if message.encoding.startswith(('yuv', 'uyvy', 'yuyv')) and message.width % 2:
+        raise ValueError(f'expected an even width for {message.encoding}, got {message.width}')
+    if message.encoding.startswith('bayer') and min(message.width, message.height) < 2:
+        raise ValueError(
+            f'expected at least 2x2 pixels for {message.encoding}, '
+            f'got {message.width}x{message.height}'
+        )
+    code = _TO_RGB[message.encoding]
+    pixels = np.ascontiguousarray(pixels)
+    rgb = pixels if code is None else cv2.cvtColor(pixels, code)
+    return rgb if rgb.dtype == np.uint8 else _eight_bits(rgb)
+
+
+def mask_from_image(message: Image, label: int = 0) -> np.ndarray:
+    """Mask of the object.
+
+    Parameters
+    ----------
+    message : sensor_msgs.msg.Image
+        ``mono8``: above 0 is the object. ``16UC1``, ``32SC1``: labels.
+    label : int
+        Value of the object in a label image; 0: every value above 0. Not used for ``mono8``.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(height, width)`` uint8, 255 on the object and 0 elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If the message is malformed, no mask, or has no pixel of the object.
+    """
+    pixels = array_from_image(message)
+    if message.encoding not in _MASKS:
+        raise ValueError(f'expected a mask ({", ".join(_MASKS)}), got {message.encoding!r}')
+    return _mask(pixels, label if pixels.dtype != np.uint8 else 0)
+
+
+def depth_from_image(message: Image) -> np.ndarray:
+    """Depth in metres after REP-118: ``16UC1`` millimetres with 0 invalid, ``32FC1`` metres.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(height, width)`` float32, metres along the optical axis, NaN where not measured.
+
+    Raises
+    ------
+    ValueError
+        If the message is malformed or has another encoding.
+    """
+    pixels = array_from_image(message)
+    if message.encoding in ('16UC1', 'mono16'):
+        depth = pixels.astype(np.float32) * np.float32(0.001)
+    elif message.encoding == '32FC1':
+        depth = pixels.astype(np.float32)
+    else:
+        raise ValueError(f'expected depth as 16UC1 or 32FC1, got {message.encoding!r}')
+    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
+    return depth
+
+
+def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
+    """Picture as RGB from JPEG, PNG or whatever else OpenCV reads.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(height, width, 3)`` uint8.
+
+    Raises
+    ------
+    ValueError
+        If the data cannot be decoded to a picture.
+    """
+    pixels = _decode(message)
+    if pixels.dtype == np.uint16:
+        pixels = _eight_bits(pixels)
+    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if pixels.dtype != np.uint8 or channels not in codes:
+        raise ValueError(f'expected a picture, got {channels} channels of {pixels.dtype}')
+    return cv2.cvtColor(pixels, codes[channels])
+
+
+def mask_from_compressed(message: CompressedImage, label: int = 0) -> np.ndarray:
+    """Mask of the object from a PNG (exact) or a JPEG (cut at half, since its edges ring).
+
+    Parameters
+    ----------
+    message : sensor_msgs.msg.CompressedImage
+        One channel of 8 bits (above 0 is the object) or 16 bits (labels).
+    label : int
+        As in :func:`mask_from_image`.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(height, width)`` uint8, 255 on the object and 0 elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If the data cannot be decoded, have several channels, or no pixel of the object.
+    """
+    pixels = _decode(message)
+    if pixels.ndim != 2:
+        raise ValueError(f'expected a mask of one channel, got {pixels.shape[2]} channels')
+    if pixels.dtype == np.uint8:
+        is_jpeg = bytes(message.data[:2]) == b'\xff\xd8'
+        return _mask(pixels > _JPEG_MASK_THRESHOLD if is_jpeg else pixels, 0)
+    return _mask(pixels, label)
+
+
+def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image:
+    """Message of a picture.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        ``(height, width)`` or ``(height, width, channels)`` of the encoding's dtype.
+    encoding : str
+        One of :data:`ENCODINGS`.
+    header : std_msgs.msg.Header
+        Taken over as it is.
+
+    Returns
+    -------
+    sensor_msgs.msg.Image
+        Without padding, in the byte order of this machine.
+
+    Raises
+    ------
+    ValueError
+        If dtype or shape are not those of the encoding.
+    """
+    dtype, channels = ENCODINGS[encoding]
+    shape = pixels.shape if channels > 1 else (*pixels.shape, 1)
+    if pixels.dtype != dtype or len(shape) != 3 or shape[2] != channels:
+        raise ValueError(
+            f'expected {channels} channel(s) of {dtype} for {encoding}, '
+            f'got shape {pixels.shape} of {pixels.dtype}'
+        )
+    message = Image(header=header, encoding=encoding)
+    message.height, message.width = int(shape[0]), int(shape[1])
+    message.step = message.width * channels * dtype.itemsize
+    message.is_bigendian = int(sys.byteorder == 'big')
+    # An array.array is taken over as it is; bytes or an ndarray are checked item by item.
+    # https://github.com/ros2/rclpy/issues/763
+    data = array.array('B')
+    data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8))
+    message.data = data
+    return message
+
+
+def _with_cv_bridge(message: Image, encoding: str) -> np.ndarray:
+    try:
+        return ros2_cv_bridge().imgmsg_to_cv2(message, encoding)
+    except Exception as error:  # cv_bridge raises whatever OpenCV, NumPy or its C++ side raise
+        raise ValueError(f'cv_bridge cannot read encoding {message.encoding!r}: {error}') from error
+
+
+def _decode(message: CompressedImage) -> np.ndarray:
+    if 'compressedDepth' in message.format:
+        raise ValueError('expected JPEG or PNG, got compressedDepth')
+    data = np.frombuffer(message.data, np.uint8)
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error as error:
+        raise ValueError(f'expected JPEG or PNG, got {data.size} bytes: {error.err}') from None
+    if pixels is None:
+        raise ValueError(
+            f'expected JPEG or PNG, got {data.size} bytes (format {message.format!r}) '
+            'that cannot be decoded'
+        )
+    return pixels
+
+
+def _mask(pixels: np.ndarray, label: int) -> np.ndarray:
+    chosen = pixels == label if label else pixels > 0
+    if not chosen.any():
+        wanted = f'label {label}' if label else 'a pixel above 0'
+        raise ValueError(f'expected {wanted} in the mask, got none')
+    return chosen.astype(np.uint8) * np.uint8(255)
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
