@@ -1,0 +1,398 @@
+"""A calibrated camera: pixels to rays and back, and the numbers of a ``sensor_msgs/CameraInfo``.
+
+Pixels follow OpenCV and ROS: an integer coordinate is the centre of a pixel, so a picture W wide
+spans -0.5 ... W - 0.5 and its centre is (W - 1) / 2. Camera axes are optical (REP-103): x right, y
+down, z forward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.typing import ArrayLike, NDArray
+
+from nvs_ros.geometry.rigid import check_rotation, rigid
+
+CANONICAL_FOCAL = 280 / 256
+"""Focal length over picture side of Zero-1-to-3's camera: 35 mm lens, 32 mm sensor, 49.13 deg."""
+
+COEFFICIENTS = {
+    'plumb_bob': (0, 4, 5, 8, 12, 14),
+    'rational_polynomial': (0, 4, 5, 8, 12, 14),
+    'equidistant': (0, 4),
+}
+"""Distortion model -> numbers of coefficients that OpenCV gives a meaning to."""
+
+MAX_SIDE = 32766
+"""Longest picture side in pixels; OpenCV's remap counts in 16 bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """Intrinsics and distortion of one picture.
+
+    Parameters
+    ----------
+    width, height : int
+        Pixels.
+    matrix : array_like (3, 3)
+        Focal lengths and principal point in pixels, no skew.
+    distortion : sequence of float
+        OpenCV's order: k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [tx ty]]]]; equidistant: k1 k2 k3 k4.
+        Empty: none.
+    distortion_model : str
+        A key of :data:`COEFFICIENTS`.
+
+    Raises
+    ------
+    ValueError
+        Sizes, matrix or coefficients that no camera has.
+    """
+
+    width: int
+    height: int
+    matrix: NDArray[np.float64]
+    distortion: tuple[float, ...] = ()
+    distortion_model: str = 'plumb_bob'
+
+    def __post_init__(self) -> None:
+        for name in ('width', 'height'):
+            side = getattr(self, name)
+            if side != int(side) or not 1 <= side <= MAX_SIDE:
+                raise ValueError(f'{name}: expected 1 ... {MAX_SIDE} pixels, got {side}')
+            object.__setattr__(self, name, int(side))
+        object.__setattr__(self, 'matrix', _check_matrix(self.matrix))
+        distortion = tuple(float(value) for value in self.distortion)
+        lengths = COEFFICIENTS.get(self.distortion_model)
+        if lengths is None:
+            raise ValueError(
+                f'distortion_model: expected one of {list(COEFFICIENTS)}, '
+                f'got {self.distortion_model!r}'
+            )
+        if len(distortion) not in lengths or not all(map(math.isfinite, distortion)):
+            raise ValueError(
+                f'distortion: {self.distortion_model} takes {lengths} finite coefficients, '
+                f'got {distortion}'
+            )
+        object.__setattr__(self, 'distortion', distortion)
+
+    @classmethod
+    def canonical(cls, size: int, zoom: float = 1.0) -> Camera:
+        """Zero-1-to-3's camera: square, f = zoom * 280/256 * size, principal point in the centre.
+
+        In the paper's continuous pixels the principal point of a 256 picture is 128; with integer
+        coordinates at pixel centres that same point is (256 - 1) / 2 = 127.5.
+        """
+        focal = zoom * CANONICAL_FOCAL * size
+        centre = (size - 1) / 2
+        return cls(size, size, [[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
+    @property
+    def is_pinhole(self) -> bool:
+        """Whether a pixel is a linear function of the ray."""
+        return self.distortion_model != 'equidistant' and not any(self.distortion)
+
+    @cached_property
+    def max_radius(self) -> float:
+        """Where the distortion model folds back.
+
+        Perspective models: largest ray slope hypot(x, y) / z, the first one at which the distorted
+        radius stops growing in the worst direction, or at which the rational model has its pole.
+        Equidistant: largest angle from the optical axis, in radians, at most pi. What lies outside
+        is in no pixel.
+        """
+        if self.distortion_model == 'equidistant':
+            return min(_first_root(self._theta_polynomial.deriv()), math.pi)
+        if self.is_pinhole:
+            return math.inf
+        k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = (*self.distortion, *12 * [0.0])[:12]
+        numerator = Polynomial([0, 1, 0, k1, 0, k2, 0, k3])
+        denominator = Polynomial([1, 0, k4, 0, k5, 0, k6])
+        # The tangential and thin prism terms move a point radially by at most these.
+        quadratic, quartic = 3 * math.hypot(p1, p2) + math.hypot(s1, s3), math.hypot(s2, s4)
+        inward = Polynomial([0, 0, quadratic, 0, quartic])
+        slope = (
+            numerator.deriv() * denominator
+            - numerator * denominator.deriv()
+            - inward.deriv() * denominator**2
+        )
+        return min(_first_root(slope), _first_root(denominator))
+
+    @cached_property
+    def _theta_polynomial(self) -> Polynomial:
+        k1, k2, k3, k4 = self.distortion or (0.0, 0.0, 0.0, 0.0)
+        return Polynomial([0, 1, 0, k1, 0, k2, 0, k3, 0, k4])
+
+    def project(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Pixels of points in the camera's optical frame.
+
+        Parameters
+        ----------
+        points : array_like (..., 3)
+            Any unit; only the direction matters.
+
+        Returns
+        -------
+        ndarray (..., 2)
+            x, y; NaN for what the camera cannot see: behind it, or beyond :attr:`max_radius`.
+            Pixels outside the picture are returned as they are, see :meth:`contains`.
+        """
+        points = np.asarray(points, np.float64)
+        flat = points.reshape(-1, 3)
+        if self.distortion_model == 'equidistant':
+            pixels = self._project_equidistant(flat)
+        else:
+            pixels = self._project_perspective(flat)
+        return pixels.reshape(*points.shape[:-1], 2)
+
+    def unproject(self, pixels: ArrayLike) -> NDArray[np.float64]:
+        """Unit rays in the optical frame.
+
+        Parameters
+        ----------
+        pixels : array_like (..., 2)
+
+        Returns
+        -------
+        ndarray (..., 3)
+            Unit vectors; NaN where the distortion model reaches no ray.
+        """
+        pixels = np.asarray(pixels, np.float64)
+        flat = pixels.reshape(-1, 2)
+        if self.distortion_model == 'equidistant':
+            rays = self._unproject_equidistant(flat)
+        else:
+            rays = self._unproject_perspective(flat)
+        return rays.reshape(*pixels.shape[:-1], 3)
+
+    def contains(self, pixels: ArrayLike) -> NDArray[np.bool_]:
+        """Whether pixels (..., 2) lie in the picture; False for NaN."""
+        pixels = np.asarray(pixels, np.float64)
+        inside = (pixels >= -0.5) & (pixels < np.array(self.size) - 0.5)
+        return inside.all(axis=-1)
+
+    def _project_perspective(self, points: NDArray) -> NDArray:
+        depth = points[:, 2:]
+        with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
+            slopes = points[:, :2] / depth
+            seen = (depth[:, 0] > 0) & (np.hypot(slopes[:, 0], slopes[:, 1]) < self.max_radius)
+        slopes[~seen] = 0
+        if self.is_pinhole:
+            pixels = slopes * self.matrix[[0, 1], [0, 1]] + self.matrix[:2, 2]
+        else:
+            rays = np.column_stack([slopes, np.ones(len(slopes))])
+            zero = np.zeros(3)
+            coefficients = np.array(self.distortion)
+            pixels = cv2.projectPoints(rays, zero, zero, self.matrix, coefficients)[0][:, 0]
+        pixels[~seen] = np.nan
+        return pixels
+
+    def _unproject_perspective(self, pixels: NDArray) -> NDArray:
+        slopes = (pixels - self.matrix[:2, 2]) / self.matrix[[0, 1], [0, 1]]
+        if not self.is_pinhole:
+            criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
+            coefficients = np.array(self.distortion)
+            slopes = cv2.undistortPointsIter(
+                pixels[:, None], self.matrix, coefficients, None, None, criteria
+            )[:, 0]
+        rays = np.column_stack([slopes, np.ones(len(slopes))])
+        if not self.is_pinhole:
+            # The iteration also answers pixels that no ray reaches.
+            error = np.abs(self._project_perspective(rays) - pixels).max(axis=1)
+            rays[~(error < 0.01)] = np.nan
+        return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+    def _project_equidistant(self, points: NDArray) -> NDArray:
+        radius = np.hypot(points[:, 0], points[:, 1])
+        theta = np.arctan2(radius, points[:, 2])
+        seen = (theta < self.max_radius) & np.isfinite(points).all(axis=1)
+        seen &= (radius > 0) | (points[:, 2] > 0)
+        scale = self._theta_polynomial(theta) / np.maximum(radius, 1e-300)
+        pixels = points[:, :2] * scale[:, None] * self.matrix[[0, 1], [0, 1]] + self.matrix[:2, 2]
+        pixels[~seen] = np.nan
+        return pixels
+
+    def _unproject_equidistant(self, pixels: NDArray) -> NDArray:
+        plane = (pixels - self.matrix[:2, 2]) / self.matrix[[0, 1], [0, 1]]
+        radius = np.hypot(plane[:, 0], plane[:, 1])
+        polynomial, slope = self._theta_polynomial, self._theta_polynomial.deriv()
+        grid = np.linspace(0, self.max_radius, 2049)
+        theta = np.interp(radius, polynomial(grid), grid, right=np.nan)
+        for _ in range(3):
+            theta = theta - (polynomial(theta) - radius) / np.maximum(slope(theta), 1e-9)
+            theta = np.clip(theta, 0, self.max_radius)
+        direction = plane * (np.sin(theta) / np.maximum(radius, 1e-300))[:, None]
+        return np.column_stack([direction, np.cos(theta)])
+
+
+def camera_from_info(
+    width: int,
+    height: int,
+    k: Sequence[float],
+    d: Sequence[float] = (),
+    distortion_model: str = '',
+    r: Sequence[float] = (),
+    p: Sequence[float] = (),
+    binning_x: int = 0,
+    binning_y: int = 0,
+    roi: tuple[int, int, int, int] = (0, 0, 0, 0),
+    *,
+    rectified: bool = False,
+) -> Camera:
+    """The camera of the picture that a ``CameraInfo`` comes with (REP-104 and the message itself).
+
+    K and P are those of the full sensor; the region of interest is given in full-resolution pixels
+    and binning applies after it. A super-pixel is the mean of its pixels, so its centre lies half a
+    pixel further in: x' = (x - x_offset + 0.5) / binning - 0.5. (image_geometry leaves the half
+    pixels out, 0.25 px of the binned picture at 2 x 2.)
+
+    Parameters
+    ----------
+    width, height : int
+        Full resolution.
+    k, d, distortion_model, r, p
+        As in the message, row by row. ``''`` stands for no distortion. All zeros in r or p: not
+        set.
+    binning_x, binning_y : int
+        0 means 1.
+    roi : tuple of int
+        x_offset, y_offset, width, height; width and height 0 mean the full picture.
+    rectified : bool
+        The picture is rectified: P instead of K, no distortion.
+
+    Returns
+    -------
+    Camera
+        Of the picture as it arrives. Its axes in the message's frame: :func:`frame_from_camera`.
+
+    Raises
+    ------
+    ValueError
+        An uncalibrated camera (K or P of zeros), and what :class:`Camera` refuses.
+    """
+    for name, value in (('binning_x', binning_x), ('binning_y', binning_y)):
+        if not 0 <= value <= 64:
+            raise ValueError(f'{name}: expected 0 ... 64, got {value}')
+    model = distortion_model or ('plumb_bob' if not any(d) else '')
+    full = Camera(width, height, _info_matrix(k, p, rectified), () if rectified else d, model)
+    _rotation(r)
+    x, y, roi_width, roi_height = roi
+    if (roi_width == 0) != (roi_height == 0) or (roi_width == 0 and (x or y)):
+        raise ValueError(f'roi: expected a width and a height, or all zeros, got {roi}')
+    roi_width, roi_height = roi_width or full.width, roi_height or full.height
+    if min(x, y) < 0 or x + roi_width > full.width or y + roi_height > full.height:
+        raise ValueError(f'roi: expected a window of {full.width}x{full.height}, got {roi}')
+    bins = np.array([binning_x or 1, binning_y or 1])
+    matrix = full.matrix.copy()
+    matrix[[0, 1], [0, 1]] /= bins
+    matrix[:2, 2] = (matrix[:2, 2] - (x, y) + 0.5) / bins - 0.5
+    return Camera(roi_width // bins[0], roi_height // bins[1], matrix, full.distortion, model)
+
+
+def frame_from_camera(
+    r: Sequence[float] = (), p: Sequence[float] = (), *, rectified: bool = False
+) -> NDArray[np.float64]:
+    """Where the camera of the picture stands in the frame that its messages name.
+
+    P projects points of that frame, so the frame has the axes of the rectified camera, and the
+    second camera of a stereo pair stands at (-Tx / fx, -Ty / fy, 0) in it. The raw camera is turned
+    from it by R.
+
+    Parameters
+    ----------
+    r, p
+        ``CameraInfo`` r (9) and p (12), row by row; empty or all zeros: not set.
+    rectified : bool
+        Whether the picture is rectified.
+
+    Returns
+    -------
+    ndarray (4, 4)
+        ``frame_from_camera``, metres. Identity for nearly every single camera.
+    """
+    rotation = np.eye(3) if rectified else _rotation(r)
+    translation = np.zeros(3)
+    if any(p):
+        projection = np.asarray(p, np.float64).reshape(-1)
+        matrix = _info_matrix((), projection, rectified=True)
+        translation[:2] = -projection[[3, 7]] / matrix[[0, 1], [0, 1]]
+    return rigid(rotation, translation)
+
+
+def info_from_camera(camera: Camera) -> dict[str, Any]:
+    """The fields of a ``CameraInfo`` for a picture of this camera.
+
+    Returns
+    -------
+    dict
+        width, height, distortion_model, d, k, r, p as Python numbers and lists; r is the identity,
+        p is k with a zero column; no region of interest and no binning.
+    """
+    projection = np.column_stack([camera.matrix, np.zeros(3)])
+    return {
+        'width': camera.width,
+        'height': camera.height,
+        'distortion_model': camera.distortion_model,
+        'd': list(
+            camera.distortion or (0.0,) * (4 if camera.distortion_model == 'equidistant' else 5)
+        ),
+        'k': camera.matrix.reshape(-1).tolist(),
+        'r': np.eye(3).reshape(-1).tolist(),
+        'p': projection.reshape(-1).tolist(),
+    }
+
+
+def _check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
+    matrix = np.array(matrix, np.float64)
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        raise ValueError(f'camera matrix: expected 3x3 finite numbers, got {matrix.tolist()}')
+    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise ValueError(
+            f'camera matrix: expected positive focal lengths, got {matrix[0, 0]}, {matrix[1, 1]}'
+        )
+    expected = [[matrix[0, 0], 0, matrix[0, 2]], [0, matrix[1, 1], matrix[1, 2]], [0, 0, 1]]
+    if not np.array_equal(matrix, expected):
+        raise ValueError(
+            f'camera matrix: expected [fx 0 cx; 0 fy cy; 0 0 1], got {matrix.tolist()}'
+        )
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _info_matrix(k: Sequence[float], p: Sequence[float], rectified: bool) -> NDArray[np.float64]:
+    name, values, columns = ('p', p, 4) if rectified else ('k', k, 3)
+    values = np.asarray(values, np.float64)
+    if values.size != 3 * columns or not values.any():
+        raise ValueError(
+            f'{name}: expected the {3 * columns} numbers of a calibrated camera, '
+            f'got {values.tolist()}'
+        )
+    return values.reshape(3, columns)[:, :3]
+
+
+def _rotation(r: Sequence[float]) -> NDArray[np.float64]:
+    if not any(r):
+        return np.eye(3)
+    values = np.asarray(r, np.float64)
+    if values.size != 9:
+        raise ValueError(f'r: expected 9 numbers, got {values.size}')
+    return check_rotation(values.reshape(3, 3), 'r')
+
+
+def _first_root(polynomial: Polynomial) -> float:
+    """Smallest positive real root, infinity without one."""
+    roots = polynomial.trim().roots() if polynomial.trim().degree() else np.array([])
+    real = roots.real[(np.abs(roots.imag) < 1e-9 * np.maximum(1, np.abs(roots))) & (roots.real > 0)]
+    return float(real.min()) if real.size else math.inf

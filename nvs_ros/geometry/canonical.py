@@ -1,0 +1,273 @@
+"""From a picture as it was taken to the one picture that Zero-1-to-3 knows.
+
+Its training camera is square, 49.1 degrees wide, looks at the centre of the object's bounding box
+without roll, from 1.5 to 2.2 times the longest side of that box, on white (Zero-1-to-3, section 4
+and its render script).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nvs_ros.geometry.camera import CANONICAL_FOCAL, Camera
+from nvs_ros.geometry.resample import minification, resample
+from nvs_ros.geometry.rigid import check_rigid
+from nvs_ros.geometry.size import object_size
+from nvs_ros.geometry.spherical import (
+    Spherical,
+    canonical_pose,
+    pose_from_spherical,
+    spherical_from_pose,
+)
+
+SOLID = 128
+"""Coverage from which a pixel counts as the object."""
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalView:
+    """What the network is shown, and where it was taken from.
+
+    Parameters
+    ----------
+    image : uint8 (S, S, 3)
+        RGB on white.
+    mask : uint8 (S, S)
+        Coverage by the object, 0 ... 255.
+    camera : Camera
+        Of ``image``; the focal length differs from the training camera's after a digital zoom.
+    object_from_camera : ndarray (4, 4)
+        Looks at the origin, level; metres.
+    unit_m : float
+        Metres per model unit: the longest side of the object's bounding box.
+    radius : float
+        Distance in model units that the network is to believe.
+    assumptions : tuple of str
+        What was not measured, in sentences for a person.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    camera: Camera
+    object_from_camera: NDArray[np.float64]
+    unit_m: float
+    radius: float
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def spherical(self) -> Spherical:
+        """Position about the object, radius in metres."""
+        return spherical_from_pose(self.object_from_camera)
+
+
+def canonical_view(
+    image: NDArray[np.uint8],
+    mask: NDArray,
+    camera: Camera,
+    object_from_camera: ArrayLike,
+    *,
+    object_size_m: float | None = None,
+    depth_m: NDArray | None = None,
+    image_size: int = 256,
+    radius_range: tuple[float, float] = (1.5, 2.2),
+) -> CanonicalView:
+    """Turn a calibrated picture into the canonical one.
+
+    Undistortion, rotation about the camera's centre and focal length are one resampling. The
+    picture is composited on white under its mask before, so nothing of the background is blended in
+    at the edge.
+
+    A camera outside ``radius_range`` is shown by digital zoom as if it stood in the middle of it:
+    the size in the picture is then right, the perspective is that of the true distance.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3)
+        RGB.
+    mask : bool or uint8 (H, W)
+        The object; as uint8 its coverage 0 ... 255.
+    camera : Camera
+        Of ``image``.
+    object_from_camera : array_like (4, 4)
+        Metres; object frame with its origin in the centre of the bounding box and z up.
+    object_size_m : float, optional
+        Longest side of the object's bounding box. Estimated from ``depth_m`` or the mask when not
+        given.
+    depth_m : float (H, W), optional
+        Depth along the optical axis (REP-118), metres, aligned with ``image``; NaN and 0 are
+        unknown.
+    image_size : int
+        S, pixels.
+    radius_range : tuple of float
+        Distances that the network was trained on, model units.
+
+    Raises
+    ------
+    ValueError
+        Shapes or types that do not fit, an empty mask, an object behind the camera or around it.
+    """
+    alpha = _check_picture(image, mask, camera)
+    transform = check_rigid(object_from_camera, 'object_from_camera')
+    canonical = canonical_pose(transform)
+    camera_from_canonical = transform[:3, :3].T @ canonical[:3, :3]
+    if not np.isfinite(camera.project(camera_from_canonical[:, 2])).all():
+        raise ValueError('object_from_camera: expected an object before the camera, got one behind')
+    distance = float(np.linalg.norm(transform[:3, 3]))
+    size, assumptions = object_size(
+        alpha >= SOLID, camera, transform, camera_from_canonical, object_size_m, depth_m
+    )
+    if distance <= size / 2:
+        raise ValueError(
+            f'object_from_camera: expected a camera outside the object of {size:.3g} m, '
+            f'got one {distance:.3g} m from its centre'
+        )
+    radius, remark = _model_radius(distance / size, radius_range)
+    view = Camera.canonical(image_size, zoom=distance / size / radius)
+    rays = view.unproject(_middle_grid(image_size))
+    drawn = resample(
+        _composite(image, alpha),
+        camera,
+        view,
+        camera_from_canonical,
+        (255, 255, 255, 0),
+        minification(camera, view, camera_from_canonical, rays),
+    )
+    assumptions += remark + _edge_remarks(alpha, drawn[..., 3])
+    return CanonicalView(
+        drawn[..., :3].copy(), drawn[..., 3].copy(), view, canonical, size, radius, assumptions
+    )
+
+
+def photograph_view(
+    image: NDArray[np.uint8],
+    mask: NDArray,
+    *,
+    image_size: int = 256,
+    elevation_rad: float = 0.0,
+    fill: float = 200 / 256,
+    enlarge: bool = True,
+) -> CanonicalView:
+    """Turn a photograph without calibration into a canonical picture: crop, scale, centre on white.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3)
+        RGB.
+    mask : bool or uint8 (H, W)
+        The object; as uint8 its coverage 0 ... 255.
+    image_size : int
+        S, pixels.
+    elevation_rad : float
+        From how far above the object the photograph is assumed to be taken.
+    fill : float
+        Longer side of the object over the side of the picture; the original demo has 200 / 256.
+    enlarge : bool
+        False leaves an object that is smaller than this as it is, as the original demo does.
+
+    Returns
+    -------
+    CanonicalView
+        Azimuth 0; ``unit_m`` is 1, so its metres are model units.
+
+    Raises
+    ------
+    ValueError
+        Shapes or types that do not fit, an empty mask, ``fill`` outside 0 ... 1, an elevation
+        beyond a pole.
+    """
+    if not 0 < fill <= 1:
+        raise ValueError(f'fill: expected more than 0 and at most 1, got {fill}')
+    if not abs(elevation_rad) <= math.pi / 2:
+        raise ValueError(f'elevation_rad: expected -pi/2 ... pi/2, got {elevation_rad}')
+    alpha = _check_picture(image, mask, None)
+    x, y, width, height = cv2.boundingRect((alpha >= SOLID).astype(np.uint8))
+    scale = fill * image_size / max(width, height)
+    scale = scale if enlarge else min(1.0, scale)
+    view = Camera.canonical(image_size)
+    focal = view.matrix[0, 0] / scale
+    centre_x, centre_y = x + (width - 1) / 2, y + (height - 1) / 2
+    photograph = Camera(
+        image.shape[1], image.shape[0], [[focal, 0, centre_x], [0, focal, centre_y], [0, 0, 1]]
+    )
+    drawn = resample(
+        _composite(image, alpha), photograph, view, np.eye(3), (255, 255, 255, 0), 1 / scale
+    )
+    radius = CANONICAL_FOCAL * image_size / (scale * max(width, height))
+    pose = pose_from_spherical(Spherical(0.0, elevation_rad, radius))
+    assumptions = (
+        'the photograph is not calibrated: the size of the object is unknown and taken as 1',
+        f'the photograph is taken from {math.degrees(elevation_rad):.0f} degrees above the object',
+    )
+    return CanonicalView(
+        drawn[..., :3].copy(), drawn[..., 3].copy(), view, pose, 1.0, radius, assumptions
+    )
+
+
+def _check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDArray[np.uint8]:
+    """The mask as coverage 0 ... 255, after both were found to fit."""
+    image, mask = np.asarray(image), np.asarray(mask)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f'image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}')
+    if mask.dtype not in (np.uint8, np.bool_) or mask.shape != image.shape[:2]:
+        raise ValueError(
+            f'mask: expected bool or uint8 {image.shape[:2]}, got {mask.dtype} {mask.shape}'
+        )
+    if camera is not None and image.shape[:2] != (camera.height, camera.width):
+        raise ValueError(
+            f'image: expected {camera.width}x{camera.height} as the camera says, '
+            f'got {image.shape[1]}x{image.shape[0]}'
+        )
+    alpha = mask.astype(np.uint8) * 255 if mask.dtype == np.bool_ else mask
+    if not (alpha >= SOLID).any():
+        raise ValueError(
+            f'mask: expected some object pixels (true, or {SOLID} ... 255), '
+            f'got a largest value of {int(alpha.max())}'
+        )
+    return alpha
+
+
+def _composite(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 4): the object on white, and its coverage."""
+    weight = (alpha / np.float32(255))[..., None]
+    white = image * weight + 255 * (1 - weight)
+    return np.dstack([np.rint(white).astype(np.uint8), alpha])
+
+
+def _middle_grid(size: int) -> NDArray[np.float64]:
+    """5 x 5 pixels over the middle half of a picture, where the object is."""
+    ticks = np.linspace(0.25, 0.75, 5) * (size - 1)
+    return np.stack(np.meshgrid(ticks, ticks), axis=-1)
+
+
+def _model_radius(
+    radius: float, radius_range: tuple[float, float]
+) -> tuple[float, tuple[str, ...]]:
+    low, high = radius_range
+    if not 0 < low <= high:
+        raise ValueError(f'radius_range: expected 0 < low <= high, got {radius_range}')
+    if low <= radius <= high:
+        return radius, ()
+    remark = (
+        f'the camera is {radius:.2f} object sizes away, the network knows {low:g} to {high:g}: '
+        'the picture is zoomed digitally and its perspective is not quite the one trained on'
+    )
+    return (low + high) / 2, (remark,)
+
+
+def _edge_remarks(alpha: NDArray[np.uint8], drawn: NDArray[np.uint8]) -> tuple[str, ...]:
+    remarks = []
+    if _touches_edge(alpha):
+        remarks.append('the mask touches the edge of the picture: the object may be cut off')
+    if _touches_edge(drawn):
+        remarks.append('the object is larger than the canonical picture: check its size and pose')
+    return tuple(remarks)
+
+
+def _touches_edge(alpha: NDArray[np.uint8]) -> bool:
+    edges = (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1])
+    return any((edge >= SOLID).any() for edge in edges)

@@ -1,0 +1,302 @@
+"""The cameras that are asked for, and the way of the network's picture into them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.canonical import CanonicalView
+from nvs_ros.geometry.resample import minification, resample
+from nvs_ros.geometry.rigid import check_rigid
+from nvs_ros.geometry.spherical import (
+    RelativePose,
+    Spherical,
+    canonical_pose,
+    pose_from_spherical,
+    relative_pose,
+    spherical_from_pose,
+    wrap_angle,
+)
+
+MAX_PIXELS = 4096 * 4096
+"""Largest picture that is drawn for anyone."""
+
+
+class Viewpoint(NamedTuple):
+    """A viewpoint relative to the source's, as :func:`target_from_angles` takes it."""
+
+    azimuth_rad: float
+    elevation_rad: float
+    distance_m: float
+
+
+@dataclass(frozen=True)
+class TrainedRange:
+    """What the network was trained on; beyond it a view comes with a warning.
+
+    Parameters
+    ----------
+    delta_radius : float
+        Largest change of distance, model units: 2.2 - 1.5.
+    elevation_rad : tuple of float
+        5 % to 95 % of the elevations of Zero-1-to-3's training views.
+    """
+
+    delta_radius: float = 0.7
+    elevation_rad: tuple[float, float] = (math.radians(-58), math.radians(58))
+
+
+@dataclass(frozen=True, eq=False)
+class TargetCamera:
+    """A camera that is asked for.
+
+    Parameters
+    ----------
+    camera : Camera
+        Intrinsics and distortion asked for.
+    object_from_camera : ndarray (4, 4)
+        Pose asked for, metres.
+    canonical_camera : Camera
+        Of the picture that the network makes.
+    object_from_canonical : ndarray (4, 4)
+        Same position, looking at the object's centre, level.
+    relative : RelativePose
+        What the network is told.
+    warnings : tuple of str
+        What to doubt about the view, in sentences for a person.
+    """
+
+    camera: Camera
+    object_from_camera: NDArray[np.float64]
+    canonical_camera: Camera
+    object_from_canonical: NDArray[np.float64]
+    relative: RelativePose
+    warnings: tuple[str, ...] = ()
+
+    def warp_back(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The network's picture as the asked camera takes it: roll, aim, intrinsics, distortion.
+
+        Parameters
+        ----------
+        image : uint8 (S, S, 3)
+            RGB on white, of ``canonical_camera``.
+        mask : uint8 (S, S)
+            Coverage 0 ... 255.
+
+        Returns
+        -------
+        image : uint8 (H, W, 3)
+            White where the network's picture does not reach.
+        mask : uint8 (H, W)
+            0 there.
+
+        Raises
+        ------
+        ValueError
+            Shapes or types that do not fit.
+        """
+        shape = (self.canonical_camera.height, self.canonical_camera.width)
+        for name, array, expected in (('image', image, (*shape, 3)), ('mask', mask, shape)):
+            if array.dtype != np.uint8 or array.shape != expected:
+                raise ValueError(
+                    f'{name}: expected uint8 {expected}, got {array.dtype} {array.shape}'
+                )
+        if self.camera is self.canonical_camera:
+            return image.copy(), mask.copy()
+        canonical_from_camera = (
+            self.object_from_canonical[:3, :3].T @ self.object_from_camera[:3, :3]
+        )
+        ticks = np.linspace(0.25, 0.75, 5) * (shape[0] - 1)
+        middle = self.canonical_camera.unproject(np.stack(np.meshgrid(ticks, ticks), axis=-1))
+        ratio = minification(
+            self.canonical_camera,
+            self.camera,
+            canonical_from_camera,
+            middle @ canonical_from_camera,
+        )
+        drawn = resample(
+            np.dstack([image, mask]),
+            self.canonical_camera,
+            self.camera,
+            canonical_from_camera,
+            (255, 255, 255, 0),
+            ratio,
+        )
+        return drawn[..., :3].copy(), drawn[..., 3].copy()
+
+
+def target_from_pose(
+    source: CanonicalView,
+    camera: Camera,
+    object_from_camera: ArrayLike,
+    *,
+    trained: TrainedRange | None = None,
+) -> TargetCamera:
+    """A camera anywhere about the object.
+
+    Parameters
+    ----------
+    source : CanonicalView
+        What the network is shown.
+    camera : Camera
+        The camera asked for, any size, intrinsics and distortion.
+    object_from_camera : array_like (4, 4)
+        Its pose in the object frame of ``source``, metres.
+    trained : TrainedRange, optional
+        Beyond it come warnings.
+
+    Raises
+    ------
+    ValueError
+        Not a pose, inside the object, the object behind the camera, a picture of more than 4096 x
+        4096 pixels.
+    """
+    if camera.width * camera.height > MAX_PIXELS:
+        raise ValueError(
+            f'camera: expected at most {MAX_PIXELS} pixels, got {camera.width}x{camera.height}'
+        )
+    transform = check_rigid(object_from_camera, 'object_from_camera')
+    distance = float(np.linalg.norm(transform[:3, 3]))
+    if distance <= source.unit_m / 2:
+        raise ValueError(
+            f'object_from_camera: expected a camera outside the object of {source.unit_m:.3g} m, '
+            f'got one {distance:.3g} m from its centre'
+        )
+    canonical = canonical_pose(transform)
+    if not np.isfinite(camera.project(transform[:3, :3].T @ canonical[:3, 2])).all():
+        raise ValueError('object_from_camera: expected an object before the camera, got one behind')
+    origin = source.spherical
+    asked = spherical_from_pose(transform)
+    relative = relative_pose(
+        Spherical(origin.azimuth_rad, origin.elevation_rad, source.radius),
+        Spherical(
+            asked.azimuth_rad, asked.elevation_rad, source.radius * asked.radius / origin.radius
+        ),
+    )
+    warnings = _range_warnings(relative, asked, trained or TrainedRange())
+    warnings += _view_warnings(source, camera, transform, canonical)
+    return TargetCamera(camera, transform, source.camera, canonical, relative, warnings)
+
+
+def target_from_angles(
+    source: CanonicalView,
+    azimuth_rad: float,
+    elevation_rad: float,
+    distance_m: float = 0.0,
+    camera: Camera | None = None,
+    *,
+    trained: TrainedRange | None = None,
+) -> TargetCamera:
+    """A level camera that looks at the object, relative to where the source stands.
+
+    Parameters
+    ----------
+    source : CanonicalView
+    azimuth_rad : float
+        Positive moves the camera to its right.
+    elevation_rad : float
+        Positive moves it up.
+    distance_m : float
+        Positive moves it away.
+    camera : Camera, optional
+        The canonical one when omitted: the network's picture is returned as it is.
+    trained : TrainedRange, optional
+        Beyond it come warnings.
+
+    Raises
+    ------
+    ValueError
+        Not finite, over a pole, inside the object.
+    """
+    if not np.isfinite([azimuth_rad, elevation_rad, distance_m]).all():
+        raise ValueError(
+            'viewpoint: expected finite azimuth, elevation and distance, '
+            f'got {azimuth_rad}, {elevation_rad}, {distance_m}'
+        )
+    origin = source.spherical
+    elevation = origin.elevation_rad + elevation_rad
+    if abs(elevation) > math.pi / 2 + 1e-9:
+        raise ValueError(
+            'elevation_rad: expected a viewpoint between straight below and straight above, got '
+            f'{math.degrees(elevation_rad):.1f} degrees from a source at '
+            f'{math.degrees(origin.elevation_rad):.1f}'
+        )
+    radius = origin.radius + distance_m
+    if radius <= source.unit_m / 2:
+        raise ValueError(
+            f'distance_m: expected a camera outside the object of {source.unit_m:.3g} m, '
+            f'got one {radius:.3g} m from its centre'
+        )
+    pose = pose_from_spherical(Spherical(origin.azimuth_rad + azimuth_rad, elevation, radius))
+    return target_from_pose(source, camera or source.camera, pose, trained=trained)
+
+
+def orbit(
+    count: int, elevation_rad: float = 0.0, distance_m: float = 0.0, start_rad: float = 0.0
+) -> list[Viewpoint]:
+    """Viewpoints evenly round the object, relative to the source, to its right first.
+
+    Parameters
+    ----------
+    count : int
+        1 or more.
+    elevation_rad, distance_m : float
+        Of all of them.
+    start_rad : float
+        Azimuth of the first.
+    """
+    if count < 1:
+        raise ValueError(f'count: expected 1 or more, got {count}')
+    return [
+        Viewpoint(wrap_angle(start_rad + 2 * math.pi * i / count), elevation_rad, distance_m)
+        for i in range(count)
+    ]
+
+
+def _range_warnings(
+    relative: RelativePose, asked: Spherical, trained: TrainedRange
+) -> tuple[str, ...]:
+    warnings = []
+    if abs(relative.delta_radius) > trained.delta_radius:
+        warnings.append(
+            f'distance changes by {relative.delta_radius:+.2f} object sizes, '
+            f'the network knows at most {trained.delta_radius:g}'
+        )
+    low, high = trained.elevation_rad
+    if not low <= asked.elevation_rad <= high:
+        warnings.append(
+            f'elevation {math.degrees(asked.elevation_rad):.0f} degrees, the network saw few views '
+            f'outside {math.degrees(low):.0f} to {math.degrees(high):.0f}'
+        )
+    return tuple(warnings)
+
+
+def _view_warnings(
+    source: CanonicalView,
+    camera: Camera,
+    object_from_camera: NDArray[np.float64],
+    object_from_canonical: NDArray[np.float64],
+) -> tuple[str, ...]:
+    """What of the ball that just holds the longest side is in neither picture."""
+    angles = np.linspace(0, 2 * math.pi, 64, endpoint=False)
+    distance = float(np.linalg.norm(object_from_canonical[:3, 3]))
+    slope = math.asin(source.unit_m / 2 / distance)
+    rim = np.column_stack([np.cos(angles), np.sin(angles)]) * math.sin(slope)
+    rays = np.column_stack([rim, np.full(len(rim), math.cos(slope))])
+    warnings = []
+    if not source.camera.contains(source.camera.project(rays)).all():
+        warnings.append('the object is larger than the picture of the network: it is cut off')
+    rays = rays @ object_from_canonical[:3, :3].T @ object_from_camera[:3, :3]
+    seen = camera.contains(camera.project(rays))
+    if not seen.any():
+        warnings.append('the object is not in the picture that was asked for')
+    elif not seen.all():
+        warnings.append('part of the object is outside the picture that was asked for')
+    return tuple(warnings)
