@@ -1,0 +1,47 @@
+"""Make the CMake files of the ROS 2 wheels fit the Python environment they were installed in.
+
+The wheels' ``share/**/*.cmake`` name folders of the machine that built them, so interface packages
+would be compiled against headers that are not there. Run with the environment's own Python after
+every (re)installation of ``ros-*``; running it again changes nothing.
+"""
+
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy
+
+BUILD_MACHINE = '/opt/python/cp311-cp311'
+
+
+def main() -> int:
+    """Rewrite the files and say how many; 1 when there are no wheels or a path stays unknown."""
+    share = Path(sys.prefix, 'share')
+    if not (share / 'rclpy').is_dir():
+        print(f'no ROS 2 wheels in {sys.prefix}', file=sys.stderr)
+        return 1
+    site_packages = f'{BUILD_MACHINE}/lib/python3.11/site-packages'
+    # The NumPy folder lies inside site-packages: it has to go first.
+    replacements = {
+        f'{site_packages}/numpy/_core/include': numpy.get_include(),
+        site_packages: sysconfig.get_path('purelib'),
+        f'{BUILD_MACHINE}/include/python3.11': sysconfig.get_path('include'),
+    }
+    changed = 0
+    for path in share.rglob('*.cmake'):
+        text = path.read_text()
+        if BUILD_MACHINE not in text:
+            continue
+        for theirs, ours in replacements.items():
+            text = text.replace(theirs, ours)
+        if BUILD_MACHINE in text:
+            print(f'{path} names a folder of {BUILD_MACHINE} that is not known here', file=sys.stderr)
+            return 1
+        path.write_text(text)
+        changed += 1
+    print(f'{changed} CMake files of the ROS 2 wheels now point to {sys.prefix}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
