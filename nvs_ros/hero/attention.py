@@ -1,0 +1,231 @@
+"""Self-attention under control: processors that hand out maps and take keys from a source branch.
+
+What is done with a map is decided by an :class:`AttentionControl`; this module knows how attention
+is computed and how processors are put into a UNet and taken out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+LayerPredicate = Callable[[str], bool]
+"""Takes a layer's name, such as ``up_blocks.3.attentions.0.transformer_blocks.0.attn1``."""
+
+Refine = Callable[[torch.Tensor], torch.Tensor]
+"""Takes maps before softmax, (rows, heads, queries, keys), and returns them changed."""
+
+
+class AttentionControl:
+    """Decides what happens to the maps of each layer in each network evaluation; the base: nothing.
+
+    Attributes
+    ----------
+    source_groups : int
+        0: every row of the batch is a target. g > 0: the batch is g equal groups, each of one
+        source row followed by its target rows; with guidance ``[uncond: source, targets; cond: ...]``.
+    map_dtype : torch.dtype
+        Least precision in which maps are computed.
+    """
+
+    source_groups: int = 0
+    map_dtype: torch.dtype = torch.float32
+
+    def begin(self, timestep: int) -> None:
+        """Called before each network evaluation."""
+
+    def refiner(self, layer: str) -> Refine | None:
+        """What to do with the maps of the target rows; None computes no map at all."""
+        return None
+
+    def source_refiner(self, layer: str) -> Refine | None:
+        """What to do with the maps of the source rows."""
+        return None
+
+    def is_mutual(self, layer: str) -> bool:
+        """Whether target rows take keys and values from the source row of their group."""
+        return False
+
+
+class ControlledAttnProcessor:
+    """An attention processor that asks its control first; without an order it calls the original.
+
+    Parameters
+    ----------
+    original : AttentionProcessor
+        The processor that was there; it does every evaluation that is not controlled.
+    control : AttentionControl
+        Shared by all layers of the UNet.
+    layer : str
+        Name of the attention layer in the UNet.
+    """
+
+    def __init__(self, original: Any, control: AttentionControl, layer: str) -> None:
+        self.original = original
+        self.control = control
+        self.layer = layer
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        control, layer = self.control, self.layer
+        refine, mutual = control.refiner(layer), control.is_mutual(layer)
+        if refine is None and not mutual and control.source_refiner(layer) is None:
+            return self.original(
+                attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs
+            )
+        if encoder_hidden_states is not None or attention_mask is not None:
+            raise ValueError(f'{layer}: expected self-attention without a mask')
+
+        query = _heads(attn, attn.to_q(hidden_states), attn.norm_q)
+        groups = control.source_groups
+        if groups == 0:
+            hidden = self._attend(attn, query, *_keys_values(attn, hidden_states), refine)
+        else:
+            hidden = self._attend_beside_source(attn, query, hidden_states, refine, mutual)
+        hidden = hidden.transpose(1, 2).flatten(2).to(hidden_states.dtype)
+        hidden = attn.to_out[1](attn.to_out[0](hidden))
+        if attn.residual_connection:
+            hidden = hidden + hidden_states
+        return hidden / attn.rescale_output_factor
+
+    def _attend_beside_source(
+        self,
+        attn: Attention,
+        query: torch.Tensor,
+        hidden_states: torch.Tensor,
+        refine: Refine | None,
+        mutual: bool,
+    ) -> torch.Tensor:
+        """Attention of a batch with source rows; mutual: targets see the source of their group."""
+        groups = self.control.source_groups
+        if mutual:
+            key, value = _keys_values(attn, _split(hidden_states, groups)[0])
+            targets = len(hidden_states) // groups - 1
+            keys = key, key.repeat_interleave(targets, 0)
+            values = value, value.repeat_interleave(targets, 0)
+        else:
+            keys, values = (_split(x, groups) for x in _keys_values(attn, hidden_states))
+        source_query, target_query = _split(query, groups)
+        source_refine = self.control.source_refiner(self.layer)
+        source = self._attend(attn, source_query, keys[0], values[0], source_refine)
+        target = self._attend(attn, target_query, keys[1], values[1], refine)
+        return _join(source, target, groups)
+
+    def _attend(
+        self,
+        attn: Attention,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        refine: Refine | None,
+    ) -> torch.Tensor:
+        """Attention of (rows, heads, tokens, width); the fused kernel where no map is wanted."""
+        if refine is None:
+            return F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
+        dtype = torch.promote_types(query.dtype, self.control.map_dtype)
+        if attn.upcast_attention:
+            dtype = torch.promote_types(dtype, torch.float32)
+        logits = (query * attn.scale).to(dtype) @ key.to(dtype).transpose(-1, -2)
+        weights = refine(logits).softmax(-1, dtype=torch.promote_types(dtype, torch.float32))
+        return weights.to(value.dtype) @ value
+
+
+def _heads(attn: Attention, x: torch.Tensor, norm: nn.Module | None = None) -> torch.Tensor:
+    x = x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+    return x if norm is None else norm(x)
+
+
+def _keys_values(attn: Attention, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    key = _heads(attn, attn.to_k(hidden_states), attn.norm_k)
+    return key, _heads(attn, attn.to_v(hidden_states))
+
+
+def _split(rows: torch.Tensor, groups: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source rows (groups, ...) and target rows (groups * targets, ...) of a batch."""
+    grouped = rows.unflatten(0, (groups, -1))
+    return grouped[:, 0], grouped[:, 1:].flatten(0, 1)
+
+
+def _join(source: torch.Tensor, target: torch.Tensor, groups: int) -> torch.Tensor:
+    return torch.cat([source[:, None], target.unflatten(0, (groups, -1))], 1).flatten(0, 1)
+
+
+def self_attention_layers(unet: nn.Module) -> dict[str, Attention]:
+    """Return the self-attention layers (``attn1``) of a UNet by name."""
+    return {
+        name: module
+        for name, module in unet.named_modules()
+        if isinstance(module, Attention)
+        and name.rpartition('.')[2] == 'attn1'
+        and not module.is_cross_attention
+    }
+
+
+def fine_decoder_layers(unet: nn.Module) -> LayerPredicate:
+    """Match the two decoder stages of highest resolution that have self-attention.
+
+    In Zero-1-to-3 these are ``up_blocks.2`` (16x16) and ``up_blocks.3`` (32x32), where section 4.4
+    injects keys and values.
+    """
+    stages = {tuple(name.split('.')[:2]) for name in self_attention_layers(unet)}
+    decoder = sorted((int(number), block) for block, number in stages if block == 'up_blocks')
+    prefixes = tuple(f'{block}.{number}.' for number, block in decoder[-2:])
+    return lambda name: name.startswith(prefixes)
+
+
+@contextmanager
+def controlled_attention(
+    unet: nn.Module, control: AttentionControl, layers: LayerPredicate | None = None
+) -> Iterator[AttentionControl]:
+    """Put self-attention layers of a UNet under control; give the UNet back as it was.
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+        A diffusers UNet, called with ``timestep`` as second or keyword argument.
+    control : AttentionControl
+        Learns each evaluation's timestep from the UNet calls.
+    layers : callable, optional
+        Which layers, by name; all self-attention layers when omitted.
+
+    Raises
+    ------
+    ValueError
+        No layer matches.
+    RuntimeError
+        The UNet is under control already.
+    """
+    available = self_attention_layers(unet)
+    if any(isinstance(attn.processor, ControlledAttnProcessor) for attn in available.values()):
+        raise RuntimeError('the self-attention of this UNet is under control already')
+    chosen = {name: attn for name, attn in available.items() if layers is None or layers(name)}
+    if not chosen:
+        raise ValueError(f'layers: expected to match one of {list(available)}, matched none')
+
+    def before(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+        timestep = kwargs['timestep'] if 'timestep' in kwargs else args[1]
+        control.begin(timestep)
+
+    originals = {name: attn.processor for name, attn in chosen.items()}
+    hook = unet.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        for name, attn in chosen.items():
+            attn.set_processor(ControlledAttnProcessor(originals[name], control, name))
+        yield control
+    finally:
+        hook.remove()
+        for name, attn in chosen.items():
+            attn.set_processor(originals[name])

@@ -1,0 +1,186 @@
+"""Filtering and mutual self-attention on a UNet (Zero-to-Hero, sections 4.3 and 4.4)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from nvs_ros.hero.attention import (
+    AttentionControl,
+    LayerPredicate,
+    Refine,
+    controlled_attention,
+    fine_decoder_layers,
+    self_attention_layers,
+)
+from nvs_ros.hero.maps import Evaluation, MapFilter, inside
+from nvs_ros.settings import SamplerSettings
+
+
+class AttentionMapFilter(AttentionControl):
+    """State of the method over one run: which step and pass this is, and a filter for each layer.
+
+    Step and pass follow from the timesteps the UNet is called with: an equal timestep is a further
+    pass, a lower one the next step, a higher one the start of a new run, which forgets everything.
+
+    Parameters
+    ----------
+    settings : SamplerSettings
+        The method; resampling must be that of the scheduler.
+    layers : callable
+        Layers to filter, by name.
+    msa_layers : callable
+        Layers where target rows may take keys and values from the source row, by name.
+    map_dtype : torch.dtype
+        Precision of stored maps.
+    """
+
+    def __init__(
+        self,
+        settings: SamplerSettings,
+        layers: LayerPredicate,
+        msa_layers: LayerPredicate,
+        map_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.settings = settings
+        self.map_dtype = map_dtype
+        self._filtered = functools.cache(layers)
+        self._injected = functools.cache(msa_layers)
+        self._announced: int | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the run; needed only where a run was cut short and the control is used again."""
+        self.evaluation: Evaluation | None = None
+        self._filters: dict[tuple[str, str], MapFilter] = {}
+        self._maps_wanted = self._mutual = False
+
+    def announce(self, timestep: int) -> None:
+        """Say the timestep of the next network evaluation, so that none is read back from a GPU."""
+        self._announced = timestep
+
+    def begin(self, timestep: int | torch.Tensor) -> None:
+        """Take note of a network evaluation.
+
+        Raises
+        ------
+        RuntimeError
+            A filtered timestep was evaluated more or less often than the settings say, or a source
+            row is wanted and the batch has none.
+        """
+        announced, self._announced = self._announced, None
+        if announced is None:
+            announced = int(timestep.flatten()[0] if torch.is_tensor(timestep) else timestep)
+        settings, previous = self.settings, self.evaluation
+        passes = (
+            inside(announced, settings.resampling_window) * (settings.resampling_passes - 1) + 1
+        )
+        if previous is not None and announced > previous.timestep:
+            self.reset()
+            previous = None
+        repeated = previous is not None and announced == previous.timestep
+        number = previous.number + 1 if repeated else 1
+        if self._maps_wanted and (number > passes if repeated else not previous.last):
+            self.reset()
+            raise RuntimeError(
+                f'expected {previous.passes} evaluations at t={previous.timestep}, got '
+                f'{number if repeated else previous.number}: the scheduler must resample as the '
+                'settings say, and a run that was cut short needs reset()'
+            )
+        self.evaluation = Evaluation(announced, number, passes)
+        self._enter(self.evaluation)
+
+    def _enter(self, evaluation: Evaluation) -> None:
+        settings, t = self.settings, evaluation.timestep
+        windows = (settings.in_step_window, settings.cross_step_window)
+        self._maps_wanted = settings.filtering and any(inside(t, window) for window in windows)
+        if all(t < low or low == high for low, high in windows):
+            self._filters.clear()
+        self._mutual = settings.mutual_self_attention and inside(t, settings.msa_window)
+        if self._mutual and self.source_groups == 0:
+            raise RuntimeError(
+                f'mutual self-attention at t={t} needs source rows in the batch (source_groups)'
+            )
+
+    def refiner(self, layer: str) -> Refine | None:
+        return self._filter(layer, 'target') if self._maps_wanted else None
+
+    def source_refiner(self, layer: str) -> Refine | None:
+        wanted = self._maps_wanted and self.settings.filter_source and self.source_groups
+        return self._filter(layer, 'source') if wanted else None
+
+    def _filter(self, layer: str, branch: str) -> Refine | None:
+        if not self._filtered(layer):
+            return None
+        if (layer, branch) not in self._filters:
+            self._filters[layer, branch] = MapFilter(self.settings, self.map_dtype)
+        return functools.partial(self._filters[layer, branch], evaluation=self.evaluation)
+
+    def is_mutual(self, layer: str) -> bool:
+        return self._mutual and self._injected(layer)
+
+
+@contextmanager
+def attention_map_filtering(
+    unet: nn.Module,
+    settings: SamplerSettings,
+    *,
+    layers: LayerPredicate | None = None,
+    msa_layers: LayerPredicate | None = None,
+) -> Iterator[AttentionMapFilter]:
+    """Filter the self-attention maps of any diffusers UNet inside a ``with`` block.
+
+    ::
+
+        pipe.scheduler = HourglassDDIMScheduler.from_config(pipe.scheduler.config)
+        with attention_map_filtering(pipe.unet, preset('amf')):
+            image = pipe('a duck').images[0]
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+        A diffusers UNet; it must be called once for each evaluation, guidance in one batch.
+    settings : SamplerSettings
+        The method. Its resampling must be that of the scheduler.
+    layers : callable, optional
+        Layers to filter, by name; all self-attention layers when omitted.
+    msa_layers : callable, optional
+        Layers of mutual self-attention; :func:`fine_decoder_layers` when omitted.
+
+    Yields
+    ------
+    AttentionMapFilter
+
+    Raises
+    ------
+    ValueError
+        No layer matches.
+    RuntimeError
+        The UNet is under control already.
+    """
+    layers = layers or (lambda name: True)
+    msa_layers = msa_layers or fine_decoder_layers(unet)
+    names = list(self_attention_layers(unet))
+    for wanted, predicate, argument in (
+        (settings.filtering, layers, 'layers'),
+        (settings.mutual_self_attention, msa_layers, 'msa_layers'),
+    ):
+        if wanted and not any(map(predicate, names)):
+            raise ValueError(f'{argument}: expected to match one of {names}, matched none')
+    control = AttentionMapFilter(settings, layers, msa_layers, _map_dtype(unet, settings))
+    with controlled_attention(unet, control, lambda name: layers(name) or msa_layers(name)):
+        try:
+            yield control
+        finally:
+            control.reset()
+
+
+def _map_dtype(unet: nn.Module, settings: SamplerSettings) -> torch.dtype:
+    if settings.map_dtype != 'auto':
+        return getattr(torch, settings.map_dtype)
+    weight = next(unet.parameters())
+    return torch.float16 if weight.is_cuda else torch.promote_types(weight.dtype, torch.float32)

@@ -1,0 +1,47 @@
+"""The paper's ablation ladder as named settings (Zero-to-Hero, table 2)."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import MappingProxyType
+
+from nvs_ros.settings import SamplerSettings
+
+_HOURGLASS = SamplerSettings(resampling_passes=1, filtering=False, mutual_self_attention=False)
+_RESAMPLE = SamplerSettings(filtering=False, mutual_self_attention=False)
+
+PRESETS = MappingProxyType(
+    {
+        'zero123': dataclasses.replace(_HOURGLASS, schedule='uniform'),
+        'hourglass': _HOURGLASS,
+        'resample': _RESAMPLE,
+        'amf': dataclasses.replace(_RESAMPLE, filtering=True),
+        'msa': dataclasses.replace(_HOURGLASS, mutual_self_attention=True),
+        'zero-to-hero': SamplerSettings(),
+    }
+)
+"""Plain DDIM; hourglass; + resampling; + filtering; hourglass with MSA; all four parts."""
+
+
+def preset(name: str = 'zero-to-hero', **overrides: object) -> SamplerSettings:
+    """Return the settings of a preset, with some fields replaced.
+
+    Parameters
+    ----------
+    name : str
+        Key of :data:`PRESETS`.
+    **overrides
+        Fields of :class:`~nvs_ros.settings.SamplerSettings`.
+
+    Raises
+    ------
+    ValueError
+        Unknown preset, unknown field or wrong value.
+    """
+    if name not in PRESETS:
+        raise ValueError(f'preset: expected one of {list(PRESETS)}, got {name!r}')
+    fields = {field.name for field in dataclasses.fields(SamplerSettings)}
+    unknown = sorted(set(overrides) - fields)
+    if unknown:
+        raise ValueError(f'expected fields of SamplerSettings, got {unknown}')
+    return dataclasses.replace(PRESETS[name], **overrides)

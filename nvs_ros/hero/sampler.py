@@ -1,0 +1,198 @@
+"""Sampling novel views: DDIM with the four parts of Zero-to-Hero over a batch of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import nn
+
+from nvs_ros.hero.filtering import attention_map_filtering
+from nvs_ros.hero.maps import inside
+from nvs_ros.hero.scheduler import HourglassDDIMScheduler
+from nvs_ros.settings import SamplerSettings
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+_SCHEDULER_FIELDS = (
+    'schedule',
+    'early_steps',
+    'middle_steps',
+    'late_steps',
+    'stage_boundaries',
+    'resampling_passes',
+    'resampling_window',
+)
+
+
+def make_scheduler(scheduler: Any, settings: SamplerSettings) -> HourglassDDIMScheduler:
+    """Return a scheduler of its own, with the noise schedule of one and the timesteps of the other.
+
+    Parameters
+    ----------
+    scheduler : SchedulerMixin
+        The scheduler that came with the model; it is not changed.
+    settings : SamplerSettings
+        Schedule and resampling.
+
+    Raises
+    ------
+    ValueError
+        The model's schedule cannot be sampled in this way.
+    """
+    fields = {name: getattr(settings, name) for name in _SCHEDULER_FIELDS}
+    made = HourglassDDIMScheduler.from_config(scheduler.config, **fields)
+    made.set_timesteps(settings.num_inference_steps)
+    return made
+
+
+@torch.inference_mode()
+def sample(
+    unet: nn.Module,
+    scheduler: Any,
+    *,
+    tokens: torch.Tensor,
+    cond_latents: torch.Tensor,
+    noise: torch.Tensor,
+    settings: SamplerSettings,
+    generator: Generators = None,
+    source_token: torch.Tensor | None = None,
+    source_cond_latent: torch.Tensor | None = None,
+    source_generator: torch.Generator | None = None,
+    source_noise: torch.Tensor | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> torch.Tensor:
+    """Denoise n views of one frame in one batch.
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+        Takes (rows, 2c, h, w): noisy latent, then conditioning latent; and one token per row.
+    scheduler : SchedulerMixin
+        The model's own scheduler; only its config is read.
+    tokens : torch.Tensor
+        (n, 1, d), projected image embedding and relative pose of each target.
+    cond_latents : torch.Tensor
+        (n, c, h, w), conditioning latent of the source picture, not scaled.
+    noise : torch.Tensor
+        (n, c, h, w), standard normal. Its dtype is that of the latents.
+    settings : SamplerSettings
+        The method.
+    generator : torch.Generator or sequence of n of them, optional
+        For re-noising, and for `eta` above 0. One per target makes a view independent of its batch.
+    source_token, source_cond_latent : torch.Tensor, optional
+        (1, 1, d) and (1, c, h, w), the identity pose; needed for mutual self-attention.
+    source_generator : torch.Generator, optional
+        All noise of the source branch; one per frame, so that all targets share the branch.
+    source_noise : torch.Tensor, optional
+        (1, c, h, w), initial noise of the source branch instead of a draw from `source_generator`.
+    callback : callable, optional
+        Called after each network evaluation with a dict of ``evaluation`` (from 1),
+        ``evaluations``, ``timestep``, ``latents`` and ``denoised`` (n, c, h, w); it may raise to
+        cancel.
+
+    Returns
+    -------
+    torch.Tensor
+        (n, c, h, w), denoised latents.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit, or the source branch is missing.
+    """
+    n = len(noise)
+    generator = list(generator) if isinstance(generator, Sequence) else generator
+    if len(tokens) != n or cond_latents.shape != noise.shape:
+        raise ValueError(
+            f'expected {n} tokens and cond_latents {tuple(noise.shape)} like the noise, '
+            f'got {tuple(tokens.shape)} and {tuple(cond_latents.shape)}'
+        )
+    if isinstance(generator, list) and len(generator) != n:
+        raise ValueError(f'generator: expected one for each of {n} targets, got {len(generator)}')
+
+    target = _Branch(tokens, cond_latents, noise, generator, make_scheduler(scheduler, settings))
+    timesteps = target.scheduler.timesteps.tolist()
+    source = None
+    if settings.mutual_self_attention and any(inside(t, settings.msa_window) for t in timesteps):
+        if source_token is None or source_cond_latent is None:
+            raise ValueError('mutual self-attention: expected source_token and source_cond_latent')
+        if source_noise is None:
+            shape = source_cond_latent.shape
+            source_noise = randn_tensor(shape, source_generator, noise.device, noise.dtype)
+        source = _Branch(
+            source_token,
+            source_cond_latent,
+            source_noise,
+            source_generator,
+            make_scheduler(scheduler, settings),
+        )
+
+    with attention_map_filtering(unet, settings) as control:
+        device_timesteps = torch.tensor(timesteps, device=noise.device)
+        for index, t in enumerate(timesteps):
+            if source is not None and t < settings.msa_window[0]:
+                source = None
+            branches = [target] if source is None else [source, target]
+            control.source_groups = 0 if source is None else 1 + (settings.guidance_scale > 1)
+            control.announce(t)
+            predictions = _predict(unet, device_timesteps[index], branches, settings)
+            for branch, prediction in zip(branches, predictions, strict=True):
+                branch.step(prediction, t, settings.eta)
+            if callback is not None:
+                callback(
+                    {
+                        'evaluation': index + 1,
+                        'evaluations': len(timesteps),
+                        'timestep': t,
+                        'latents': target.latents,
+                        'denoised': target.denoised,
+                    }
+                )
+    return target.latents
+
+
+class _Branch:
+    """Rows that are denoised together: the targets, or the source."""
+
+    def __init__(
+        self,
+        tokens: torch.Tensor,
+        cond_latents: torch.Tensor,
+        noise: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None,
+        scheduler: HourglassDDIMScheduler,
+    ) -> None:
+        self.tokens = tokens
+        self.cond_latents = cond_latents
+        self.latents = noise * scheduler.init_noise_sigma
+        self.denoised = self.latents
+        self.generator = generator
+        self.scheduler = scheduler
+
+    def step(self, prediction: torch.Tensor, timestep: int, eta: float) -> None:
+        self.latents, self.denoised = self.scheduler.step(
+            prediction, timestep, self.latents, eta, generator=self.generator, return_dict=False
+        )
+
+
+def _predict(
+    unet: nn.Module, timestep: torch.Tensor, branches: list[_Branch], settings: SamplerSettings
+) -> list[torch.Tensor]:
+    """One network evaluation of all branches; rows ``[uncond: branches; cond: branches]``."""
+    latents = torch.cat([branch.latents for branch in branches])
+    cond_latents = torch.cat([branch.cond_latents for branch in branches])
+    tokens = torch.cat([branch.tokens for branch in branches])
+    guided = settings.guidance_scale > 1
+    if guided:
+        latents = torch.cat([latents, latents])
+        cond_latents = torch.cat([torch.zeros_like(cond_latents), cond_latents])
+        tokens = torch.cat([torch.zeros_like(tokens), tokens])
+    rows = torch.cat([latents.to(unet.dtype), cond_latents.to(unet.dtype)], 1)
+    prediction = unet(rows, timestep, tokens.to(unet.dtype), return_dict=False)[0].to(latents.dtype)
+    if guided:
+        uncond, cond = prediction.chunk(2)
+        prediction = uncond + settings.guidance_scale * (cond - uncond)
+    return list(prediction.split([len(branch.latents) for branch in branches]))
