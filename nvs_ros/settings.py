@@ -137,7 +137,7 @@ class NodeSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class InputSettings(Settings):
-    """Which messages make up a frame, and how they are matched."""
+    """Which messages make up a frame."""
 
     image_transport: str = setting(
         'raw',
@@ -155,6 +155,15 @@ class InputSettings(Settings):
         choices=('pose', 'detections'),
     )
     depth: bool = setting(False, 'Read topic depth (REP-118) for the metric size of the object.')
+    rectified: bool = setting(
+        False, 'The image is rectified (image_rect): P of camera_info instead of K and D.'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SyncSettings(Settings):
+    """How the messages of one frame are matched."""
+
     slop_s: float = setting(
         0.01,
         'Largest difference between the stamps of one frame; below half the image period.',

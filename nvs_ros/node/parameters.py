@@ -1,0 +1,164 @@
+"""ROS parameters from the settings: descriptors, declaration, checks on change."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    ParameterType,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from nvs_ros import settings, settings_text
+from nvs_ros.hero.presets import preset
+
+_TYPES = {
+    bool: ParameterType.PARAMETER_BOOL,
+    int: ParameterType.PARAMETER_INTEGER,
+    float: ParameterType.PARAMETER_DOUBLE,
+    str: ParameterType.PARAMETER_STRING,
+    tuple[int, int]: ParameterType.PARAMETER_INTEGER_ARRAY,
+    tuple[float, ...]: ParameterType.PARAMETER_DOUBLE_ARRAY,
+}
+_FROM_PRESET = 'Not set: as the preset says.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """All settings of the node, checked together."""
+
+    node: settings.NodeSettings
+    input: settings.InputSettings
+    sync: settings.SyncSettings
+    object: settings.ObjectSettings
+    model: settings.ModelSettings
+    views: settings.ViewSettings
+    requests: settings.RequestSettings
+    sampler_overrides: dict[str, Any]
+    """Fields of the sampler set by parameters, on top of any preset."""
+
+    def sampler(self, preset_name: str = '') -> settings.SamplerSettings:
+        """Sampler settings of a preset, of the configured one by default, with the overrides."""
+        return preset(preset_name or self.node.preset, **self.sampler_overrides)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Configuration:
+        """Build from parameter values; those that are missing or None keep their default.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter, what was expected and what came.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        grouped = settings_text.by_group(given)
+        overrides = grouped.pop('sampler')
+        groups = {
+            prefix or 'node': _build(prefix, settings_text.GROUPS[prefix], fields)
+            for prefix, fields in grouped.items()
+        }
+        configuration = cls(**groups, sampler_overrides=overrides)
+        try:
+            configuration.sampler()
+        except ValueError as error:
+            raise ValueError(f'sampler: {error}') from None
+        return configuration
+
+
+def _build(prefix: str, group: type[settings.Settings], fields: dict) -> settings.Settings:
+    try:
+        return group(**fields)
+    except ValueError as error:
+        raise ValueError(f'{prefix}.{error}' if prefix else str(error)) from None
+
+
+def descriptor(name: str) -> ParameterDescriptor:
+    """Descriptor of a parameter: type, description with unit, range, whether it can change.
+
+    Types of floating-point parameters and of those that a preset sets are checked here and not by
+    rclpy, so that a whole number in a YAML file is taken and "not set" is a value.
+    """
+    field = settings_text.parameter_fields()[name]
+    prefix = name.rpartition('.')[0]
+    hint = typing.get_type_hints(settings_text.GROUPS[prefix])[field.name]
+    metadata = field.metadata
+    unit = f' [{metadata["unit"]}]' if metadata['unit'] else ''
+    description = metadata['description'] + unit
+    result = ParameterDescriptor(
+        name=name,
+        type=_TYPES[hint],
+        description=f'{description} {_FROM_PRESET}' if prefix == 'sampler' else description,
+        additional_constraints=settings_text.constraints(field),
+        read_only=not metadata['runtime'],
+        dynamic_typing=prefix == 'sampler' or hint in (float, tuple[float, ...]),
+    )
+    low, high = metadata['low'], metadata['high']
+    if hint is int and (low is not None or high is not None):
+        bounds = (-(2**63) if low is None else int(low), 2**63 - 1 if high is None else int(high))
+        result.integer_range = [IntegerRange(from_value=bounds[0], to_value=bounds[1], step=0)]
+    if hint is float and (low is not None or high is not None):
+        limit = sys.float_info.max
+        bounds = (-limit if low is None else float(low), limit if high is None else float(high))
+        result.floating_point_range = [
+            FloatingPointRange(from_value=bounds[0], to_value=bounds[1], step=0.0)
+        ]
+    return result
+
+
+class Parameters:
+    """Declares the settings on a node and keeps :attr:`configuration` at their present values.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+
+    Raises
+    ------
+    ValueError, rclpy.exceptions.ParameterException
+        A value given at start has the wrong type or range.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        for name, field in settings_text.parameter_fields().items():
+            default = field.default
+            if name.startswith('sampler.'):
+                default = None
+            elif isinstance(default, tuple):
+                default = list(default)
+            node.declare_parameter(name, default, descriptor(name))
+        self._configuration = Configuration.from_values(self._values())
+        node.add_on_set_parameters_callback(self._on_set)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The settings of now; a new object after each change."""
+        return self._configuration
+
+    def _values(self) -> dict[str, Any]:
+        names = list(settings_text.parameter_fields())
+        return {p.name: _plain(p) for p in self._node.get_parameters(names)}
+
+    def _on_set(self, changes: list[Parameter]) -> SetParametersResult:
+        values = self._values()
+        values.update({p.name: _plain(p) for p in changes if p.name in values})
+        try:
+            self._configuration = Configuration.from_values(values)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+
+def _plain(parameter: Parameter) -> Any:
+    """Value as the settings take it: sequences as tuples."""
+    if parameter.type_ in (Parameter.Type.DOUBLE_ARRAY, Parameter.Type.INTEGER_ARRAY):
+        return tuple(parameter.value)
+    return parameter.value

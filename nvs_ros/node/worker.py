@@ -1,0 +1,155 @@
+"""One thread that does the slow work: requests in turn, otherwise the newest frame.
+
+No ROS here. Work is stopped between network evaluations by raising :class:`Cancelled` from the
+synthesizer's callback.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+
+class Cancelled(Exception):
+    """Raised inside a piece of work that is no longer wanted."""
+
+
+class Busy(Exception):
+    """No more requests can wait."""
+
+
+class Job:
+    """A piece of work on request.
+
+    Parameters
+    ----------
+    work : callable
+        Called with the job in the worker's thread; calls :meth:`check` often.
+    """
+
+    def __init__(self, work: Callable[[Job], Any]) -> None:
+        self._work = work
+        self._finished = threading.Event()
+        self._cancel_reason = ''
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def cancel(self, reason: str) -> None:
+        """Ask for the end of the work; it ends at its next :meth:`check`."""
+        self._cancel_reason = reason
+
+    def check(self, *_: Any) -> None:
+        """Raise :class:`Cancelled` when the work is no longer wanted."""
+        if self._cancel_reason:
+            raise Cancelled(self._cancel_reason)
+
+    def result(self) -> Any:
+        """Wait for the end; return what the work returned or raise what it raised."""
+        self._finished.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def run(self) -> None:
+        """Do the work; called by the worker."""
+        try:
+            self.check()
+            self._result = self._work(self)
+        except BaseException as error:  # handed to whoever waits
+            self._error = error
+        self._finished.set()
+
+
+class Worker:
+    """Runs jobs in the order they came and, when there is none, the idle work.
+
+    Parameters
+    ----------
+    next_idle : callable
+        Returns a callable, to be called with a :class:`Job` for its cancellation, or None.
+        Called in the worker's thread after :meth:`wake`.
+    queue : int
+        Jobs that may wait.
+    """
+
+    def __init__(self, next_idle: Callable[[], Callable[[Job], Any] | None], queue: int) -> None:
+        self._next_idle = next_idle
+        self._queue_size = queue
+        self._jobs: deque[Job] = deque()
+        self._current: Job | None = None
+        self._idle_work = False
+        self._stop_reason = ''
+        self._condition = threading.Condition()
+        self._thread = threading.Thread(target=self._loop, name='nvs worker', daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that there may be idle work."""
+        with self._condition:
+            self._idle_work = True
+            self._condition.notify()
+
+    def submit(self, work: Callable[[Job], Any]) -> Job:
+        """Queue a job.
+
+        Raises
+        ------
+        Busy
+            As many jobs wait as may.
+        Cancelled
+            The worker has been stopped.
+        """
+        job = Job(work)
+        with self._condition:
+            if self._stop_reason:
+                raise Cancelled(self._stop_reason)
+            if len(self._jobs) >= self._queue_size:
+                raise Busy(f'{len(self._jobs)} requests wait already')
+            self._jobs.append(job)
+            self._condition.notify()
+        return job
+
+    def stop(self, reason: str, timeout_s: float | None = None) -> bool:
+        """Cancel everything and end the thread.
+
+        Returns
+        -------
+        bool
+            Whether the thread ended in time; if not, it ends after its network evaluation.
+        """
+        with self._condition:
+            self._stop_reason = reason
+            for job in (*self._jobs, self._current):
+                if job is not None:
+                    job.cancel(reason)
+            self._condition.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _loop(self) -> None:
+        while (job := self._next()) is not None:
+            job.run()
+            with self._condition:
+                self._current = None
+        for job in self._jobs:
+            job.run()  # ends at once: it has been cancelled
+
+    def _next(self) -> Job | None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._stop_reason or self._jobs or self._idle_work)
+                if self._stop_reason:
+                    return None
+                if self._jobs:
+                    self._current = self._jobs.popleft()
+                    return self._current
+                self._idle_work = False
+            work = self._next_idle()
+            if work is not None:
+                with self._condition:
+                    self._current = Job(work)
+                    if self._stop_reason:
+                        self._current.cancel(self._stop_reason)
+                    return self._current
