@@ -4,8 +4,9 @@ Frames: the object frame has its origin in the centre of the object's bounding b
 frames are optical (x right, y down, z forward). Transforms are 4x4 and read ``target_from_source``.
 """
 
-from nvs_ros.geometry.camera import Camera, camera_from_info, frame_from_camera, info_from_camera
+from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
+from nvs_ros.geometry.info import camera_from_info, frame_from_camera, info_from_camera
 from nvs_ros.geometry.rigid import (
     check_rigid,
     inverse,

@@ -1,4 +1,4 @@
-"""A calibrated camera: pixels to rays and back, and the numbers of a ``sensor_msgs/CameraInfo``.
+"""A calibrated camera: pixels to rays and back.
 
 Pixels follow OpenCV and ROS: an integer coordinate is the centre of a pixel, so a picture W wide
 spans -0.5 ... W - 0.5 and its centre is (W - 1) / 2. Camera axes are optical (REP-103): x right, y
@@ -8,17 +8,13 @@ down, z forward.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike, NDArray
-
-from nvs_ros.geometry.rigid import check_rotation, rigid
 
 CANONICAL_FOCAL = 280 / 256
 """Focal length over picture side of Zero-1-to-3's camera: 35 mm lens, 32 mm sensor, 49.13 deg."""
@@ -45,7 +41,7 @@ class Camera:
     matrix : array_like (3, 3)
         Focal lengths and principal point in pixels, no skew.
     distortion : sequence of float
-        OpenCV's order: k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [tx ty]]]]; equidistant: k1 k2 k3 k4.
+        OpenCV's order: k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [0 0]]]]; equidistant: k1 k2 k3 k4.
         Empty: none.
     distortion_model : str
         A key of :data:`COEFFICIENTS`.
@@ -68,7 +64,7 @@ class Camera:
             if side != int(side) or not 1 <= side <= MAX_SIDE:
                 raise ValueError(f'{name}: expected 1 ... {MAX_SIDE} pixels, got {side}')
             object.__setattr__(self, name, int(side))
-        object.__setattr__(self, 'matrix', _check_matrix(self.matrix))
+        object.__setattr__(self, 'matrix', check_matrix(self.matrix))
         distortion = tuple(float(value) for value in self.distortion)
         lengths = COEFFICIENTS.get(self.distortion_model)
         if lengths is None:
@@ -80,6 +76,10 @@ class Camera:
             raise ValueError(
                 f'distortion: {self.distortion_model} takes {lengths} finite coefficients, '
                 f'got {distortion}'
+            )
+        if any(distortion[12:]):
+            raise ValueError(
+                f'distortion: expected a sensor that is not tilted, got {distortion[12:]}'
             )
         object.__setattr__(self, 'distortion', distortion)
 
@@ -117,7 +117,7 @@ class Camera:
             return min(_first_root(self._theta_polynomial.deriv()), math.pi)
         if self.is_pinhole:
             return math.inf
-        k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = (*self.distortion, *12 * [0.0])[:12]
+        k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = self._coefficients
         numerator = Polynomial([0, 1, 0, k1, 0, k2, 0, k3])
         denominator = Polynomial([1, 0, k4, 0, k5, 0, k6])
         # The tangential and thin prism terms move a point radially by at most these.
@@ -129,6 +129,10 @@ class Camera:
             - inward.deriv() * denominator**2
         )
         return min(_first_root(slope), _first_root(denominator))
+
+    @property
+    def _coefficients(self) -> tuple[float, ...]:
+        return (*self.distortion, *12 * [0.0])[:12]
 
     @cached_property
     def _theta_polynomial(self) -> Polynomial:
@@ -185,24 +189,28 @@ class Camera:
 
     def _project_perspective(self, points: NDArray) -> NDArray:
         depth = points[:, 2:]
-        with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
+        with np.errstate(all='ignore'):
             slopes = points[:, :2] / depth
             seen = (depth[:, 0] > 0) & (np.hypot(slopes[:, 0], slopes[:, 1]) < self.max_radius)
-        slopes[~seen] = 0
-        if self.is_pinhole:
-            pixels = slopes * self.matrix[[0, 1], [0, 1]] + self.matrix[:2, 2]
-        else:
-            rays = np.column_stack([slopes, np.ones(len(slopes))])
-            zero = np.zeros(3)
-            coefficients = np.array(self.distortion)
-            pixels = cv2.projectPoints(rays, zero, zero, self.matrix, coefficients)[0][:, 0]
-        pixels[~seen] = np.nan
-        return pixels
+            slopes[~seen] = np.nan
+            if not self.is_pinhole:
+                slopes = self._distort(slopes)
+        return slopes * self.matrix[[0, 1], [0, 1]] + self.matrix[:2, 2]
+
+    def _distort(self, slopes: NDArray) -> NDArray:
+        k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = self._coefficients
+        x, y = slopes.T
+        r2 = x * x + y * y
+        radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+        xy = 2 * x * y
+        moved_x = x * radial + p1 * xy + p2 * (r2 + 2 * x * x) + r2 * (s1 + r2 * s2)
+        moved_y = y * radial + p2 * xy + p1 * (r2 + 2 * y * y) + r2 * (s3 + r2 * s4)
+        return np.column_stack([moved_x, moved_y])
 
     def _unproject_perspective(self, pixels: NDArray) -> NDArray:
         slopes = (pixels - self.matrix[:2, 2]) / self.matrix[[0, 1], [0, 1]]
         if not self.is_pinhole:
-            criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
+            criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-7)
             coefficients = np.array(self.distortion)
             slopes = cv2.undistortPointsIter(
                 pixels[:, None], self.matrix, coefficients, None, None, criteria
@@ -219,10 +227,11 @@ class Camera:
         theta = np.arctan2(radius, points[:, 2])
         seen = (theta < self.max_radius) & np.isfinite(points).all(axis=1)
         seen &= (radius > 0) | (points[:, 2] > 0)
-        scale = self._theta_polynomial(theta) / np.maximum(radius, 1e-300)
-        pixels = points[:, :2] * scale[:, None] * self.matrix[[0, 1], [0, 1]] + self.matrix[:2, 2]
-        pixels[~seen] = np.nan
-        return pixels
+        with np.errstate(all='ignore'):
+            scale = self._theta_polynomial(theta) / np.maximum(radius, 1e-300)
+            plane = points[:, :2] * scale[:, None]
+        plane[~seen] = np.nan
+        return plane * self.matrix[[0, 1], [0, 1]] + self.matrix[:2, 2]
 
     def _unproject_equidistant(self, pixels: NDArray) -> NDArray:
         plane = (pixels - self.matrix[:2, 2]) / self.matrix[[0, 1], [0, 1]]
@@ -237,124 +246,8 @@ class Camera:
         return np.column_stack([direction, np.cos(theta)])
 
 
-def camera_from_info(
-    width: int,
-    height: int,
-    k: Sequence[float],
-    d: Sequence[float] = (),
-    distortion_model: str = '',
-    r: Sequence[float] = (),
-    p: Sequence[float] = (),
-    binning_x: int = 0,
-    binning_y: int = 0,
-    roi: tuple[int, int, int, int] = (0, 0, 0, 0),
-    *,
-    rectified: bool = False,
-) -> Camera:
-    """The camera of the picture that a ``CameraInfo`` comes with (REP-104 and the message itself).
-
-    K and P are those of the full sensor; the region of interest is given in full-resolution pixels
-    and binning applies after it. A super-pixel is the mean of its pixels, so its centre lies half a
-    pixel further in: x' = (x - x_offset + 0.5) / binning - 0.5. (image_geometry leaves the half
-    pixels out, 0.25 px of the binned picture at 2 x 2.)
-
-    Parameters
-    ----------
-    width, height : int
-        Full resolution.
-    k, d, distortion_model, r, p
-        As in the message, row by row. ``''`` stands for no distortion. All zeros in r or p: not
-        set.
-    binning_x, binning_y : int
-        0 means 1.
-    roi : tuple of int
-        x_offset, y_offset, width, height; width and height 0 mean the full picture.
-    rectified : bool
-        The picture is rectified: P instead of K, no distortion.
-
-    Returns
-    -------
-    Camera
-        Of the picture as it arrives. Its axes in the message's frame: :func:`frame_from_camera`.
-
-    Raises
-    ------
-    ValueError
-        An uncalibrated camera (K or P of zeros), and what :class:`Camera` refuses.
-    """
-    for name, value in (('binning_x', binning_x), ('binning_y', binning_y)):
-        if not 0 <= value <= 64:
-            raise ValueError(f'{name}: expected 0 ... 64, got {value}')
-    model = distortion_model or ('plumb_bob' if not any(d) else '')
-    full = Camera(width, height, _info_matrix(k, p, rectified), () if rectified else d, model)
-    _rotation(r)
-    x, y, roi_width, roi_height = roi
-    if (roi_width == 0) != (roi_height == 0) or (roi_width == 0 and (x or y)):
-        raise ValueError(f'roi: expected a width and a height, or all zeros, got {roi}')
-    roi_width, roi_height = roi_width or full.width, roi_height or full.height
-    if min(x, y) < 0 or x + roi_width > full.width or y + roi_height > full.height:
-        raise ValueError(f'roi: expected a window of {full.width}x{full.height}, got {roi}')
-    bins = np.array([binning_x or 1, binning_y or 1])
-    matrix = full.matrix.copy()
-    matrix[[0, 1], [0, 1]] /= bins
-    matrix[:2, 2] = (matrix[:2, 2] - (x, y) + 0.5) / bins - 0.5
-    return Camera(roi_width // bins[0], roi_height // bins[1], matrix, full.distortion, model)
-
-
-def frame_from_camera(
-    r: Sequence[float] = (), p: Sequence[float] = (), *, rectified: bool = False
-) -> NDArray[np.float64]:
-    """Where the camera of the picture stands in the frame that its messages name.
-
-    P projects points of that frame, so the frame has the axes of the rectified camera, and the
-    second camera of a stereo pair stands at (-Tx / fx, -Ty / fy, 0) in it. The raw camera is turned
-    from it by R.
-
-    Parameters
-    ----------
-    r, p
-        ``CameraInfo`` r (9) and p (12), row by row; empty or all zeros: not set.
-    rectified : bool
-        Whether the picture is rectified.
-
-    Returns
-    -------
-    ndarray (4, 4)
-        ``frame_from_camera``, metres. Identity for nearly every single camera.
-    """
-    rotation = np.eye(3) if rectified else _rotation(r)
-    translation = np.zeros(3)
-    if any(p):
-        projection = np.asarray(p, np.float64).reshape(-1)
-        matrix = _info_matrix((), projection, rectified=True)
-        translation[:2] = -projection[[3, 7]] / matrix[[0, 1], [0, 1]]
-    return rigid(rotation, translation)
-
-
-def info_from_camera(camera: Camera) -> dict[str, Any]:
-    """The fields of a ``CameraInfo`` for a picture of this camera.
-
-    Returns
-    -------
-    dict
-        width, height, distortion_model, d, k, r, p as Python numbers and lists; r is the identity,
-        p is k with a zero column; no region of interest and no binning.
-    """
-    projection = np.column_stack([camera.matrix, np.zeros(3)])
-    return {
-        'width': camera.width,
-        'height': camera.height,
-        'distortion_model': camera.distortion_model,
-        'd': list(
-            camera.distortion or (0.0,) * (4 if camera.distortion_model == 'equidistant' else 5)
-        ),
-        'k': camera.matrix.reshape(-1).tolist(),
-        'r': np.eye(3).reshape(-1).tolist(),
-        'p': projection.reshape(-1).tolist(),
-    }
-
-
-def _check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
+def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
+    """A read-only copy of a camera matrix (3, 3); ValueError when it cannot be one."""
     matrix = np.array(matrix, np.float64)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         raise ValueError(f'camera matrix: expected 3x3 finite numbers, got {matrix.tolist()}')
@@ -369,26 +262,6 @@ def _check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
         )
     matrix.flags.writeable = False
     return matrix
-
-
-def _info_matrix(k: Sequence[float], p: Sequence[float], rectified: bool) -> NDArray[np.float64]:
-    name, values, columns = ('p', p, 4) if rectified else ('k', k, 3)
-    values = np.asarray(values, np.float64)
-    if values.size != 3 * columns or not values.any():
-        raise ValueError(
-            f'{name}: expected the {3 * columns} numbers of a calibrated camera, '
-            f'got {values.tolist()}'
-        )
-    return values.reshape(3, columns)[:, :3]
-
-
-def _rotation(r: Sequence[float]) -> NDArray[np.float64]:
-    if not any(r):
-        return np.eye(3)
-    values = np.asarray(r, np.float64)
-    if values.size != 9:
-        raise ValueError(f'r: expected 9 numbers, got {values.size}')
-    return check_rotation(values.reshape(3, 3), 'r')
 
 
 def _first_root(polynomial: Polynomial) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nvs_ros.geometry.camera import CANONICAL_FOCAL, Camera
-from nvs_ros.geometry.resample import minification, resample
+from nvs_ros.geometry.resample import middle_rays, minification, redraw
 from nvs_ros.geometry.rigid import check_rigid
 from nvs_ros.geometry.size import object_size
 from nvs_ros.geometry.spherical import (
@@ -128,15 +128,8 @@ def canonical_view(
         )
     radius, remark = _model_radius(distance / size, radius_range)
     view = Camera.canonical(image_size, zoom=distance / size / radius)
-    rays = view.unproject(_middle_grid(image_size))
-    drawn = resample(
-        _composite(image, alpha),
-        camera,
-        view,
-        camera_from_canonical,
-        (255, 255, 255, 0),
-        minification(camera, view, camera_from_canonical, rays),
-    )
+    ratio = minification(camera, view, camera_from_canonical, middle_rays(view))
+    drawn = redraw(*_on_white(image, alpha, camera), view, camera_from_canonical, ratio)
     assumptions += remark + _edge_remarks(alpha, drawn[..., 3])
     return CanonicalView(
         drawn[..., :3].copy(), drawn[..., 3].copy(), view, canonical, size, radius, assumptions
@@ -194,9 +187,7 @@ def photograph_view(
     photograph = Camera(
         image.shape[1], image.shape[0], [[focal, 0, centre_x], [0, focal, centre_y], [0, 0, 1]]
     )
-    drawn = resample(
-        _composite(image, alpha), photograph, view, np.eye(3), (255, 255, 255, 0), 1 / scale
-    )
+    drawn = redraw(*_on_white(image, alpha, photograph), view, np.eye(3), 1 / scale)
     radius = CANONICAL_FOCAL * image_size / (scale * max(width, height))
     pose = pose_from_spherical(Spherical(0.0, elevation_rad, radius))
     assumptions = (
@@ -231,17 +222,18 @@ def _check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDAr
     return alpha
 
 
-def _composite(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 4): the object on white, and its coverage."""
-    weight = (alpha / np.float32(255))[..., None]
-    white = image * weight + 255 * (1 - weight)
-    return np.dstack([np.rint(white).astype(np.uint8), alpha])
-
-
-def _middle_grid(size: int) -> NDArray[np.float64]:
-    """5 x 5 pixels over the middle half of a picture, where the object is."""
-    ticks = np.linspace(0.25, 0.75, 5) * (size - 1)
-    return np.stack(np.meshgrid(ticks, ticks), axis=-1)
+def _on_white(
+    image: NDArray[np.uint8], alpha: NDArray[np.uint8], camera: Camera
+) -> tuple[NDArray[np.uint8], Camera]:
+    """The object on white with its coverage (H, W, 4), cut out, and the camera of the cut-out."""
+    x, y, width, height = cv2.boundingRect(alpha)
+    window = np.s_[y : y + height, x : x + width]
+    weight = (alpha[window] / np.float32(255))[..., None]
+    colours = np.rint(image[window] * weight + 255 * (1 - weight)).astype(np.uint8)
+    matrix = camera.matrix.copy()
+    matrix[:2, 2] -= x, y
+    cut_out = Camera(width, height, matrix, camera.distortion, camera.distortion_model)
+    return np.dstack([colours, alpha[window]]), cut_out
 
 
 def _model_radius(

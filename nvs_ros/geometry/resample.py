@@ -18,51 +18,57 @@ from nvs_ros.geometry.camera import Camera
 OUTSIDE = -1e4
 """A map entry that lies in no picture."""
 
+BAND_PIXELS = 1 << 20
+"""Sub-pixels that are mapped at once; bounds the memory for large pictures."""
 
-def resample(
+WHITE = (255, 255, 255, 0)
+"""RGB and coverage where there is nothing."""
+
+
+def redraw(
     picture: NDArray[np.uint8],
     source: Camera,
     destination: Camera,
     source_from_destination: NDArray[np.float64],
-    border: tuple[int, ...],
     pixels_per_pixel: float,
 ) -> NDArray[np.uint8]:
     """Re-draw a picture for another camera at the same point.
 
-    Where the new picture is coarser, each new pixel averages the old pixels it covers: the old
+    Where the new picture is coarser, each new pixel averages the old pixels that it covers: the old
     picture is averaged over whole blocks first and what remains is supersampled. Otherwise the
     interpolation is bicubic.
 
     Parameters
     ----------
-    picture : uint8 (H, W, C)
-        Of ``source``. Its channels must be such that blending neighbours is right: colours already
-        composited on the border colour, alpha beside them.
+    picture : uint8 (H, W, 4)
+        RGB already on white and coverage, of ``source``. So neighbours can be blended channel by
+        channel: that is the same as blending colours weighted by coverage and laying them on white.
     source, destination : Camera
     source_from_destination : ndarray (3, 3)
         Rotation between the optical frames.
-    border : tuple of int
-        One value for each channel, for rays that the old picture does not hold.
     pixels_per_pixel : float
         Old pixels along one side of a new pixel, see :func:`minification`.
 
     Returns
     -------
-    uint8 (H', W', C)
+    uint8 (H', W', 4)
+        :data:`WHITE` for rays that the old picture does not hold.
     """
     block = max(1, int(pixels_per_pixel))
     samples = max(1, math.ceil(pixels_per_pixel / block - 0.05))
-    small = _average_blocks(picture, block, border)
-    grid = _pixel_grid(destination, samples)
-    rays = destination.unproject(grid) @ source_from_destination.T
-    pixels = (source.project(rays) + 0.5) / block - 0.5
-    pixels = np.where(np.isfinite(pixels), pixels, OUTSIDE).astype(np.float32)
-    drawn = cv2.remap(
-        small, pixels, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=border
-    )
-    if samples > 1:
-        drawn = cv2.resize(drawn, destination.size, interpolation=cv2.INTER_AREA)
-    return drawn.reshape(destination.height, destination.width, -1)
+    small = _average_blocks(picture, block)
+    drawn = np.empty((destination.height, destination.width, 4), np.uint8)
+    rows = max(1, BAND_PIXELS // (destination.width * samples * samples))
+    for top in range(0, destination.height, rows):
+        band = slice(top, min(top + rows, destination.height))
+        pixels = _pixel_map(source, destination, source_from_destination, samples, band)
+        pixels = ((pixels + 0.5) / block - 0.5).astype(np.float32)
+        sampled = cv2.remap(
+            small, pixels, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=WHITE
+        )
+        size = destination.width, band.stop - band.start
+        drawn[band] = cv2.resize(sampled, size, interpolation=cv2.INTER_AREA)
+    return drawn
 
 
 def minification(
@@ -89,26 +95,67 @@ def minification(
     return math.sqrt(float(np.median(ratios))) if ratios.size else 1.0
 
 
+def middle_rays(camera: Camera) -> NDArray[np.float64]:
+    """5 x 5 rays over the middle half of a picture, where the object is."""
+    x, y = (np.linspace(0.25, 0.75, 5) * (side - 1) for side in camera.size)
+    return camera.unproject(np.stack(np.meshgrid(x, y), axis=-1))
+
+
 def _cell_areas(corners: NDArray) -> NDArray:
     along, down = np.diff(corners, axis=1)[:-1], np.diff(corners, axis=0)[:, :-1]
     return np.abs(along[..., 0] * down[..., 1] - along[..., 1] * down[..., 0])
 
 
-def _pixel_grid(camera: Camera, samples: int) -> NDArray[np.float64]:
-    """Centres (H * samples, W * samples, 2) of the sub-pixels."""
-    x, y = ((np.arange(side * samples) + 0.5) / samples - 0.5 for side in camera.size)
-    return np.stack(np.meshgrid(x, y), axis=-1)
+def _pixel_map(
+    source: Camera,
+    destination: Camera,
+    source_from_destination: NDArray[np.float64],
+    samples: int,
+    band: slice,
+) -> NDArray:
+    """Source pixels (rows, columns, 2) of the sub-pixels in a band of destination rows."""
+    if _is_plain(source, destination, source_from_destination):
+        matrix = destination.matrix.copy()
+        matrix[[0, 1], [0, 1]] *= samples
+        matrix[:2, 2] = (matrix[:2, 2] - (0, band.start) + 0.5) * samples - 0.5
+        return cv2.initUndistortRectifyMap(
+            source.matrix,
+            np.array(source.distortion),
+            source_from_destination.T,
+            matrix,
+            (destination.width * samples, (band.stop - band.start) * samples),
+            cv2.CV_32FC2,
+        )[0]
+    x = (np.arange(destination.width * samples) + 0.5) / samples - 0.5
+    y = (np.arange(band.start * samples, band.stop * samples) + 0.5) / samples - 0.5
+    rays = destination.unproject(np.stack(np.meshgrid(x, y), axis=-1))
+    pixels = source.project(rays @ source_from_destination.T)
+    # No closer than this to the range of OpenCV's fixed-point coordinates.
+    return np.where(np.abs(pixels) < -OUTSIDE, pixels, OUTSIDE)
 
 
-def _average_blocks(
-    picture: NDArray[np.uint8], block: int, border: tuple[int, ...]
-) -> NDArray[np.uint8]:
-    """Means of ``block`` x ``block`` pixels; the last blocks are filled up with the border."""
+def _is_plain(
+    source: Camera, destination: Camera, source_from_destination: NDArray[np.float64]
+) -> bool:
+    """Whether OpenCV's map holds: no fisheye, and all rays before the camera and before the fold.
+
+    The slopes of a picture's rays fill a convex quadrilateral, so its corners decide.
+    """
+    if not destination.is_pinhole or source.distortion_model == 'equidistant':
+        return False
+    width, height = destination.size
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) - 0.5
+    rays = destination.unproject(corners) @ source_from_destination.T
+    return bool(np.isfinite(source.project(rays)).all())
+
+
+def _average_blocks(picture: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
+    """Means of ``block`` x ``block`` pixels; the last blocks are filled up with white."""
     if block == 1:
         return picture
     height, width = picture.shape[:2]
     padded = cv2.copyMakeBorder(
-        picture, 0, -height % block, 0, -width % block, cv2.BORDER_CONSTANT, value=border
+        picture, 0, -height % block, 0, -width % block, cv2.BORDER_CONSTANT, value=WHITE
     )
     size = padded.shape[1] // block, padded.shape[0] // block
     return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView
-from nvs_ros.geometry.resample import minification, resample
+from nvs_ros.geometry.resample import middle_rays, minification, redraw
 from nvs_ros.geometry.rigid import check_rigid
 from nvs_ros.geometry.spherical import (
     RelativePose,
@@ -108,25 +108,19 @@ class TargetCamera:
                 raise ValueError(
                     f'{name}: expected uint8 {expected}, got {array.dtype} {array.shape}'
                 )
-        if self.camera is self.canonical_camera:
-            return image.copy(), mask.copy()
         canonical_from_camera = (
             self.object_from_canonical[:3, :3].T @ self.object_from_camera[:3, :3]
         )
-        ticks = np.linspace(0.25, 0.75, 5) * (shape[0] - 1)
-        middle = self.canonical_camera.unproject(np.stack(np.meshgrid(ticks, ticks), axis=-1))
-        ratio = minification(
-            self.canonical_camera,
-            self.camera,
-            canonical_from_camera,
-            middle @ canonical_from_camera,
-        )
-        drawn = resample(
+        level = np.allclose(canonical_from_camera, np.eye(3), rtol=0, atol=1e-9)
+        if level and self.camera is self.canonical_camera:
+            return image.copy(), mask.copy()
+        rays = middle_rays(self.canonical_camera) @ canonical_from_camera
+        ratio = minification(self.canonical_camera, self.camera, canonical_from_camera, rays)
+        drawn = redraw(
             np.dstack([image, mask]),
             self.canonical_camera,
             self.camera,
             canonical_from_camera,
-            (255, 255, 255, 0),
             ratio,
         )
         return drawn[..., :3].copy(), drawn[..., 3].copy()
