@@ -1,0 +1,196 @@
+"""Weight files, read one tensor at a time and never executed.
+
+A torch file is a zip archive: a pickle that describes tensors, and one record of bytes for each
+storage. The pickle goes through the ``weights_only`` unpickler with a short allow-list, without
+any bytes; the bytes are read when a tensor is asked for, and checked against the archive's CRC.
+So the memory that loading needs is the result and one tensor.
+"""
+
+from __future__ import annotations
+
+import bisect
+import pickletools
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from nvs_ros.errors import UserError
+
+
+class Ignored:
+    """Stands for a class of which a checkpoint only keeps bookkeeping; remembers nothing."""
+
+    def __new__(cls, *args):
+        return object.__new__(cls)
+
+    def __setstate__(self, state):
+        pass
+
+
+IGNORED_GLOBALS = (
+    # Lightning keys the state of its callbacks by class.
+    'pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint',
+    'lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint',
+    # Hyperparameters as OmegaConf keeps them.
+    'omegaconf.base.ContainerMetadata',
+    'omegaconf.base.Metadata',
+    'omegaconf.dictconfig.DictConfig',
+    'omegaconf.listconfig.ListConfig',
+    'omegaconf.nodes.AnyNode',
+    'typing.Any',
+    'builtins.dict',
+    'builtins.int',
+    'builtins.list',
+    'collections.defaultdict',
+    # Scores as NumPy scalars.
+    'numpy.core.multiarray.scalar',
+    'numpy._core.multiarray.scalar',
+    'numpy.dtype',
+)
+"""What Lightning checkpoints name besides tensors; each is replaced by ``Ignored``."""
+
+
+class WeightFile(Protocol):
+    """A file of named tensors.
+
+    Attributes
+    ----------
+    path : Path
+    shapes : mapping of str to tuple of int
+    """
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def read(self, name: str) -> torch.Tensor:
+        """One tensor on the CPU in the dtype of the file; the caller owns its memory."""
+
+
+def open_weights(path: Path) -> WeightFile:
+    """Open a weight file by its content, whatever it is called.
+
+    Raises
+    ------
+    UserError
+        If it is neither a torch zip archive nor safetensors, is cut off or damaged, or names
+        anything but tensors and the bookkeeping of Lightning.
+    """
+    try:
+        with path.open('rb') as file:
+            head = file.read(64)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from error
+    if head.startswith(b'PK\x03\x04'):
+        return TorchFile(path)
+    if head[8:9] == b'{':
+        return SafetensorsFile(path)
+    expected = 'expected a torch zip archive or safetensors'
+    if head.startswith(b'version https://git-lfs'):
+        raise UserError(f'{path}: {expected}, found a git-lfs pointer: the file was not downloaded')
+    if head.startswith(b'\x80'):
+        names = ', '.join(_pickle_globals(path)) or 'nothing'
+        raise UserError(f'{path}: {expected}, found a bare pickle that refers to {names}; refused')
+    raise UserError(f'{path}: {expected}, found a file that begins with {head[:16]!r}')
+
+
+class TorchFile:
+    """A ``torch.save`` archive: a state dict, or a dict that has one as ``state_dict``."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f'{path}: expected a complete zip archive, found {error}') from error
+        self._records = sorted(self._archive.infolist(), key=lambda record: record.header_offset)
+        content = _describe(path)
+        if isinstance(content, dict):
+            content = content.get('state_dict', content)
+        if not isinstance(content, dict):
+            raise UserError(f'{path}: expected a dict of tensors, found {type(content).__name__}')
+        self._tensors = {
+            name: value for name, value in content.items() if isinstance(value, torch.Tensor)
+        }
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+
+    def read(self, name: str) -> torch.Tensor:
+        sketch = self._tensors[name]
+        storage = sketch.untyped_storage()
+        # The record that holds a byte is the last one that begins before it.
+        index = bisect.bisect(
+            self._records, storage._checkpoint_offset, key=lambda record: record.header_offset
+        )
+        record = self._records[index - 1]
+        try:
+            if record.file_size != storage.nbytes():
+                raise ValueError(f'expected {storage.nbytes()} bytes, found {record.file_size}')
+            content = bytearray(self._archive.read(record))
+            flat = torch.frombuffer(content, dtype=sketch.dtype)
+            view = flat.as_strided(sketch.shape, sketch.stride(), sketch.storage_offset())
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as error:
+            raise UserError(f'{self.path}: {name} is damaged: {error}') from error
+        return view.contiguous() if view.numel() == flat.numel() else view.clone()
+
+
+class SafetensorsFile:
+    """A safetensors file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            with safe_open(path, 'pt') as file:
+                self.shapes = {
+                    name: tuple(file.get_slice(name).get_shape())
+                    for name in file.keys()  # noqa: SIM118 (it is no dict)
+                }
+        except (SafetensorError, OSError) as error:
+            raise UserError(f'{path}: expected complete safetensors, found {error}') from error
+
+    def read(self, name: str) -> torch.Tensor:
+        # A mapping for each tensor: one for the file would keep every page that was read.
+        with safe_open(self.path, 'pt') as file:
+            return file.get_tensor(name).clone()
+
+
+def _describe(path: Path) -> object:
+    """The content of a torch file with tensors that have no data, only their place in the file."""
+    allowed = [(Ignored, name) for name in IGNORED_GLOBALS]
+    with torch.serialization.safe_globals(allowed):
+        try:
+            refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception as error:
+            raise UserError(f'{path}: expected a file of torch.save, found {error!r}') from error
+        if refused:
+            raise UserError(
+                f'{path}: expected tensors and Lightning bookkeeping only, found '
+                f'{", ".join(sorted(refused))}; refused, because loading it could run code'
+            )
+        try:
+            with FakeTensorMode():
+                return torch.load(path, map_location='cpu', weights_only=True)
+        except Exception as error:
+            raise UserError(
+                f'{path}: refused by the weights-only unpickler: {type(error).__name__}'
+            ) from error
+
+
+def _pickle_globals(path: Path) -> Iterator[str]:
+    """Names that a bare pickle refers to, as far as it can be taken apart; nothing is executed."""
+    strings = []
+    with path.open('rb') as file:
+        try:
+            while True:  # old torch files are several pickles in a row
+                for opcode, argument, _ in pickletools.genops(file):
+                    if opcode.name == 'GLOBAL':
+                        yield argument.replace(' ', '.')
+                    elif opcode.name == 'STACK_GLOBAL':
+                        yield '.'.join(strings[-2:])
+                    elif isinstance(argument, str):
+                        strings.append(argument)
+        except ValueError:  # the end, or no pickle
+            return
