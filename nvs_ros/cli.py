@@ -1,4 +1,5 @@
-"""The command line: one module of :mod:`nvs_ros.commands` for each command, imported when asked for."""
+"""The command line: one module of :mod:`nvs_ros.commands` for each command, imported when asked
+for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Triangle meshes with a colour for each face, and the few shapes that table-top objects are made of."""
+"""Triangle meshes with a colour for each face, and the few shapes that table-top objects are made
+of."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Mesh:
         )
 
     def normalised(self) -> Mesh:
-        """Bounding box centred at the origin, longest side 1 (the frame Zero-1-to-3 was trained in)."""
+        """Bounding box centred at the origin, longest side 1 (the frame Zero-1-to-3 was trained
+        in)."""
         low, high = self.vertices.min(0), self.vertices.max(0)
         return Mesh(
             (self.vertices - (low + high) / 2) / (high - low).max(),

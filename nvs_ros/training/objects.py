@@ -1,7 +1,8 @@
-"""Procedural table-top objects: random proportions and colours, with something that tells the front.
+"""Procedural table-top objects: random proportions and colours, with something that tells the
+front.
 
-Every object stands upright (z up), is centred on its bounding box and has a longest side of 1. What tells its
-sides apart (handle, spout, label, panel) is turned to a random azimuth.
+Every object stands upright (z up), is centred on its bounding box and has a longest side of 1.
+What tells its sides apart (handle, spout, label, panel) is turned to a random azimuth.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def _color(rng: np.random.Generator) -> np.ndarray:
     """A plain colour; one in six is a grey, never as bright as the white background."""
     if rng.random() < 1 / 6:
         return np.full(3, rng.uniform(0.15, 0.85))
-    return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.45, 1), rng.uniform(0.45, 0.95)))
+    return np.array(
+        colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.45, 1), rng.uniform(0.45, 0.95))
+    )
 
 
 def _two_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +61,8 @@ def _two_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _label(rings: np.ndarray, rows: slice, width: int, color: np.ndarray) -> np.ndarray:
-    """Colours of a lathe, (k, 3), with a label ``width`` segments wide on some rings -> (k, segments, 3)."""
+    """Colours of a lathe, (k, 3), with a label ``width`` segments wide on some rings -> (k,
+    segments, 3)."""
     colors = np.repeat(rings[:, None], SEGMENTS, 1)
     columns = np.arange(-(width // 2), width - width // 2) % SEGMENTS
     colors[rows, columns] = color
@@ -92,14 +96,21 @@ def _teapot(rng: np.random.Generator) -> Mesh:
     body, trim = _two_colors(rng)
     radius, height = rng.uniform(0.38, 0.48), rng.uniform(0.55, 0.8)
     angle = np.linspace(-np.pi / 2 * 0.8, np.pi / 2 * 0.8, 9)
-    belly = np.stack([radius * np.cos(angle), height / 2 * (1 + np.sin(angle) / np.sin(angle[-1]))], -1)
+    belly = np.stack(
+        [radius * np.cos(angle), height / 2 * (1 + np.sin(angle) / np.sin(angle[-1]))], -1
+    )
     lid = height + rng.uniform(0.05, 0.12)
     knob = rng.uniform(0.04, 0.07)
     profile = np.concatenate(
         [
             [[0, 0]],
             belly,
-            [[0.4 * knob, lid], [knob, lid + knob], [0.5 * knob, lid + 2 * knob], [0, lid + 2 * knob]],
+            [
+                [0.4 * knob, lid],
+                [knob, lid + knob],
+                [0.5 * knob, lid + 2 * knob],
+                [0, lid + 2 * knob],
+            ],
         ]
     )
     colors = np.concatenate([np.tile(body, (9, 1)), np.tile(trim, (4, 1))])
@@ -173,7 +184,9 @@ def _bowl(rng: np.random.Generator) -> Mesh:
     outside, inside = _two_colors(rng)
     height, foot = rng.uniform(0.3, 0.55), rng.uniform(0.15, 0.28)
     at = np.linspace(0, 1, 8)
-    curve = np.stack([foot + (0.5 - foot) * np.sin(at * np.pi / 2), height * (1 - np.cos(at * np.pi / 2))], -1)
+    curve = np.stack(
+        [foot + (0.5 - foot) * np.sin(at * np.pi / 2), height * (1 - np.cos(at * np.pi / 2))], -1
+    )
     curve[:, 1] += 0.04
     inner = curve[::-1] * [0.92, 1] + [0, 0.02]
     profile = np.concatenate([[[0, 0], [foot, 0]], curve, inner, [[0, 0.06]]])

@@ -1,7 +1,8 @@
-"""A z-buffer rasteriser for small meshes: half a millisecond for a 64-pixel picture on one CPU core.
+"""A z-buffer rasteriser for small meshes: half a millisecond for a 64-pixel picture on one CPU
+core.
 
-The light is attached to the camera, so that an absolute azimuth cannot be read off the shading: a view
-conditioned on a *relative* pose must be predictable from the source view.
+The light is attached to the camera, so that an absolute azimuth cannot be read off the shading: a
+view conditioned on a *relative* pose must be predictable from the source view.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Rendering:
     mask : (H, W) uint8
         Coverage of the pixel by the object, 0..255.
     depth_m : (H, W) float32
-        z of the nearest surface in the camera optical frame, in the unit of the mesh; NaN where there is none.
+        z of the nearest surface in the camera optical frame, in the unit of the mesh; NaN where
+        there is none.
     """
 
     image: np.ndarray
@@ -95,7 +97,9 @@ def render(
     with np.errstate(divide='ignore'):
         depth = np.where(nearest > 0, 1 / nearest, np.nan).astype(np.float32)
     return Rendering(
-        np.clip(image + 0.5, 0, 255).astype(np.uint8), (coverage * 255 + 0.5).astype(np.uint8), depth
+        np.clip(image + 0.5, 0, 255).astype(np.uint8),
+        (coverage * 255 + 0.5).astype(np.uint8),
+        depth,
     )
 
 

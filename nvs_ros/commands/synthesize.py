@@ -1,0 +1,121 @@
+"""``python -m nvs_ros synthesize``: views of an object from one photograph."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from nvs_ros.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('photo', type=Path, help='photograph of one object; RGBA brings its mask')
+    parser.add_argument('--mask', type=Path, help='picture of the same size, above 0 is the object')
+    parser.add_argument(
+        '--azimuth',
+        type=float,
+        default=0.0,
+        metavar='DEG',
+        help='from the source view, positive moves the camera to its right (default %(default)s)',
+    )
+    parser.add_argument(
+        '--elevation',
+        type=float,
+        default=0.0,
+        metavar='DEG',
+        help='from the source view, positive moves the camera up (default %(default)s)',
+    )
+    parser.add_argument(
+        '--distance',
+        type=float,
+        default=0.0,
+        metavar='SIZES',
+        help="from the source view, in the object's longest sides, positive moves the camera away "
+        '(default %(default)s)',
+    )
+    parser.add_argument(
+        '--source-elevation',
+        type=float,
+        default=0.0,
+        metavar='DEG',
+        help='how far above the object the photograph was taken (default %(default)s)',
+    )
+    parser.add_argument('-o', '--output', type=Path, default=Path('view.png'), help='PNG to write')
+    parser.add_argument(
+        '--size', type=int, help="side of the picture in pixels (default: the model's)"
+    )
+    parser.add_argument(
+        '--model', default='embedded', help='as for model.source (default %(default)s)'
+    )
+    parser.add_argument('--preset', default='zero-to-hero', help='(default %(default)s)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='same seed, same view (default %(default)s)'
+    )
+    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from nvs_ros.pictures import read_photograph, save_view
+
+    image, mask = read_photograph(arguments.photo, arguments.mask)
+    if not arguments.output.parent.is_dir():
+        raise UserError(f'no such folder: {arguments.output.parent}')
+
+    from tqdm import tqdm
+
+    from nvs_ros.geometry.camera import Camera
+    from nvs_ros.geometry.canonical import photograph_view
+    from nvs_ros.geometry.target import target_from_angles
+    from nvs_ros.hero.presets import preset
+    from nvs_ros.synthesizer import Synthesizer
+
+    try:
+        settings = preset(arguments.preset)
+        synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
+        components = synthesizer.components
+        source = photograph_view(
+            image,
+            mask,
+            image_size=components.image_size,
+            elevation_rad=math.radians(arguments.source_elevation),
+            fill=components.photograph_fill,
+        )
+        camera = None if arguments.size is None else Camera.canonical(arguments.size)
+        target = target_from_angles(
+            source,
+            math.radians(arguments.azimuth),
+            math.radians(arguments.elevation),
+            arguments.distance,
+            camera,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
+
+        def progress(state: dict) -> None:
+            bar.total = state['evaluations']
+            bar.update()
+
+        observation = synthesizer.observe(source)
+        (view,) = synthesizer.synthesize(
+            observation, [target], settings, seed=arguments.seed, callback=progress
+        )
+    save_view(
+        view.image,
+        arguments.output,
+        {
+            'model': view.model_id,
+            'preset': arguments.preset,
+            'seed': view.seed,
+            'source': arguments.photo.name,
+            'azimuth_deg': arguments.azimuth,
+            'elevation_deg': arguments.elevation,
+            'distance_sizes': arguments.distance,
+        },
+    )
+    for warning in view.warnings:
+        print(f'warning: {warning}')
+    height, width = view.mask.shape
+    print(f'{arguments.output}: {width}x{height}, synthesised, not measured')
+    return 0

@@ -1,0 +1,26 @@
+"""``python -m nvs_ros train``: the embedded model from nothing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--config', type=Path, required=True, help='recipe, for example config/training.yaml'
+    )
+    parser.add_argument(
+        '--run', type=Path, required=True, help='folder of this run; continued when it exists'
+    )
+    parser.add_argument(
+        '--stop-at', type=int, metavar='STEP', help='stop the last stage early, to go on later'
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from nvs_ros.training.recipe import Recipe, train
+
+    train(Recipe.from_yaml(arguments.config), arguments.run, arguments.stop_at)
+    print(f'model in {arguments.run / "model"}')
+    return 0

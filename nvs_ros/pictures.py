@@ -1,0 +1,131 @@
+"""Pictures in files: a photograph with its mask in, a synthesised view with its provenance out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from nvs_ros.errors import UserError
+
+
+def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Read a photograph and the mask of the object in it.
+
+    Parameters
+    ----------
+    file : Path
+        Any format that Pillow reads; its alpha channel is the mask when there is no other.
+    mask_file : Path, optional
+        Picture of the same size, above 0 is the object; grey levels are coverage.
+
+    Returns
+    -------
+    image : (H, W, 3) uint8
+        RGB.
+    mask : (H, W) uint8
+        Coverage, 0..255.
+
+    Raises
+    ------
+    UserError
+        Missing or unreadable files, no mask, sizes that differ, an empty mask.
+    """
+    picture = _open(file)
+    if mask_file is not None:
+        mask = np.asarray(_open(mask_file).convert('L'))
+        if 0 < mask.max() < 128:
+            mask = np.where(mask > 0, 255, 0).astype(np.uint8)
+    elif (
+        'A'
+        in picture.convert('RGBA' if 'transparency' in picture.info else picture.mode).getbands()
+    ):
+        mask = np.asarray(picture.convert('RGBA').getchannel('A'))
+    else:
+        raise UserError(f'{file} has no alpha channel: give the object with --mask FILE')
+    image = np.asarray(picture.convert('RGB'))
+    if mask.shape != image.shape[:2]:
+        raise UserError(
+            f'expected a mask of {image.shape[1]}x{image.shape[0]} pixels as {file}, '
+            f'got {mask.shape[1]}x{mask.shape[0]}'
+        )
+    if not mask.any():
+        raise UserError(f'the mask {mask_file or "in the alpha channel of " + str(file)} is empty')
+    return image, mask
+
+
+def _open(file: Path) -> Image.Image:
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise UserError(f'no such file: {file}') from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f'{file} is not a readable picture: {error}') from None
+
+
+def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> None:
+    """Write a synthesised picture as PNG, marked as such.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+        RGB.
+    file : Path
+    provenance : dict
+        Written as PNG text beside ``synthetic: true``: model, seed, preset, source stamp, ...
+    """
+    text = PngInfo()
+    for key, value in {'synthetic': 'true', **provenance}.items():
+        text.add_text(f'nvs_ros:{key}', str(value))
+    Image.fromarray(image).save(file, 'PNG', pnginfo=text)
+
+
+def contact_sheet(
+    rows: list[list[np.ndarray]], captions: list[list[str]], cell: int = 192
+) -> np.ndarray:
+    """Pictures in rows with a caption under each.
+
+    Parameters
+    ----------
+    rows : list of lists of (h, w, 3) uint8
+    captions : list of lists of str
+        One for each picture.
+    cell : int
+        Side of a picture on the sheet, pixels.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+    """
+    margin, line = 6, 20
+    width = max(len(row) for row in rows) * (cell + margin) + margin
+    sheet = np.full((len(rows) * (cell + line + margin) + margin, width, 3), 235, np.uint8)
+    for r, (row, words) in enumerate(zip(rows, captions, strict=True)):
+        top = margin + r * (cell + line + margin)
+        for c, (picture, caption) in enumerate(zip(row, words, strict=True)):
+            left = margin + c * (cell + margin)
+            scale = cell / max(picture.shape[:2])
+            small = cv2.resize(
+                picture,
+                None,
+                fx=scale,
+                fy=scale,
+                interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC,
+            )
+            sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+            cv2.putText(
+                sheet,
+                caption,
+                (left + 2, top + cell + 14),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                0.42,
+                (40, 40, 40),
+                1,
+                cv2.LINE_AA,
+            )
+    return sheet

@@ -1,0 +1,248 @@
+"""The public door of the algorithm: observe a frame once, synthesise any views of it.
+
+Works without ROS::
+
+    synthesizer = Synthesizer.from_pretrained('embedded')
+    observation = synthesizer.observe(photograph_view(image, mask))
+    views = synthesizer.synthesize(observation, orbit(observation.source, 8), seed=0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.canonical import CanonicalView, canonical_view
+from nvs_ros.geometry.spherical import RelativePose
+from nvs_ros.geometry.target import TargetCamera
+from nvs_ros.hero.presets import preset
+from nvs_ros.hero.sampler import sample
+from nvs_ros.settings import SamplerSettings
+from nvs_ros.silhouette import silhouette
+from nvs_ros.zero123.components import Zero123Components, load_components
+from nvs_ros.zero123.conditioning import (
+    ImageCondition,
+    decode_latents,
+    encode_images,
+    network_images,
+    pose_tokens,
+    rgb_images,
+)
+
+IDENTITY_POSE = RelativePose(0.0, 0.0, 0.0)
+SOURCE_SEED_OFFSET = 2**32
+"""The source branch of mutual self-attention has noise of its own, the same for all targets of a
+frame."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a camera saw of one object.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+        RGB.
+    mask : (H, W) uint8 or bool
+        Above 0 is the object.
+    camera : Camera
+        Intrinsics of the picture.
+    object_from_camera : (4, 4) float
+        Pose of the camera (optical frame) in the object frame (origin in the object's centre, z
+        up), metres.
+    object_size_m : float, optional
+        Longest side of the object's bounding box; estimated from the mask when omitted.
+    depth_m : (H, W) float, optional
+        Metres along the optical axis (REP-118), aligned with the picture.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    camera: Camera
+    object_from_camera: np.ndarray
+    object_size_m: float | None = None
+    depth_m: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A frame as the network sees it, computed once for all views of it."""
+
+    source: CanonicalView
+    condition: ImageCondition
+
+
+@dataclass(frozen=True)
+class View:
+    """A synthesised picture and the camera that would have taken it. Nothing in it was measured.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+        RGB on white, as the asked camera would see it.
+    mask : (H, W) uint8
+        Coverage by the object, 0..255.
+    camera : Camera
+    object_from_camera : (4, 4) float64
+        Pose of the virtual camera (optical frame) in the object frame, metres.
+    relative : RelativePose
+        From the source camera, as the network was told.
+    seed : int
+    model_id : str
+    warnings : tuple of str
+        What makes this view less trustworthy than others.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    camera: Camera
+    object_from_camera: np.ndarray
+    relative: RelativePose
+    seed: int
+    model_id: str
+    warnings: tuple[str, ...]
+
+
+class Synthesizer:
+    """Zero-to-Hero sampling over the components of a Zero-1-to-3 model.
+
+    Not thread-safe: one request at a time per instance.
+    """
+
+    def __init__(self, components: Zero123Components) -> None:
+        self.components = components
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path = 'embedded',
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Synthesizer:
+        """Load a model.
+
+        Parameters
+        ----------
+        source : str or Path
+            What :func:`nvs_ros.zero123.components.load_components` takes.
+        device : optional
+            CUDA where there is one, else the CPU.
+        dtype : optional
+            float16 on CUDA, else float32.
+        """
+        device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
+        return cls(load_components(source, device=device, dtype=dtype))
+
+    @property
+    def default_settings(self) -> SamplerSettings:
+        """The method as the paper has it."""
+        return preset()
+
+    def observe(self, frame: Frame | CanonicalView) -> Observation:
+        """Re-project a frame into the model's camera and encode it.
+
+        Parameters
+        ----------
+        frame : Frame or CanonicalView
+            A calibrated frame, or a picture that is canonical already (``photograph_view``).
+
+        Raises
+        ------
+        ValueError
+            The frame cannot be used; the message says why.
+        """
+        source = frame
+        if isinstance(frame, Frame):
+            source = canonical_view(
+                frame.image,
+                frame.mask,
+                frame.camera,
+                frame.object_from_camera,
+                object_size_m=frame.object_size_m,
+                depth_m=frame.depth_m,
+                image_size=self.components.image_size,
+            )
+        images = network_images(source.image[None])
+        return Observation(source, encode_images(self.components, images))
+
+    def synthesize(
+        self,
+        observation: Observation,
+        targets: Sequence[TargetCamera],
+        settings: SamplerSettings | None = None,
+        *,
+        seed: int = 0,
+        callback: Callable[[dict], None] | None = None,
+    ) -> list[View]:
+        """Synthesise the object as the target cameras would see it.
+
+        A view depends on the frame, its camera, the settings and the seed, not on what else is in
+        the batch.
+
+        Parameters
+        ----------
+        observation : Observation
+        targets : sequence of TargetCamera
+        settings : SamplerSettings, optional
+            :attr:`default_settings` when omitted.
+        seed : int
+            Same seed, same view, on the same device.
+        callback : callable, optional
+            See :func:`nvs_ros.hero.sampler.sample`; may raise to cancel.
+        """
+        if not targets:
+            return []
+        images = self._sample(
+            observation, targets, settings or self.default_settings, seed, callback
+        )
+        views = []
+        for target, canonical in zip(targets, images, strict=True):
+            image, mask = target.warp_back(canonical, silhouette(canonical))
+            views.append(
+                View(
+                    image=image,
+                    mask=mask,
+                    camera=target.camera,
+                    object_from_camera=target.object_from_camera,
+                    relative=target.relative,
+                    seed=seed,
+                    model_id=self.components.model_id,
+                    warnings=target.warnings,
+                )
+            )
+        return views
+
+    def _sample(self, observation, targets, settings, seed, callback) -> np.ndarray:
+        """Canonical pictures (n, S, S, 3) uint8 of the targets."""
+        components, condition = self.components, observation.condition
+        elevation = observation.source.spherical.elevation_rad
+        poses = np.stack(
+            [pose.vector() for pose in (IDENTITY_POSE, *(t.relative for t in targets))]
+        )
+        tokens = pose_tokens(
+            components, condition.embedding, poses, source_polar_rad=np.pi / 2 - elevation
+        )
+        shape = condition.latent.shape
+        generators = [torch.Generator().manual_seed(seed) for _ in targets]
+        noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
+        latents = sample(
+            components.unet,
+            components.scheduler,
+            tokens=tokens[1:],
+            cond_latents=condition.latent.expand(len(targets), *shape[1:]),
+            noise=noise.to(components.device, components.dtype),
+            settings=settings,
+            generator=generators,
+            source_token=tokens[:1],
+            source_cond_latent=condition.latent,
+            source_generator=torch.Generator().manual_seed(seed + SOURCE_SEED_OFFSET),
+            callback=callback,
+        )
+        return rgb_images(decode_latents(components, latents))
