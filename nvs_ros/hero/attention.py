@@ -29,16 +29,28 @@ class AttentionControl:
     ----------
     source_groups : int
         0: every row of the batch is a target. g > 0: the batch is g equal groups, each of one
-        source row followed by its target rows; with guidance ``[uncond: source, targets; cond: ...]``.
+        source row followed by its target rows: ``[uncond: source, targets; cond: ...]``.
     map_dtype : torch.dtype
         Least precision in which maps are computed.
     """
 
     source_groups: int = 0
     map_dtype: torch.dtype = torch.float32
+    _announced: int | None = None
+
+    def announce(self, timestep: int) -> None:
+        """Say the timestep of the next network evaluation, so that none is read back from a GPU."""
+        self._announced = timestep
+
+    def before_evaluation(self, timestep: int | float | torch.Tensor) -> None:
+        """Take the timestep with which the UNet is called."""
+        announced, self._announced = self._announced, None
+        if announced is None:
+            announced = int(timestep.flatten()[0] if torch.is_tensor(timestep) else timestep)
+        self.begin(announced)
 
     def begin(self, timestep: int) -> None:
-        """Called before each network evaluation."""
+        """Prepare for a network evaluation."""
 
     def refiner(self, layer: str) -> Refine | None:
         """What to do with the maps of the target rows; None computes no map at all."""
@@ -216,8 +228,7 @@ def controlled_attention(
         raise ValueError(f'layers: expected to match one of {list(available)}, matched none')
 
     def before(_module: nn.Module, args: tuple, kwargs: dict) -> None:
-        timestep = kwargs['timestep'] if 'timestep' in kwargs else args[1]
-        control.begin(timestep)
+        control.before_evaluation(kwargs['timestep'] if 'timestep' in kwargs else args[1])
 
     originals = {name: attn.processor for name, attn in chosen.items()}
     hook = unet.register_forward_pre_hook(before, with_kwargs=True)

@@ -50,7 +50,6 @@ class AttentionMapFilter(AttentionControl):
         self.map_dtype = map_dtype
         self._filtered = functools.cache(layers)
         self._injected = functools.cache(msa_layers)
-        self._announced: int | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -59,43 +58,43 @@ class AttentionMapFilter(AttentionControl):
         self._filters: dict[tuple[str, str], MapFilter] = {}
         self._maps_wanted = self._mutual = False
 
-    def announce(self, timestep: int) -> None:
-        """Say the timestep of the next network evaluation, so that none is read back from a GPU."""
-        self._announced = timestep
-
-    def begin(self, timestep: int | torch.Tensor) -> None:
+    def begin(self, timestep: int) -> None:
         """Take note of a network evaluation.
 
         Raises
         ------
         RuntimeError
-            A filtered timestep was evaluated more or less often than the settings say, or a source
-            row is wanted and the batch has none.
+            A filtered timestep was evaluated more or less often than the settings say, or source
+            rows are wanted and the batch has none.
         """
-        announced, self._announced = self._announced, None
-        if announced is None:
-            announced = int(timestep.flatten()[0] if torch.is_tensor(timestep) else timestep)
-        settings, previous = self.settings, self.evaluation
-        passes = (
-            inside(announced, settings.resampling_window) * (settings.resampling_passes - 1) + 1
-        )
-        if previous is not None and announced > previous.timestep:
+        previous = self.evaluation
+        if previous is None or timestep > previous.timestep:
             self.reset()
-            previous = None
-        repeated = previous is not None and announced == previous.timestep
-        number = previous.number + 1 if repeated else 1
-        if self._maps_wanted and (number > passes if repeated else not previous.last):
-            self.reset()
-            raise RuntimeError(
-                f'expected {previous.passes} evaluations at t={previous.timestep}, got '
-                f'{number if repeated else previous.number}: the scheduler must resample as the '
-                'settings say, and a run that was cut short needs reset()'
-            )
-        self.evaluation = Evaluation(announced, number, passes)
-        self._enter(self.evaluation)
+            number = 1
+        elif timestep == previous.timestep:
+            number = previous.number + 1
+            self._check_passes(number, number <= previous.passes)
+        else:
+            number = 1
+            self._check_passes(previous.number, previous.last)
+        settings = self.settings
+        passes = settings.resampling_passes if inside(timestep, settings.resampling_window) else 1
+        self.evaluation = Evaluation(timestep, number, passes)
+        self._enter(timestep)
 
-    def _enter(self, evaluation: Evaluation) -> None:
-        settings, t = self.settings, evaluation.timestep
+    def _check_passes(self, number: int, right: bool) -> None:
+        if right or not self._maps_wanted:
+            return
+        evaluation = self.evaluation
+        self.reset()
+        raise RuntimeError(
+            f'expected {evaluation.passes} evaluations at t={evaluation.timestep}, got {number}: '
+            'the scheduler must resample as the settings say, and after a run that was cut short '
+            'reset() is needed'
+        )
+
+    def _enter(self, t: int) -> None:
+        settings = self.settings
         windows = (settings.in_step_window, settings.cross_step_window)
         self._maps_wanted = settings.filtering and any(inside(t, window) for window in windows)
         if all(t < low or low == high for low, high in windows):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from nvs_ros.hero.attention import AttentionControl
 from nvs_ros.hero.filtering import attention_map_filtering
 from nvs_ros.hero.maps import inside
 from nvs_ros.hero.scheduler import HourglassDDIMScheduler
@@ -63,6 +65,7 @@ def sample(
     source_generator: torch.Generator | None = None,
     source_noise: torch.Tensor | None = None,
     callback: Callable[[dict[str, Any]], None] | None = None,
+    attention: AbstractContextManager[AttentionControl] | None = None,
 ) -> torch.Tensor:
     """Denoise n views of one frame in one batch.
 
@@ -92,6 +95,9 @@ def sample(
         Called after each network evaluation with a dict of ``evaluation`` (from 1),
         ``evaluations``, ``timestep``, ``latents`` and ``denoised`` (n, c, h, w); it may raise to
         cancel.
+    attention : context manager, optional
+        Control of the UNet's self-attention during the run, to choose layers or to inject known
+        maps; ``attention_map_filtering(unet, settings)`` when omitted.
 
     Returns
     -------
@@ -130,7 +136,7 @@ def sample(
             make_scheduler(scheduler, settings),
         )
 
-    with attention_map_filtering(unet, settings) as control:
+    with attention or attention_map_filtering(unet, settings) as control:
         device_timesteps = torch.tensor(timesteps, device=noise.device)
         for index, t in enumerate(timesteps):
             if source is not None and t < settings.msa_window[0]:
@@ -182,17 +188,32 @@ def _predict(
     unet: nn.Module, timestep: torch.Tensor, branches: list[_Branch], settings: SamplerSettings
 ) -> list[torch.Tensor]:
     """One network evaluation of all branches; rows ``[uncond: branches; cond: branches]``."""
-    latents = torch.cat([branch.latents for branch in branches])
-    cond_latents = torch.cat([branch.cond_latents for branch in branches])
-    tokens = torch.cat([branch.tokens for branch in branches])
-    guided = settings.guidance_scale > 1
-    if guided:
-        latents = torch.cat([latents, latents])
-        cond_latents = torch.cat([torch.zeros_like(cond_latents), cond_latents])
-        tokens = torch.cat([torch.zeros_like(tokens), tokens])
-    rows = torch.cat([latents.to(unet.dtype), cond_latents.to(unet.dtype)], 1)
-    prediction = unet(rows, timestep, tokens.to(unet.dtype), return_dict=False)[0].to(latents.dtype)
-    if guided:
+    rows, contexts = network_rows(
+        torch.cat([branch.latents for branch in branches]),
+        torch.cat([branch.cond_latents for branch in branches]),
+        torch.cat([branch.tokens for branch in branches]),
+        settings,
+    )
+    prediction = unet(rows.to(unet.dtype), timestep, contexts.to(unet.dtype), return_dict=False)[0]
+    prediction = prediction.to(rows.dtype)
+    if settings.guidance_scale > 1:
         uncond, cond = prediction.chunk(2)
         prediction = uncond + settings.guidance_scale * (cond - uncond)
     return list(prediction.split([len(branch.latents) for branch in branches]))
+
+
+def network_rows(
+    latents: torch.Tensor,
+    cond_latents: torch.Tensor,
+    tokens: torch.Tensor,
+    settings: SamplerSettings,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the network's input and context, with guidance ``[uncond, cond]``.
+
+    The unconditional half has a zero token and a zero conditioning latent.
+    """
+    if settings.guidance_scale > 1:
+        latents = torch.cat([latents, latents])
+        cond_latents = torch.cat([torch.zeros_like(cond_latents), cond_latents])
+        tokens = torch.cat([torch.zeros_like(tokens), tokens])
+    return torch.cat([latents, cond_latents.to(latents.dtype)], 1), tokens
