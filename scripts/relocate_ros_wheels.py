@@ -35,7 +35,7 @@ def main() -> int:
         for theirs, ours in replacements.items():
             text = text.replace(theirs, ours)
         if BUILD_MACHINE in text:
-            print(f'{path} names a folder of {BUILD_MACHINE} that is not known here', file=sys.stderr)
+            print(f'{path} names an unknown folder of {BUILD_MACHINE}', file=sys.stderr)
             return 1
         path.write_text(text)
         changed += 1

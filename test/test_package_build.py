@@ -1,0 +1,135 @@
+"""What is pinned, installed and built: manifests, package data, environment, Makefile."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import nvs_ros
+
+ROOT = Path(__file__).resolve().parents[1]
+
+in_environment = pytest.mark.skipif(
+    not Path(sys.prefix, '.installed').is_file(), reason='not the environment that make builds'
+)
+
+
+def canonical(name):
+    return re.sub('[-_.]+', '-', name).lower()
+
+
+def requirement_lines(file):
+    lines = (line.partition('#')[0].strip() for line in (ROOT / file).read_text().splitlines())
+    return [line for line in lines if line and not line.startswith('-r')]
+
+
+def pins():
+    pairs = (line.split('==') for line in requirement_lines('constraints.txt'))
+    return {canonical(name): version for name, version in pairs}
+
+
+def test_one_version_everywhere():
+    versions = {
+        manifest: ElementTree.parse(ROOT / manifest).findtext('version')
+        for manifest in ('package.xml', 'nvs_interfaces/package.xml')
+    }
+    setup = re.search(r"version='([^']+)'", (ROOT / 'setup.py').read_text())
+    versions['setup.py'] = setup.group(1)
+    assert set(versions.values()) == {nvs_ros.__version__}, versions
+
+
+def test_a_build_carries_every_module_and_all_weights(tmp_path):
+    command = [sys.executable, 'setup.py', '--quiet', 'build_py', '--build-lib', str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    wanted = [*(ROOT / 'nvs_ros').rglob('*.py'), *(ROOT / 'nvs_ros/zero123/embedded').rglob('*.*')]
+    missing = [
+        str(path.relative_to(ROOT))
+        for path in wanted
+        if path.is_file() and not (tmp_path / path.relative_to(ROOT)).is_file()
+    ]
+    assert not missing
+
+
+def test_every_requirement_is_pinned():
+    files = ('requirements.txt', 'requirements-environment.txt')
+    lines = [line for file in files for line in requirement_lines(file)]
+    required = {canonical(re.split('[<>=;]', line)[0]) for line in lines}
+    assert required <= set(pins())
+
+
+@in_environment
+def test_the_environment_is_what_the_constraints_say():
+    installed = {name: metadata.version(name).partition('+')[0] for name in pins()}
+    assert installed == pins()
+
+
+@in_environment
+def test_no_cmake_file_names_the_machine_that_built_the_wheels():
+    files = list(Path(sys.prefix, 'share').rglob('*.cmake'))
+    assert files
+    assert not [path for path in files if '/opt/python/' in path.read_text()]
+
+
+@in_environment
+@pytest.mark.parametrize('name', ['nvs_node', 'nvs_ros'])
+def test_ros2_run_finds_the_programs(name):
+    program = Path(sys.prefix, 'lib', 'nvs_ros', name)
+    assert program.stat().st_mode & 0o111
+    (entry,) = metadata.entry_points(group='console_scripts', name=name)
+    assert callable(entry.load())
+
+
+@pytest.fixture
+def built(tmp_path):
+    """A project with nothing but what the Makefile looks at, as it is after `make build`."""
+    names = ['Makefile', 'package.xml', 'setup.py', 'setup.cfg', *map(str, ROOT.glob('*.txt'))]
+    for name in names:
+        shutil.copy(ROOT / name, tmp_path)
+    for folder in ('nvs_interfaces', 'resource', 'scripts', 'launch', 'config'):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for path in tmp_path.rglob('*'):
+        os.utime(path, (1000, 1000))
+    for stamp in ('.venv/.installed', 'build/.built'):
+        (tmp_path / stamp).parent.mkdir()
+        (tmp_path / stamp).touch()
+        os.utime(tmp_path / stamp, (2000, 2000))
+    return tmp_path
+
+
+def planned(project, target):
+    """The commands that make would run."""
+    command = ['make', '--dry-run', '--no-print-directory', '-C', str(project), target]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize('target', ['demo', 'test'])
+def test_a_second_run_installs_and_builds_nothing(built, target):
+    commands = planned(built, target)
+    assert 'pip install' not in commands
+    assert 'colcon' not in commands
+    assert commands.strip()
+
+
+def test_a_changed_message_is_built_again_without_installing(built):
+    (built / 'nvs_interfaces/package.xml').touch()
+    commands = planned(built, 'test')
+    assert 'colcon' in commands
+    assert 'pip install' not in commands
+
+
+def test_a_changed_pin_is_installed(built):
+    (built / 'constraints.txt').touch()
+    commands = planned(built, 'demo')
+    assert commands.index('pip install') < commands.index('colcon') < commands.index('demo/run.py')
+
+
+def test_clean_leaves_what_was_there_before(built):
+    before = {path for path in built.rglob('*') if not {'.venv', 'build'} & set(path.parts)}
+    subprocess.run(['make', '--silent', '-C', str(built), 'clean'], check=True)
+    assert set(built.rglob('*')) == before
