@@ -101,7 +101,8 @@ def load_mvdream_unet(
     }
     if 'camera_embed.0.weight' not in shapes:
         raise UserError(f'{path}: expected an MVDream checkpoint, found no {PREFIX}camera_embed')
-    config = unet_config(shapes) | {
+    config = unet_config(shapes)
+    config |= {
         'attention_head_dim': tuple(width // HEAD_WIDTH for width in config['block_out_channels']),
         'class_embed_type': 'projection',
         'projection_class_embeddings_input_dim': shapes['camera_embed.0.weight'][1],
