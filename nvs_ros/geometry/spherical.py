@@ -4,8 +4,10 @@ Object frame: origin in the centre of the object's bounding box, z up. Azimuth i
 counter-clockwise seen from above; elevation is measured from the horizontal plane, up positive.
 
 At the poles azimuth is undefined. Closer than :data:`POLE_RAD` to one, it is read from the up
-direction of the picture instead: the azimuth from which a level camera, raised or lowered along its
-meridian until here, would have this side up. For a camera that is level already both say the same.
+direction of the picture instead: the azimuth of the meridian along which a level camera, raised or
+lowered until here, would have this side up. Elevation is then measured along that meridian, so a
+camera that went a little past the pole has up to 95 degrees; how far it stands beside the meridian,
+less than 5 degrees, is left out. For a camera that is level already nothing changes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Spherical:
     azimuth_rad : float
         Counter-clockwise seen from above, 0 on the object's x axis.
     elevation_rad : float
-        -pi/2 (below) ... pi/2 (above).
+        -pi/2 (below) ... pi/2 (above), past it by at most :data:`POLE_RAD`.
     radius : float
         Distance from the object's centre, in the unit of the position it came from.
     """
@@ -169,13 +171,17 @@ def canonical_pose(object_from_camera: ArrayLike) -> NDArray[np.float64]:
 def spherical_from_pose(object_from_camera: ArrayLike) -> Spherical:
     """Azimuth, elevation and radius of a camera (4, 4); near a pole its up direction decides."""
     canonical = canonical_pose(object_from_camera)
-    position = canonical[:3, 3]
-    spherical = spherical_from_position(position)
-    if not _is_polar(position):
+    x, y, z = canonical[:3, 3]
+    spherical = spherical_from_position((x, y, z))
+    if not _is_polar(canonical[:3, 3]):
         return spherical
     # Up points away from the camera's meridian above the object, along it below.
-    x, y = math.copysign(1.0, position[2]) * canonical[:2, 1]
-    return Spherical(math.atan2(y, x), spherical.elevation_rad, spherical.radius)
+    pole = math.copysign(1.0, z)
+    meridian_x, meridian_y = pole * canonical[:2, 1]
+    length = math.hypot(meridian_x, meridian_y)
+    polar = math.atan2((x * meridian_x + y * meridian_y) / length, abs(z))
+    azimuth = math.atan2(meridian_y, meridian_x)
+    return Spherical(azimuth, pole * (math.pi / 2 - polar), spherical.radius)
 
 
 def upright_frame(

@@ -8,16 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 from nvs_ros.geometry.camera import Camera
-from nvs_ros.geometry.canonical import CanonicalView
+from nvs_ros.geometry.canonical import CanonicalView, touches_edge
 from nvs_ros.geometry.resample import middle_rays, minification, redraw
-from nvs_ros.geometry.rigid import check_rigid
+from nvs_ros.geometry.rigid import check_rigid, rigid
 from nvs_ros.geometry.spherical import (
+    POLE_RAD,
     RelativePose,
     Spherical,
     canonical_pose,
-    pose_from_spherical,
     relative_pose,
     spherical_from_pose,
     wrap_angle,
@@ -125,6 +126,12 @@ class TargetCamera:
         )
         return drawn[..., :3].copy(), drawn[..., 3].copy()
 
+    def picture_warnings(self, mask: NDArray[np.uint8]) -> tuple[str, ...]:
+        """What the network's mask (S, S) of ``canonical_camera`` adds to :attr:`warnings`."""
+        if not touches_edge(mask):
+            return ()
+        return ('the object reaches the edge of the picture of the network: it is cut off there',)
+
 
 def target_from_pose(
     source: CanonicalView,
@@ -216,7 +223,7 @@ def target_from_angles(
         )
     origin = source.spherical
     elevation = origin.elevation_rad + elevation_rad
-    if abs(elevation) > math.pi / 2 + 1e-9:
+    if abs(elevation) > math.pi / 2 + POLE_RAD:
         raise ValueError(
             'elevation_rad: expected a viewpoint between straight below and straight above, got '
             f'{math.degrees(elevation_rad):.1f} degrees from a source at '
@@ -228,8 +235,12 @@ def target_from_angles(
             f'distance_m: expected a camera outside the object of {source.unit_m:.3g} m, '
             f'got one {radius:.3g} m from its centre'
         )
-    pose = pose_from_spherical(Spherical(origin.azimuth_rad + azimuth_rad, elevation, radius))
-    return target_from_pose(source, camera or source.camera, pose, trained=trained)
+    # Turning the source's own pose keeps it exact at a pole, where its azimuth is a convention.
+    right = source.object_from_camera[:3, 0]
+    turn = Rotation.from_rotvec([0, 0, azimuth_rad]) * Rotation.from_rotvec(-elevation_rad * right)
+    pose = rigid(turn.as_matrix(), np.zeros(3)) @ source.object_from_camera
+    pose[:3, 3] *= radius / origin.radius
+    return target_from_pose(source, camera or source.camera, canonical_pose(pose), trained=trained)
 
 
 def orbit(
