@@ -70,17 +70,23 @@ def test_a_running_job_is_cancelled_with_the_reason(make_worker):
         job.result()
 
 
-def test_a_waiting_job_that_is_cancelled_never_runs(make_worker):
+def test_a_waiting_job_that_is_cancelled_ends_at_once_and_frees_its_place(make_worker):
     worker = make_worker()
     work, started, release = blocker()
     worker.submit(work)
     assert started.wait(TIMEOUT_S)
     ran = []
     waiting = worker.submit(lambda job: ran.append(1))
+    others = [worker.submit(lambda job: None)]
+    with pytest.raises(Busy):
+        worker.submit(lambda job: None)
     waiting.cancel('too late')
-    release.set()
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match='too late'):
         waiting.result()
+    others.append(worker.submit(lambda job: None))
+    release.set()
+    for job in others:
+        job.result()
     assert not ran
 
 

@@ -6,6 +6,7 @@ what is new: a stamp in the far future or a bag that starts over cannot block th
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 IMAGE = 'image'
+SUPERSEDED = 'superseded by a newer frame'
 
 
 @dataclass(frozen=True)
@@ -87,19 +89,28 @@ class Intake:
         self._lock = threading.Lock()
         self._slot: FrameMessages | None = None
         self._newest: FrameMessages | None = None
-        self.statistics = Statistics()
+        self._statistics = Statistics()
+        self.last_arrival_s: dict[str, float] = {}
+        """When a well-formed message of each input came last, seconds of the clock."""
 
     @property
     def newest(self) -> FrameMessages | None:
         """The last complete frame, whether it was taken or not; requests are served from it."""
         return self._newest
 
+    @property
+    def statistics(self) -> Statistics:
+        """A copy of the counts."""
+        with self._lock:
+            return copy.deepcopy(self._statistics)
+
     def add(self, name: str, stamp_ns: int, message: Any) -> None:
         """Take over a well-formed message."""
         with self._lock:
-            self.statistics.received[name] += 1
+            self._statistics.received[name] += 1
+            self.last_arrival_s[name] = self._clock()
             if name == IMAGE:
-                self.statistics.images += 1
+                self._statistics.images += 1
                 self._images.append((stamp_ns, message))
             else:
                 self._partners[name].append((stamp_ns, message))
@@ -112,11 +123,11 @@ class Intake:
     def add_malformed(self, name: str) -> None:
         """Count a message that cannot be used."""
         with self._lock:
-            self.statistics.received[name] += 1
-            self.statistics.malformed[name] += 1
+            self._statistics.received[name] += 1
+            self._statistics.malformed[name] += 1
             if name == IMAGE:
-                self.statistics.images += 1
-                self.statistics.dropped['malformed image'] += 1
+                self._statistics.images += 1
+                self._statistics.dropped['malformed image'] += 1
 
     def take(self) -> FrameMessages | None:
         """The newest complete frame, or None; it is handed out once."""
@@ -127,12 +138,12 @@ class Intake:
     def count_used(self) -> None:
         """Count a taken frame whose views were made."""
         with self._lock:
-            self.statistics.used += 1
+            self._statistics.used += 1
 
     def count_dropped(self, reason: str) -> None:
         """Count a taken frame that was not used."""
         with self._lock:
-            self.statistics.dropped[reason] += 1
+            self._statistics.dropped[reason] += 1
 
     def waiting(self) -> int:
         """Images that wait for partners or in the slot."""
@@ -160,7 +171,7 @@ class Intake:
                 self._drop_unmatched(self._images.popleft()[0])
             self._images.popleft()
             if self._slot is not None:
-                self.statistics.dropped['superseded by a newer frame'] += 1
+                self._statistics.dropped[SUPERSEDED] += 1
             messages = {IMAGE: image, **{name: match[1] for name, match in found.items()}}
             self._slot = self._newest = FrameMessages(stamp_ns, messages, self._clock())
             return True
@@ -174,5 +185,5 @@ class Intake:
 
     def _drop_unmatched(self, stamp_ns: int) -> None:
         missing = [name for name in self._partners if self._closest(stamp_ns, name) is None]
-        reason = f'no {" and ".join(missing)} of its stamp' if missing else 'superseded'
-        self.statistics.dropped[reason] += 1
+        reason = f'no {" and ".join(missing)} of its stamp' if missing else SUPERSEDED
+        self._statistics.dropped[reason] += 1

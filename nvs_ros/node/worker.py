@@ -31,31 +31,49 @@ class Job:
 
     def __init__(self, work: Callable[[Job], Any]) -> None:
         self._work = work
+        self._lock = threading.Lock()
+        self._started = False
         self._finished = threading.Event()
         self._cancel_reason = ''
         self._result: Any = None
         self._error: BaseException | None = None
 
-    def cancel(self, reason: str) -> None:
-        """Ask for the end of the work; it ends at its next :meth:`check`."""
-        self._cancel_reason = reason
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result or an error."""
+        return self._finished.is_set()
 
-    def check(self, *_: Any) -> None:
+    def cancel(self, reason: str) -> None:
+        """End the work: at once if it still waits, else at its next :meth:`check`."""
+        with self._lock:
+            self._cancel_reason = reason
+            if not self._started and not self.finished:
+                self._error = Cancelled(reason)
+                self._finished.set()
+
+    def check(self) -> None:
         """Raise :class:`Cancelled` when the work is no longer wanted."""
         if self._cancel_reason:
             raise Cancelled(self._cancel_reason)
 
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; return whether it came in time."""
+        return self._finished.wait(timeout_s)
+
     def result(self) -> Any:
         """Wait for the end; return what the work returned or raise what it raised."""
-        self._finished.wait()
+        self.wait()
         if self._error is not None:
             raise self._error
         return self._result
 
     def run(self) -> None:
         """Do the work; called by the worker."""
+        with self._lock:
+            if self.finished:
+                return
+            self._started = True
         try:
-            self.check()
             self._result = self._work(self)
         except BaseException as error:  # handed to whoever waits
             self._error = error
@@ -105,8 +123,9 @@ class Worker:
         with self._condition:
             if self._stop_reason:
                 raise Cancelled(self._stop_reason)
-            if len(self._jobs) >= self._queue_size:
-                raise Busy(f'{len(self._jobs)} requests wait already')
+            waiting = sum(not queued.finished for queued in self._jobs)
+            if waiting >= self._queue_size:
+                raise Busy(f'{waiting} requests wait already')
             self._jobs.append(job)
             self._condition.notify()
         return job
@@ -133,8 +152,6 @@ class Worker:
             job.run()
             with self._condition:
                 self._current = None
-        for job in self._jobs:
-            job.run()  # ends at once: it has been cancelled
 
     def _next(self) -> Job | None:
         while True:

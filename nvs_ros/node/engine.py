@@ -1,0 +1,106 @@
+"""The synthesizer with what it remembers of the newest frame."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from nvs_ros.geometry import TargetCamera
+from nvs_ros.node.frames import SourceFrame, source_frame
+from nvs_ros.node.intake import FrameMessages
+from nvs_ros.node.parameters import Configuration
+from nvs_ros.node.transforms import Transforms
+from nvs_ros.node.worker import Job
+from nvs_ros.settings import SamplerSettings
+from nvs_ros.synthesizer import Observation, Synthesizer, View
+
+
+class Engine:
+    """Makes views of frames; each frame is converted and observed once, whoever asks for it.
+
+    Parameters
+    ----------
+    synthesizer : Synthesizer
+    transforms : Transforms
+    record : callable
+        Takes the name of a stage and its seconds.
+    """
+
+    def __init__(
+        self,
+        synthesizer: Synthesizer,
+        transforms: Transforms,
+        record: Callable[[str, float], None],
+    ) -> None:
+        self._synthesizer = synthesizer
+        self.transforms = transforms
+        self._record = record
+        self._lock = threading.Lock()
+        self._newest: tuple[FrameMessages, SourceFrame] | None = None
+        self._observed: tuple[SourceFrame, Observation] | None = None
+
+    def source(self, frame: FrameMessages, configuration: Configuration) -> SourceFrame:
+        """Convert a frame; callable from any thread.
+
+        Raises
+        ------
+        ValueError
+            What is wrong with the frame.
+        """
+        with self._lock:
+            if self._newest is None or self._newest[0] is not frame:
+                started = time.monotonic()
+                source = source_frame(
+                    frame,
+                    configuration,
+                    self.transforms,
+                    self._synthesizer.components.image_size,
+                )
+                self._record('prepare', time.monotonic() - started)
+                self._newest = (frame, source)
+            return self._newest[1]
+
+    def views(
+        self,
+        source: SourceFrame,
+        targets: Sequence[TargetCamera],
+        sampler: SamplerSettings,
+        seed: int,
+        job: Job,
+        on_progress: Callable[[float], None] = lambda progress: None,
+    ) -> list[View]:
+        """Synthesise views; in the worker's thread only.
+
+        Parameters
+        ----------
+        source : SourceFrame
+        targets : sequence of TargetCamera
+        sampler : SamplerSettings
+        seed : int
+        job : Job
+            Its cancellation ends the work after the present network evaluation.
+        on_progress : callable
+            Takes the share of the network evaluations done, after each.
+
+        Raises
+        ------
+        Cancelled
+            By the job.
+        """
+        job.check()
+        started = time.monotonic()
+        if self._observed is None or self._observed[0] is not source:
+            self._observed = (source, self._synthesizer.observe(source.canonical))
+            self._record('observe', time.monotonic() - started)
+            started = time.monotonic()
+
+        def callback(state: dict) -> None:
+            job.check()
+            on_progress(state['evaluation'] / state['evaluations'])
+
+        views = self._synthesizer.synthesize(
+            self._observed[1], targets, sampler, seed=seed, callback=callback
+        )
+        self._record('synthesize', time.monotonic() - started)
+        return views

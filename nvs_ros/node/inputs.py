@@ -1,0 +1,156 @@
+"""The subscriptions: checked messages go to the intake, and silence is explained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from nvs_ros.node.diagnostics import Health
+from nvs_ros.node.frames import check_message, stamp_ns
+from nvs_ros.node.intake import Intake
+from nvs_ros.node.outputs import OVERRIDABLE
+from nvs_ros.node.parameters import Configuration
+
+PATIENCE_S = 3.0
+"""Silence of an input that is worth a warning."""
+
+_LARGE = ('image', 'mask', 'depth')
+
+
+class Inputs:
+    """Subscribes to what makes up a frame.
+
+    QoS is that of sensor data: best effort, depth 1 for pictures and ``sync.buffer`` for the small
+    messages, of which each may be the one that an image waits for.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+    configuration : Configuration
+    health : Health
+    on_frame : callable
+        Called without arguments when a frame is complete.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        configuration: Configuration,
+        health: Health,
+        on_frame: Callable[[], None],
+    ) -> None:
+        self._node = node
+        self._health = health
+        self._configuration = configuration
+        self._topics = self._make_topics()
+        names = tuple(self._topics)
+        sync = configuration.sync
+        self.intake = Intake(names, sync.slop_s, sync.buffer, on_frame, time.monotonic)
+        self._started_s = time.monotonic()
+        group = MutuallyExclusiveCallbackGroup()
+        self._subscriptions = {name: self._subscribe(name, group) for name in names}
+
+    def close(self) -> None:
+        """Destroy the subscriptions."""
+        for subscription in self._subscriptions.values():
+            self._node.destroy_subscription(subscription)
+
+    def silence(self) -> str:
+        """Why no frame gets complete, in a sentence; ``''`` when all is well."""
+        now, intake = time.monotonic(), self.intake
+        for name, subscription in self._subscriptions.items():
+            silent_s = now - intake.last_arrival_s.get(name, self._started_s)
+            if silent_s < PATIENCE_S and name in intake.last_arrival_s:
+                continue
+            malformed = intake.statistics.malformed[name]
+            if name not in intake.last_arrival_s and malformed:
+                return f'all {malformed} messages on {subscription.topic_name} are malformed'
+            publishers = self._node.count_publishers(subscription.topic_name)
+            since = f'for {silent_s:.0f} s' if name in intake.last_arrival_s else 'yet'
+            return f'nothing on {subscription.topic_name} {since} ({publishers} publishers)'
+        newest = intake.newest
+        if newest is not None and now - newest.arrival_s < PATIENCE_S:
+            return ''
+        gaps = {name: intake.smallest_gap_s(name) for name in self._topics if name != 'image'}
+        far = {n: g for n, g in gaps.items() if g is not None and g > self._slop_s}
+        if far:
+            worst = max(far, key=far.get)
+            return (
+                f'the stamps of {self._subscriptions[worst].topic_name} and '
+                f'{self._subscriptions["image"].topic_name} are {far[worst]:.3g} s apart at best, '
+                f'sync.slop_s is {self._slop_s:g} s'
+            )
+        return ''
+
+    @property
+    def patient(self) -> bool:
+        """Whether it is too early to complain."""
+        return time.monotonic() - self._started_s < PATIENCE_S
+
+    @property
+    def _slop_s(self) -> float:
+        return self._configuration.sync.slop_s
+
+    def _make_topics(self) -> dict[str, tuple[type, str]]:
+        settings = self._configuration.input
+        topics = {
+            'image': _picture_topic(self._node, 'image', settings.image_transport),
+            'camera_info': (CameraInfo, 'camera_info'),
+            'mask': _picture_topic(self._node, 'mask', settings.mask_transport),
+            'object_pose': (PoseStamped, 'object_pose'),
+        }
+        if settings.depth:
+            topics['depth'] = (Image, 'depth')
+        return topics
+
+    def _subscribe(self, name: str, group: MutuallyExclusiveCallbackGroup) -> Any:
+        kind, topic = self._topics[name]
+        qos = QoSProfile(
+            depth=1 if name in _LARGE else self._configuration.sync.buffer,
+            reliability=ReliabilityPolicy.BEST_EFFORT,
+        )
+        return self._node.create_subscription(
+            kind,
+            topic,
+            lambda message: self._take(name, message),
+            qos,
+            callback_group=group,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=lambda event: self._incompatible(name, event)
+            ),
+            qos_overriding_options=OVERRIDABLE,
+        )
+
+    def _take(self, name: str, message: Any) -> None:
+        try:
+            check_message(message, self._configuration.input.rectified)
+        except ValueError as error:
+            self.intake.add_malformed(name)
+            topic = self._subscriptions[name].topic_name
+            self._health.warn(f'malformed {name}', f'malformed message on {topic}: {error}')
+            return
+        self.intake.add(name, stamp_ns(message.header), message)
+
+    def _incompatible(self, name: str, event: Any) -> None:
+        topic = self._subscriptions[name].topic_name
+        policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+        self._health.warn(
+            f'qos {name}',
+            f'a publisher on {topic} offers an incompatible {policy}: set '
+            f'qos_overrides.{topic}.subscription.{policy}',
+        )
+
+
+def _picture_topic(node: Node, name: str, transport: str) -> tuple[type, str]:
+    if transport == 'raw':
+        return Image, name
+    # As image_transport does: the base topic is remapped, the transport is appended to it.
+    return CompressedImage, f'{node.resolve_topic_name(name)}/compressed'

@@ -1,0 +1,161 @@
+"""What the node publishes: messages of views, and the publishers that carry them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSPolicyKind, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from nvs_interfaces.msg import NovelView, NovelViewArray
+from nvs_ros.geometry import Spherical, relative_pose, spherical_from_pose
+from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
+from nvs_ros.node.conversions import array_from_image, image_from_array
+from nvs_ros.node.frames import SourceFrame
+from nvs_ros.pictures import contact_sheet
+from nvs_ros.synthesizer import View
+
+OVERRIDABLE = QoSOverridingOptions(
+    [QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY, QoSPolicyKind.DEPTH]
+)
+"""Policies that ``qos_overrides.<topic>.<publisher|subscription>.*`` may change."""
+
+
+def novel_view(view: View, source: SourceFrame, frame_id: str, preset: str) -> NovelView:
+    """Message of a view.
+
+    Parameters
+    ----------
+    view : View
+    source : SourceFrame
+        What it was made from.
+    frame_id : str
+        Optical frame of the virtual camera.
+    preset : str
+        Name of the sampler settings.
+    """
+    header = Header(stamp=source.header.stamp, frame_id=frame_id)
+    origin: Spherical = source.canonical.spherical
+    moved = relative_pose(origin, spherical_from_pose(view.object_from_camera))
+    return NovelView(
+        header=header,
+        source_header=source.header,
+        object_id=source.object_id,
+        image=image_from_array(view.image, 'rgb8', header),
+        mask=image_from_array(view.mask, 'mono8', header),
+        camera_info=message_from_camera(view.camera, header),
+        camera_pose=pose_from_rigid(source.frame_from_upright @ view.object_from_camera),
+        object_pose=pose_from_rigid(source.frame_from_object),
+        object_size_m=float(source.canonical.unit_m),
+        azimuth_rad=float(moved.delta_azimuth_rad),
+        elevation_rad=float(-moved.delta_polar_rad),
+        distance_m=float(moved.delta_radius),
+        seed=view.seed,
+        preset=preset,
+        model_id=view.model_id,
+        confidence=math.nan,
+        synthetic=True,
+        warnings=[*source.canonical.assumptions, *view.warnings],
+    )
+
+
+def views_message(views: Sequence[NovelView], source: SourceFrame) -> NovelViewArray:
+    """Message of all views of a frame."""
+    return NovelViewArray(header=source.header, object_id=source.object_id, views=list(views))
+
+
+def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
+    """Contact sheet for people: what was measured first, then what was imagined."""
+    pictures, captions = [source.canonical.image], ['measured']
+    for view in views:
+        pictures.append(array_from_image(view.image))
+        azimuth_deg, elevation_deg = (
+            math.degrees(view.azimuth_rad),
+            math.degrees(view.elevation_rad),
+        )
+        captions.append(f'synthetic {azimuth_deg:+.0f} {elevation_deg:+.0f} deg')
+    columns = math.ceil(math.sqrt(len(pictures)))
+    starts = range(0, len(pictures), columns)
+    sheet = contact_sheet(
+        [pictures[i : i + columns] for i in starts], [captions[i : i + columns] for i in starts]
+    )
+    return image_from_array(sheet, 'rgb8', source.header)
+
+
+class ViewPublishers(NamedTuple):
+    """Topics of one configured view."""
+
+    image: LifecyclePublisher
+    camera_info: LifecyclePublisher
+    mask: LifecyclePublisher
+
+
+class Outputs:
+    """The node's publishers: reliable, depth 1, each overridable by parameter.
+
+    Parameters
+    ----------
+    node : rclpy.lifecycle.LifecycleNode
+    """
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+        self._single: list[ViewPublishers] = []
+        self._views = self._publisher(NovelViewArray, '~/views')
+        self._sheet = self._publisher(Image, '~/contact_sheet')
+
+    def close(self) -> None:
+        """Destroy the publishers."""
+        self.resize(0)
+        for publisher in (self._views, self._sheet):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def resize(self, count: int) -> None:
+        """Make there be topics for this many configured views."""
+        while len(self._single) > count:
+            for publisher in self._single.pop():
+                self._node.destroy_lifecycle_publisher(publisher)
+        while len(self._single) < count:
+            prefix = f'~/view_{len(self._single)}'
+            publishers = ViewPublishers(
+                self._publisher(Image, f'{prefix}/image'),
+                self._publisher(CameraInfo, f'{prefix}/camera_info'),
+                self._publisher(Image, f'{prefix}/mask'),
+            )
+            if self._views.is_activated:
+                for publisher in publishers:
+                    publisher.on_activate(None)
+            self._single.append(publishers)
+
+    def wanted(self, everything: bool = False) -> list[int]:
+        """Indices of the configured views that somebody has subscribed to, or of all of them."""
+        if everything or any(p.get_subscription_count() for p in (self._views, self._sheet)):
+            return list(range(len(self._single)))
+        return [
+            i
+            for i, publishers in enumerate(self._single)
+            if any(p.get_subscription_count() for p in publishers)
+        ]
+
+    def publish(
+        self, source: SourceFrame, indices: Sequence[int], views: Sequence[NovelView]
+    ) -> None:
+        """Publish the views of a frame; ``indices`` are their places among the configured ones."""
+        for i, view in zip(indices, views, strict=True):
+            if i < len(self._single):
+                self._single[i].image.publish(view.image)
+                self._single[i].camera_info.publish(view.camera_info)
+                self._single[i].mask.publish(view.mask)
+        self._views.publish(views_message(views, source))
+        if self._sheet.get_subscription_count():
+            self._sheet.publish(sheet_message(views, source))
+
+    def _publisher(self, kind: type, topic: str) -> LifecyclePublisher:
+        return self._node.create_lifecycle_publisher(
+            kind, topic, QoSProfile(depth=1), qos_overriding_options=OVERRIDABLE
+        )

@@ -1,0 +1,176 @@
+"""What the node holds while it is active: inputs, engine and worker, and the stream of views."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rclpy.node import Node
+
+from nvs_interfaces.msg import NovelView
+from nvs_ros.geometry import TargetCamera
+from nvs_ros.node.diagnostics import Health
+from nvs_ros.node.engine import Engine
+from nvs_ros.node.frames import SourceFrame
+from nvs_ros.node.inputs import Inputs
+from nvs_ros.node.intake import FrameMessages
+from nvs_ros.node.outputs import Outputs, novel_view
+from nvs_ros.node.parameters import Parameters
+from nvs_ros.node.transforms import UnknownTransform
+from nvs_ros.node.viewpoints import configured_target
+from nvs_ros.node.worker import Cancelled, Job, Worker
+
+
+class Session:
+    """From activation to deactivation.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+    parameters : Parameters
+    engine : Engine
+    outputs : Outputs
+    health : Health
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        parameters: Parameters,
+        engine: Engine,
+        outputs: Outputs,
+        health: Health,
+    ) -> None:
+        self._node = node
+        self._parameters = parameters
+        self._outputs = outputs
+        self._health = health
+        self.engine = engine
+        configuration = parameters.configuration
+        self._inputs: Inputs | None = None
+        self.worker = Worker(self._next_frame, configuration.requests.queue)
+        self._inputs = Inputs(node, configuration, health, self.worker.wake)
+        self.intake = self._inputs.intake
+
+    def close(self, reason: str, timeout_s: float | None = None) -> bool:
+        """End all work, answer all requests; return whether the worker ended in time."""
+        self._inputs.close()
+        return self.worker.stop(reason, timeout_s)
+
+    def silence(self) -> str:
+        """Why no frame gets complete, ``''`` when all is well or it is too early to say."""
+        return '' if self._inputs.patient else self._inputs.silence()
+
+    def counts(self) -> dict[str, object]:
+        """Frames in, used and dropped by reason, and the age of the last one, for people."""
+        intake = self.intake
+        statistics, newest = intake.statistics, intake.newest
+        counts: dict[str, object] = {
+            'images': statistics.images,
+            'frames used': statistics.used,
+            'frames dropped': statistics.dropped.total(),
+        }
+        counts |= {f'dropped: {reason}': n for reason, n in sorted(statistics.dropped.items())}
+        counts |= {f'malformed: {name}': n for name, n in sorted(statistics.malformed.items())}
+        if newest is not None:
+            counts['age of the last frame [s]'] = f'{time.monotonic() - newest.arrival_s:.2f}'
+        return counts
+
+    def newest_source(self) -> SourceFrame:
+        """The frame that requests are served from.
+
+        Raises
+        ------
+        ValueError
+            There is none yet, or it cannot be used.
+        """
+        frame = self.intake.newest
+        if frame is None:
+            raise ValueError(f'no complete frame yet: {self._inputs.silence() or "try again"}')
+        return self.engine.source(frame, self._parameters.configuration)
+
+    def synthesize(
+        self,
+        job: Job,
+        source: SourceFrame,
+        targets: Sequence[TargetCamera],
+        frame_ids: Sequence[str],
+        preset: str = '',
+        seed: int = -1,
+        on_progress: Callable[[float], None] = lambda progress: None,
+    ) -> list[NovelView]:
+        """Make the messages of views; in the worker's thread."""
+        configuration = self._parameters.configuration
+        views = self.engine.views(
+            source,
+            targets,
+            configuration.sampler(preset),
+            configuration.node.seed if seed < 0 else seed,
+            job,
+            on_progress,
+        )
+        name = preset or configuration.node.preset
+        return [novel_view(v, source, f, name) for v, f in zip(views, frame_ids, strict=True)]
+
+    def _next_frame(self) -> Callable[[Job], None] | None:
+        """Idle work of the worker: the views of the newest frame, if anybody wants them."""
+        frame = self.intake.take() if self._inputs is not None else None
+        if frame is None:
+            return None
+        node_settings = self._parameters.configuration.node
+        if not node_settings.enabled:
+            self.intake.count_dropped('disabled')
+            return None
+        self._outputs.resize(len(self._parameters.configuration.views.viewpoints))
+        indices = self._outputs.wanted(everything=not node_settings.on_demand)
+        if not indices:
+            self.intake.count_dropped('nobody listens')
+            return None
+        return lambda job: self._stream(job, frame, indices)
+
+    def _stream(self, job: Job, frame: FrameMessages, indices: list[int]) -> None:
+        """Make and publish views of a frame; whatever goes wrong concerns this frame alone."""
+        try:
+            source = self.engine.source(frame, self._parameters.configuration)
+            self._publish_views(job, source, indices)
+        except Cancelled:
+            self.intake.count_dropped('cancelled')
+        except UnknownTransform as error:
+            self.intake.count_dropped('frame not in TF')
+            self._health.warn('transform', f'frame dropped: {error}')
+        except ValueError as error:
+            self.intake.count_dropped('unusable')
+            self._health.warn('frame', f'frame dropped: {error}')
+        except Exception as error:
+            self.intake.count_dropped('failed')
+            self._health.warn('synthesis', f'frame dropped: {type(error).__name__}: {error}')
+        else:
+            self.intake.count_used()
+            self._health.record('frame to views', time.monotonic() - frame.arrival_s)
+
+    def _publish_views(self, job: Job, source: SourceFrame, indices: list[int]) -> None:
+        configuration = self._parameters.configuration
+        viewpoints, size_px = configuration.views.viewpoints, configuration.views.image_size_px
+        targets: dict[int, TargetCamera] = {}
+        for i in indices:
+            if i < len(viewpoints):
+                try:
+                    targets[i] = configured_target(source, viewpoints[i], size_px)
+                except ValueError as error:
+                    self._health.warn(f'view {i}', f'view {i} is left out: {error}')
+        if not targets:
+            raise ValueError('none of the configured views is possible')
+        frame_ids = [self.frame_id(f'view_{i}') for i in targets]
+        messages = self.synthesize(job, source, list(targets.values()), frame_ids)
+        self._outputs.publish(source, list(targets), messages)
+        if configuration.node.publish_tf:
+            self.engine.transforms.publish(
+                [(m.source_header, m.header.frame_id, m.camera_pose) for m in messages]
+            )
+
+    def frame_id(self, name: str) -> str:
+        """Optical frame of a virtual camera."""
+        prefix = self._parameters.configuration.views.frame_prefix
+        if not prefix:
+            prefix = self._node.get_fully_qualified_name().strip('/').replace('/', '_') + '_'
+        return f'{prefix}{name}_optical_frame'

@@ -1,0 +1,155 @@
+"""The lifecycle node."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from nvs_ros.node.diagnostics import Health
+from nvs_ros.node.engine import Engine
+from nvs_ros.node.model import gpu_memory_mb, load_synthesizer
+from nvs_ros.node.outputs import Outputs
+from nvs_ros.node.parameters import Parameters
+from nvs_ros.node.requests import Requests
+from nvs_ros.node.session import Session
+from nvs_ros.node.transforms import Transforms
+from nvs_ros.settings import ModelSettings
+from nvs_ros.synthesizer import Synthesizer
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class ViewNode(LifecycleNode):
+    """Synthesises views of the object in each frame and on request.
+
+    =============  ==================================================================
+    unconfigured   parameters, diagnostics
+    inactive       + model, publishers, TF, services (which refuse)
+    active         + subscriptions, worker
+    =============  ==================================================================
+
+    Parameters
+    ----------
+    load : callable
+        Takes :class:`ModelSettings` and a function that logs a line; returns the synthesizer.
+    name : str
+    **arguments
+        As of :class:`rclpy.lifecycle.LifecycleNode`.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[ModelSettings, Callable[[str], None]], Synthesizer] = load_synthesizer,
+        name: str = 'nvs',
+        **arguments: Any,
+    ) -> None:
+        super().__init__(name, **arguments)
+        self._load = load
+        self._state = 'unconfigured'
+        self._synthesizer: Synthesizer | None = None
+        self._transforms: Transforms | None = None
+        self._outputs: Outputs | None = None
+        self._requests: Requests | None = None
+        self._session: Session | None = None
+        self._settings = Parameters(self)
+        self._health = Health(self, self._describe)
+
+    def start(self) -> None:
+        """Configure and activate, if ``autostart`` is set."""
+        if not self._settings.configuration.node.autostart:
+            self.get_logger().info('waiting to be configured (autostart is false)')
+        elif self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and open publishers and services; to inactive, else stay unconfigured."""
+        configuration = self._settings.configuration
+        try:
+            self._synthesizer = self._load(configuration.model, self.get_logger().info)
+            self._transforms = Transforms(self)
+            self._outputs = Outputs(self)
+            self._outputs.resize(len(configuration.views.viewpoints))
+            self._requests = Requests(self, self._settings, lambda: self._session)
+        except Exception as error:
+            self.get_logger().debug(traceback.format_exc())
+            self.get_logger().error(f'cannot configure: {error}')
+            self._release()
+            return FAILURE
+        if not self._transforms.available:
+            self.get_logger().info(
+                'tf2_ros is not installed: poses are taken in the frame of the image only, '
+                'and frames of virtual cameras are not published'
+            )
+        self._state = 'inactive'
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and start the worker; to active."""
+        result = super().on_activate(state)
+        engine = Engine(self._synthesizer, self._transforms, self._health.record)
+        self._session = Session(self, self._settings, engine, self._outputs, self._health)
+        self._state = 'active'
+        self.get_logger().info('active')
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the worker and unsubscribe; to inactive."""
+        self._end_session('the node is being deactivated')
+        self._state = 'inactive'
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model, publishers and services; to unconfigured."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything; to finalized."""
+        self._release()
+        self._state = 'finalized'
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything; to unconfigured."""
+        self._release()
+        return SUCCESS
+
+    def stop(self, timeout_s: float) -> bool:
+        """End the work before the process ends; return whether the worker ended in time."""
+        return self._end_session('the node is shutting down', timeout_s)
+
+    def _end_session(self, reason: str, timeout_s: float | None = None) -> bool:
+        session, self._session = self._session, None
+        return session is None or session.close(reason, timeout_s)
+
+    def _release(self) -> None:
+        self._end_session('the node is being cleaned up')
+        for part in (self._requests, self._outputs, self._transforms):
+            if part is not None:
+                part.close()
+        self._synthesizer = self._transforms = self._outputs = self._requests = None
+        self._state = 'unconfigured'
+
+    def _describe(self) -> tuple[bytes, str, dict[str, object]]:
+        """Level, sentence and values for the diagnostics."""
+        configuration = self._settings.configuration
+        values: dict[str, object] = {'state': self._state, 'preset': configuration.node.preset}
+        if (synthesizer := self._synthesizer) is not None:
+            values['model'] = synthesizer.components.model_id
+            values['device'] = synthesizer.components.device
+        if (memory_mb := gpu_memory_mb()) is not None:
+            values['GPU memory [MB]'] = round(memory_mb)
+        session = self._session
+        if session is None:
+            return DiagnosticStatus.WARN, self._state, values
+        values |= session.counts()
+        if not configuration.node.enabled:
+            return DiagnosticStatus.OK, 'disabled: requests only', values
+        if silence := session.silence():
+            self._health.warn('silence', silence)
+            return DiagnosticStatus.WARN, silence, values
+        return DiagnosticStatus.OK, 'active', values
