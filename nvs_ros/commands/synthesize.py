@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     image, mask = read_photograph(arguments.photo, arguments.mask)
     if not arguments.output.parent.is_dir():
         raise UserError(f'no such folder: {arguments.output.parent}')
+    if arguments.size is not None and not 16 <= arguments.size <= 4096:
+        raise UserError(f'--size: expected 16 to 4096 pixels, got {arguments.size}')
 
     from tqdm import tqdm
 

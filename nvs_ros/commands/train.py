@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--config', type=Path, required=True, help='recipe, for example config/training.yaml'
     )
     parser.add_argument(
-        '--run', type=Path, required=True, help='folder of this run; continued when it exists'
+        '--output', type=Path, required=True, help='folder of this run; continued when it exists'
     )
     parser.add_argument(
         '--stop-at', type=int, metavar='STEP', help='stop the last stage early, to go on later'
@@ -21,6 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from nvs_ros.training.recipe import Recipe, train
 
-    train(Recipe.from_yaml(arguments.config), arguments.run, arguments.stop_at)
-    print(f'model in {arguments.run / "model"}')
+    train(Recipe.from_yaml(arguments.config), arguments.output, arguments.stop_at)
+    print(f'model in {arguments.output / "model"}')
     return 0

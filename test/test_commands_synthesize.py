@@ -1,0 +1,85 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nvs_ros.cli import main
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    picture = np.zeros((150, 200, 4), np.uint8)
+    picture[30:120, 60:140] = (60, 120, 200, 255)
+    Image.fromarray(picture).save(tmp_path / 'photo.png')
+    Image.fromarray(picture[..., :3]).save(tmp_path / 'opaque.png')
+    Image.fromarray(picture[..., 3]).save(tmp_path / 'mask.png')
+    return tmp_path
+
+
+def run(*arguments):
+    return main(['synthesize', *map(str, arguments)])
+
+
+def test_writes_a_view_that_says_what_it_is(photograph, capsys):
+    output = photograph / 'view.png'
+    options = ('--azimuth', 60, '--elevation', 10, '--seed', 3, '--preset', 'hourglass')
+    assert run(photograph / 'photo.png', *options, '-o', output) == 0
+    with Image.open(output) as view:
+        assert view.size == (64, 64) and view.mode == 'RGB'
+        assert view.text['nvs_ros:synthetic'] == 'true'
+        assert view.text['nvs_ros:seed'] == '3' and view.text['nvs_ros:azimuth_deg'] == '60.0'
+        assert view.text['nvs_ros:preset'] == 'hourglass'
+    assert 'not measured' in capsys.readouterr().out
+
+
+def test_a_mask_file_does_the_same_as_alpha(photograph):
+    outputs = photograph / 'a.png', photograph / 'b.png'
+    run(photograph / 'photo.png', '--preset', 'hourglass', '-o', outputs[0])
+    mask = ('--mask', photograph / 'mask.png')
+    run(photograph / 'opaque.png', *mask, '--preset', 'hourglass', '-o', outputs[1])
+    first, second = (np.asarray(Image.open(file)) for file in outputs)
+    assert np.array_equal(first, second)
+
+
+def test_size_of_the_picture_can_be_asked_for(photograph):
+    output = photograph / 'view.png'
+    run(photograph / 'photo.png', '--size', 128, '--preset', 'hourglass', '-o', output)
+    assert Image.open(output).size == (128, 128)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['missing.png'], 'no such file: missing.png'),
+        (['{}/opaque.png'], 'no alpha channel'),
+        (['{}/opaque.png', '--mask', '{}/missing.png'], 'no such file'),
+        (['{}/opaque.png', '--mask', '{}/empty.png'], 'is empty'),
+        (['{}/opaque.png', '--mask', '{}/small.png'], 'expected a mask of 200x150 pixels'),
+        (['{}/text.png'], 'not a readable picture'),
+        (['{}/photo.png', '--preset', 'best'], "got 'best'"),
+        (['{}/photo.png', '--model', 'nowhere/at-all'], 'nowhere/at-all'),
+        (['{}/photo.png', '--distance', '-3'], 'outside the object'),
+        (['{}/photo.png', '--elevation', '120'], 'straight above'),
+        (['{}/photo.png', '--azimuth', 'nan'], 'finite'),
+        (['{}/photo.png', '-o', '{}/no/view.png'], 'no such folder'),
+        (['{}/photo.png', '--size', '0'], '--size'),
+        (['{}/photo.png', '--device', 'abacus'], 'abacus'),
+    ],
+)
+def test_what_cannot_be_used_gets_one_line_and_exit_code_2(photograph, capsys, arguments, words):
+    Image.fromarray(np.zeros((150, 200), np.uint8)).save(photograph / 'empty.png')
+    Image.fromarray(np.full((10, 10), 255, np.uint8)).save(photograph / 'small.png')
+    (photograph / 'text.png').write_text('not a picture')
+    assert run(*(word.format(photograph) for word in arguments)) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_unknown_options_end_with_exit_code_2():
+    command = [sys.executable, '-m', 'nvs_ros', 'synthesize', 'photo.png', '--sideways']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert '--sideways' in done.stderr and 'Traceback' not in done.stderr
