@@ -11,6 +11,14 @@ NOISE_SCHEDULE = {
     'clip_sample': False,
 }
 
+SHORT = {
+    'early_steps': 3,
+    'middle_steps': 3,
+    'late_steps': 1,
+    'resampling_passes': 3,
+}
+"""A run of 13 evaluations that passes through every window."""
+
 
 def tiny_unet(sample_size=8, in_channels=8, seed=0, **overrides):
     """A UNet of three levels whose attention maps are far from uniform."""
@@ -30,6 +38,17 @@ def tiny_unet(sample_size=8, in_channels=8, seed=0, **overrides):
     unet = UNet2DConditionModel(**config | overrides).eval().requires_grad_(False)
     sharpen(unet)
     return unet
+
+
+def smallest_unet():
+    """A UNet of two levels, for tests of what is asked of it rather than of what it answers."""
+    return tiny_unet(
+        sample_size=4,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        down_block_types=('CrossAttnDownBlock2D', 'DownBlock2D'),
+        up_block_types=('UpBlock2D', 'CrossAttnUpBlock2D'),
+    )
 
 
 def sharpen(unet):
