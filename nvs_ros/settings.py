@@ -271,15 +271,13 @@ class RequestSettings(Settings):
     )
 
 
-_TIMESTEP = 't of 1000'
-
-
 @dataclasses.dataclass(frozen=True)
 class SamplerSettings(Settings):
     """The sampler: DDIM with the four parts of Zero-to-Hero, each of which can be off on its own.
 
-    Windows are half-open intervals ``low <= t < high`` of the training timesteps; equal ends make
-    an empty window. Sections are those of Sobol, Xu, Litany, *Zero-to-Hero*, NeurIPS 2024.
+    Boundaries and windows are training timesteps, 0 to 1000 with noise at 1000. A window is
+    half-open, ``low <= t < high``; equal ends make it empty. Sections are those of Sobol, Xu,
+    Litany, *Zero-to-Hero*, NeurIPS 2024.
     """
 
     schedule: str = setting(
@@ -303,7 +301,6 @@ class SamplerSettings(Settings):
     stage_boundaries: tuple[int, int] = setting(
         (200, 800),
         'Where the late stage ends and the early stage begins.',
-        unit=_TIMESTEP,
         low=1,
         high=999,
         runtime=True,
@@ -318,7 +315,6 @@ class SamplerSettings(Settings):
     resampling_window: tuple[int, int] = setting(
         (800, 1000),
         'Where timesteps are resampled.',
-        unit=_TIMESTEP,
         low=0,
         high=1000,
         runtime=True,
@@ -344,12 +340,11 @@ class SamplerSettings(Settings):
         runtime=True,
     )
     in_step_window: tuple[int, int] = setting(
-        (800, 1000), 'Where maps are pooled.', unit=_TIMESTEP, low=0, high=1000, runtime=True
+        (800, 1000), 'Where maps are pooled.', low=0, high=1000, runtime=True
     )
     cross_step_window: tuple[int, int] = setting(
         (600, 1000),
         'Where maps are blended with the history.',
-        unit=_TIMESTEP,
         low=0,
         high=1000,
         runtime=True,
@@ -369,7 +364,6 @@ class SamplerSettings(Settings):
     msa_window: tuple[int, int] = setting(
         (600, 1000),
         'Where keys and values come from the source branch.',
-        unit=_TIMESTEP,
         low=0,
         high=1000,
         runtime=True,
