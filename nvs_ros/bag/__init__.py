@@ -1,0 +1,1 @@
+"""Bags: replay one into the graph, process one without any graph."""

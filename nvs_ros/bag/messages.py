@@ -1,0 +1,66 @@
+"""Messages as bags hold them, made into the messages of the ROS 2 that is installed."""
+
+from __future__ import annotations
+
+import array
+import importlib
+from typing import Any
+
+import numpy as np
+from rosidl_parser.definition import NamespacedType
+
+
+def message_class(name: str) -> type | None:
+    """Class of a type such as ``sensor_msgs/msg/Image``; None where it is not installed."""
+    package, _, kind = name.partition('/msg/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), kind, None)
+    except ImportError:
+        return None
+
+
+def message_from_bag(kind: type, source: Any) -> Any:
+    """Message with the fields of what rosbags read.
+
+    Fields are matched by name, so that messages of ROS 1 (``header.seq``, capital K and D of
+    CameraInfo) and of other distributions fit as far as they agree. What is only in the bag is
+    dropped; what is only in the message keeps its default.
+
+    Parameters
+    ----------
+    kind : type
+        Message class.
+    source : Any
+        Message of the type of the same name, as rosbags deserialises it.
+    """
+    message = kind()
+    values = {name.lower(): getattr(source, name) for name in source.__dataclass_fields__}
+    for name, slot in zip(kind.get_fields_and_field_types(), kind.SLOT_TYPES, strict=True):
+        if name in values:
+            default = getattr(message, name)
+            setattr(message, name, _value(slot, default, values[name]))
+    return message
+
+
+def _value(slot: Any, default: Any, value: Any) -> Any:
+    if isinstance(slot, NamespacedType):
+        return message_from_bag(type(default), value)
+    if isinstance(default, np.ndarray):
+        return np.asarray(value, default.dtype)
+    if isinstance(default, array.array):
+        # An array.array is taken over as it is; bytes or an ndarray are checked item by item.
+        return array.array(default.typecode, np.asarray(value, default.typecode).tobytes())
+    if isinstance(default, bytes):
+        return bytes([value])
+    if isinstance(default, list):
+        return _list(slot.value_type, value)
+    return value
+
+
+def _list(element: Any, values: Any) -> list:
+    if isinstance(element, NamespacedType):
+        kind = message_class(f'{element.namespaces[0]}/msg/{element.name}')
+        return [message_from_bag(kind, value) for value in values]
+    values = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    is_bytes = getattr(element, 'typename', '') == 'octet'
+    return [bytes([value]) for value in values] if is_bytes else values

@@ -1,0 +1,142 @@
+"""Publish a bag into the graph."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.duration import Duration
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+from tqdm import tqdm
+
+from nvs_ros.bag.reader import Bag
+from nvs_ros.errors import UserError
+
+RULE = re.compile(r'[~/A-Za-z_][\w/]*:=[~/A-Za-z_][\w/]*')
+"""A remapping rule; rcl's own message about a wrong one takes three lines."""
+DEPTH = 10
+DELIVERY_S = 2.0
+"""How long the end waits for reliable subscribers to have everything."""
+
+
+def replay(
+    path: Path,
+    *,
+    topics: Sequence[str] = (),
+    rate: float = 1.0,
+    loop: bool = False,
+    clock_hz: float = 0.0,
+    wait_s: float = 3.0,
+    remap: Sequence[str] = (),
+) -> None:
+    """Publish the messages of a bag at the pace at which they were recorded.
+
+    Publishers are reliable, and transient local where the recorded ones were.
+
+    Parameters
+    ----------
+    path : Path
+        See :class:`nvs_ros.bag.reader.Bag`.
+    topics : sequence of str
+        Topics to publish; all when empty.
+    rate : float
+        1: as recorded, 2: twice as fast.
+    loop : bool
+        Begin again at the end, until interrupted. Stamps go back with it.
+    clock_hz : float
+        How often ``/clock`` tells the time of the bag (for ``use_sim_time``); 0: not at all.
+    wait_s : float
+        Longest wait for every topic to have a subscriber.
+    remap : sequence of str
+        ROS remapping rules, ``from:=to``.
+
+    Raises
+    ------
+    UserError
+        The bag or a rule cannot be used.
+    """
+    with Bag(path, topics) as bag:
+        node = _start(remap)
+        try:
+            player = _Player(node, bag, rate, clock_hz)
+            player.wait_for_subscribers(wait_s)
+            player.play()
+            while loop:
+                player.play()
+            player.finish()
+        finally:
+            node.destroy_node()
+            rclpy.try_shutdown()
+
+
+def _start(remap: Sequence[str]) -> Node:
+    for rule in remap:
+        if not RULE.fullmatch(rule):
+            raise UserError(f'--remap: expected a rule from:=to, got {rule!r}')
+    arguments = [word for rule in remap for word in ('--ros-args', '-r', rule)]
+    # Python's own handler of SIGINT: it ends the sleep between two messages.
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    return rclpy.create_node('nvs_replay', start_parameter_services=False)
+
+
+class _Player:
+    def __init__(self, node: Node, bag: Bag, rate: float, clock_hz: float) -> None:
+        self._node, self._bag, self._rate = node, bag, rate
+        self._period_s = 1 / clock_hz if clock_hz else None
+        self._clock = node.create_publisher(Clock, '/clock', 1) if clock_hz else None
+        self._publishers = {name: self._publisher(name) for name in bag.topics}
+
+    def _publisher(self, name: str) -> Publisher:
+        topic = self._bag.topics[name]
+        qos = QoSProfile(depth=DEPTH)
+        if topic.latched:
+            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        # A match ends spin_once at once. Humble knows no such event: there the time-out does.
+        has_matched = 'matched' in inspect.signature(PublisherEventCallbacks).parameters
+        events = {'matched': lambda info: None} if has_matched else {}
+        return self._node.create_publisher(
+            topic.kind, name, qos, event_callbacks=PublisherEventCallbacks(**events)
+        )
+
+    def wait_for_subscribers(self, wait_s: float) -> None:
+        """Wait until every topic has a subscriber; say which have none in the end."""
+        deadline = time.monotonic() + wait_s
+        while (lonely := self._lonely()) and time.monotonic() < deadline:
+            rclpy.spin_once(self._node, timeout_sec=0.1)
+        if lonely:
+            print(f'nobody listens to {", ".join(lonely)}', flush=True)
+
+    def _lonely(self) -> list[str]:
+        return [p.topic_name for p in self._publishers.values() if not p.get_subscription_count()]
+
+    def play(self) -> None:
+        """Publish all messages once."""
+        start_ns, started_s = self._bag.start_ns, time.monotonic()
+        with tqdm(total=self._bag.message_count, desc='replay', unit='message') as progress:
+            for topic, recorded_ns, message in self._bag.messages():
+                due_s = started_s + (recorded_ns - start_ns) * 1e-9 / self._rate
+                while (left_s := due_s - time.monotonic()) > 0:
+                    time.sleep(min(left_s, self._period_s or left_s))
+                    passed_s = (time.monotonic() - started_s) * self._rate
+                    self._tell_time(min(start_ns + round(passed_s * 1e9), recorded_ns))
+                self._publishers[topic].publish(message)
+                progress.update()
+
+    def _tell_time(self, now_ns: int) -> None:
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=Time(sec=now_ns // 10**9, nanosec=now_ns % 10**9)))
+
+    def finish(self) -> None:
+        """Wait until reliable subscribers have everything."""
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
