@@ -53,6 +53,8 @@ class LightSynthesizer:
         self.gate = threading.Event()
         self.gate.set()
         self.sampling = threading.Event()
+        self.evaluation_s = 0.0
+        self._never = threading.Event()
         self.error: Exception | None = None
         self.batches: list[int] = []
         self.settings = None
@@ -69,6 +71,7 @@ class LightSynthesizer:
             self.sampling.set()
             while not self.gate.wait(0.002):
                 callback({'evaluation': i, 'evaluations': EVALUATIONS})
+            self._never.wait(self.evaluation_s)
             callback({'evaluation': i + 1, 'evaluations': EVALUATIONS})
         source, views = observation.source, []
         for target in targets:

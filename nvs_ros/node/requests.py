@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,8 @@ from nvs_ros.node.viewpoints import requested_orbit, requested_target
 from nvs_ros.node.worker import Busy, Cancelled, Job
 
 CANCEL_POLL_S = 0.05
-PROGRESS_STEP = 0.01
+PROGRESS_PERIOD_S = 0.1
+"""Feedback without a view comes no faster: clients keep ten messages, a view must not be lost."""
 
 
 class Requests:
@@ -126,11 +128,13 @@ class Requests:
         goal, total = goal_handle.request, len(targets)
         batch = self._parameters.configuration.requests.batch
         feedback = SynthesizeOrbit.Feedback(total=total)
+        reported_s = time.monotonic()
 
         def report(progress: float) -> None:
-            progress = (len(finished) + progress * len(part)) / total
-            if progress - feedback.progress >= PROGRESS_STEP:
-                feedback.progress = progress
+            nonlocal reported_s
+            if time.monotonic() - reported_s >= PROGRESS_PERIOD_S:
+                reported_s = time.monotonic()
+                feedback.progress = (len(finished) + progress * len(part)) / total
                 goal_handle.publish_feedback(feedback)
 
         for start in range(0, total, batch):
