@@ -128,11 +128,12 @@ def encode_dataset(vae: AutoencoderKL, images: np.ndarray, file: Path) -> np.nda
     device = training_device()
     vae.to(device)
     threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     latents = []
-    for chunk in tqdm(np.array_split(np.arange(len(images)), max(1, len(images) // 16)), 'encode'):
+    for chunk in tqdm(np.array_split(np.arange(len(images)), max(1, len(images) // 8)), 'encode'):
         flat = images[chunk].reshape(-1, *images.shape[2:])
-        mode = vae.encode(network_images(flat).to(device)).latent_dist.mode()
+        with torch.autocast(device.type, torch.bfloat16):
+            mode = vae.encode(network_images(flat).to(device)).latent_dist.mode()
         latents.append(mode.half().cpu().numpy().reshape(len(chunk), -1, *mode.shape[1:]))
     torch.set_num_threads(threads)
     np.save(file, np.concatenate(latents))
