@@ -27,9 +27,10 @@ def check_rotation(matrix: ArrayLike, name: str) -> NDArray[np.float64]:
     rotation = np.asarray(matrix, np.float64)
     if rotation.shape != (3, 3) or not np.isfinite(rotation).all():
         raise ValueError(f'{name}: expected 3x3 finite numbers, got {_brief(rotation)}')
-    error = float(np.abs(rotation.T @ rotation - np.eye(3)).max())
-    determinant = float(np.linalg.det(rotation))
-    if error > TOLERANCE or determinant < 0:
+    with np.errstate(all='ignore'):
+        error = float(np.abs(rotation.T @ rotation - np.eye(3)).max())
+        determinant = float(np.linalg.det(rotation))
+    if not (error <= TOLERANCE and determinant > 0):
         raise ValueError(
             f'{name}: expected a rotation (orthonormal, determinant +1), '
             f'got one off by {error:.3g} with determinant {determinant:.3g}'
