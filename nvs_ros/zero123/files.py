@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,16 +58,6 @@ def kind_from_name(name: str) -> str:
     if 'stable' in name:
         return STABLE_ZERO123
     return ZERO123_XL if re.search(r'(?<![a-z])xl(?![a-z])', name) else ZERO123
-
-
-def file_sha256(path: Path, progress: Callable[[int], object] = lambda count: None) -> str:
-    """Hexadecimal SHA-256 of a file; ``progress`` is told the bytes of each piece."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-            progress(len(piece))
-    return digest.hexdigest()
 
 
 def fill(

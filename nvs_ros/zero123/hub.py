@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,6 @@ import huggingface_hub
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from nvs_ros.errors import UserError
-from nvs_ros.zero123.files import file_sha256
 
 COMPONENT_FOLDERS = {
     'unet',
@@ -59,10 +59,10 @@ def cached_model(name: str) -> Path:
         else:
             path = huggingface_hub.snapshot_download(model.repository, local_files_only=True)
     except (LocalEntryNotFoundError, HFValidationError) as error:
-        advice = f'`python -m nvs_ros fetch {name}`' if name in PUBLIC_MODELS else '`hf download`'
+        command = 'python -m nvs_ros fetch' if name in PUBLIC_MODELS else 'hf download'
         raise UserError(
-            f'{name}: expected "embedded", a folder, a checkpoint file, or a model in the cache of '
-            f'huggingface_hub ({advice} puts it there); found none of these'
+            f'{name}: no such model: expected "embedded", a folder, a checkpoint file, or a name '
+            f'that is in the cache of huggingface_hub, as after `{command} {name}`'
         ) from error
     return Path(path)
 
@@ -95,9 +95,7 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
         info = huggingface_hub.HfApi().model_info(model.repository, files_metadata=True)
         wanted = _wanted(model, {file.rfilename: file.lfs for file in info.siblings})
         for filename, lfs in wanted.items():
-            path = Path(
-                huggingface_hub.hf_hub_download(model.repository, filename, revision=info.sha)
-            )
+            path = Path(huggingface_hub.hf_hub_download(model.repository, filename))
             _verify(path, filename, lfs.sha256 if lfs else None, report)
     except UserError:
         raise
@@ -106,6 +104,16 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
         raise UserError(f'{name}: cannot download from {model.repository}: {reason}') from error
     # Every file lies at its own path below the snapshot's folder.
     return path if model.filename else path.parents[len(PurePosixPath(filename).parts) - 1]
+
+
+def file_sha256(path: Path, progress: Callable[[int], object] = lambda count: None) -> str:
+    """Hexadecimal SHA-256 of a file; ``progress`` is told the bytes of each piece."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+            progress(len(piece))
+    return digest.hexdigest()
 
 
 def _wanted(model: PublicModel, files: dict[str, object]) -> dict[str, object]:

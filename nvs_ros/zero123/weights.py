@@ -11,9 +11,9 @@ from __future__ import annotations
 import bisect
 import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -93,7 +93,8 @@ def open_weights(path: Path) -> WeightFile:
     if head.startswith(b'version https://git-lfs'):
         raise UserError(f'{path}: {expected}, found a git-lfs pointer: the file was not downloaded')
     if head.startswith(b'\x80'):
-        names = ', '.join(_pickle_globals(path)) or 'nothing'
+        with path.open('rb') as file:
+            names = _pickle_globals(file)
         raise UserError(f'{path}: {expected}, found a bare pickle that refers to {names}; refused')
     raise UserError(f'{path}: {expected}, found a file that begins with {head[:16]!r}')
 
@@ -108,7 +109,7 @@ class TorchFile:
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f'{path}: expected a complete zip archive, found {error}') from error
         self._records = sorted(self._archive.infolist(), key=lambda record: record.header_offset)
-        content = _describe(path)
+        content = _describe(path, self._archive)
         if isinstance(content, dict):
             content = content.get('state_dict', content)
         if not isinstance(content, dict):
@@ -140,57 +141,68 @@ class TorchFile:
 class SafetensorsFile:
     """A safetensors file."""
 
+    MAPPED_BYTES = 1 << 25
+
     def __init__(self, path: Path):
         self.path = path
         try:
-            with safe_open(path, 'pt') as file:
-                self.shapes = {
-                    name: tuple(file.get_slice(name).get_shape())
-                    for name in file.keys()  # noqa: SIM118 (it is no dict)
-                }
+            self._file = safe_open(path, 'pt')
         except (SafetensorError, OSError) as error:
             raise UserError(f'{path}: expected complete safetensors, found {error}') from error
+        self._read_bytes = 0
+        names = self._file.keys()  # which is all that it has of a dict
+        self.shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in names}
 
     def read(self, name: str) -> torch.Tensor:
-        # A mapping for each tensor: one for the file would keep every page that was read.
-        with safe_open(self.path, 'pt') as file:
-            return file.get_tensor(name).clone()
+        # What was read stays mapped, and counts as memory, until the file is closed.
+        if self._read_bytes > self.MAPPED_BYTES:
+            self._file, self._read_bytes = safe_open(self.path, 'pt'), 0
+        tensor = self._file.get_tensor(name).clone()
+        self._read_bytes += tensor.nbytes
+        return tensor
 
 
-def _describe(path: Path) -> object:
+def _describe(path: Path, archive: zipfile.ZipFile) -> object:
     """The content of a torch file with tensors that have no data, only their place in the file."""
     allowed = [(Ignored, name) for name in IGNORED_GLOBALS]
     with torch.serialization.safe_globals(allowed):
         try:
             refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except Exception as error:
-            raise UserError(f'{path}: expected a file of torch.save, found {error!r}') from error
-        if refused:
-            raise UserError(
-                f'{path}: expected tensors and Lightning bookkeeping only, found '
-                f'{", ".join(sorted(refused))}; refused, because loading it could run code'
-            )
-        try:
+            if refused:
+                raise UserError(
+                    f'{path}: expected tensors and the bookkeeping of Lightning only, found '
+                    f'{", ".join(sorted(refused))}; refused, because loading it could run code'
+                )
             with FakeTensorMode():
                 return torch.load(path, map_location='cpu', weights_only=True)
-        except Exception as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever an unpickler stumbles over in a foreign file
+            pickles = [name for name in archive.namelist() if name.endswith('data.pkl')]
+            if not pickles:
+                raise UserError(
+                    f'{path}: expected an archive of torch.save, found one with '
+                    f'{", ".join(archive.namelist()[:3]) or "nothing"}'
+                ) from error
+            with archive.open(pickles[0]) as file:
+                names = _pickle_globals(file)
             raise UserError(
-                f'{path}: refused by the weights-only unpickler: {type(error).__name__}'
+                f'{path}: refused by the weights-only unpickler ({type(error).__name__}); '
+                f'it refers to {names}'
             ) from error
 
 
-def _pickle_globals(path: Path) -> Iterator[str]:
-    """Names that a bare pickle refers to, as far as it can be taken apart; nothing is executed."""
-    strings = []
-    with path.open('rb') as file:
-        try:
-            while True:  # old torch files are several pickles in a row
-                for opcode, argument, _ in pickletools.genops(file):
-                    if opcode.name == 'GLOBAL':
-                        yield argument.replace(' ', '.')
-                    elif opcode.name == 'STACK_GLOBAL':
-                        yield '.'.join(strings[-2:])
-                    elif isinstance(argument, str):
-                        strings.append(argument)
-        except ValueError:  # the end, or no pickle
-            return
+def _pickle_globals(file: IO[bytes]) -> str:
+    """Names that pickles refer to, as far as they can be taken apart; nothing is executed."""
+    strings, names = [], {}
+    try:
+        while True:  # old torch files are several pickles in a row
+            for opcode, argument, _ in pickletools.genops(file):
+                if opcode.name == 'GLOBAL':
+                    names[argument.replace(' ', '.')] = None
+                elif opcode.name == 'STACK_GLOBAL':
+                    names['.'.join(strings[-2:])] = None
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    except ValueError:  # the end, or no pickle
+        return ', '.join(names) or 'nothing'

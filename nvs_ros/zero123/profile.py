@@ -1,0 +1,61 @@
+"""What a model was trained on, and how it wants to be sampled."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nvs_ros.errors import UserError
+from nvs_ros.zero123.files import STABLE_ZERO123, ZERO123, ZERO123_XL
+
+
+@dataclass(frozen=True)
+class ModelProfile:
+    """Facts about a model that its networks do not tell.
+
+    Attributes
+    ----------
+    radius : tuple of float
+        Distances of the training cameras, in longest sides of the object.
+    elevation_deg : tuple of float
+        Elevations of the training cameras; for the original models 5 % to 95 % of them.
+    photograph_fill : float
+        Longer side of the object over the side of the picture, for photographs without calibration.
+    sampler : mapping
+        Fields of :class:`nvs_ros.settings.SamplerSettings` that differ from the paper's defaults.
+    """
+
+    radius: tuple[float, float] = (1.5, 2.2)
+    elevation_deg: tuple[float, float] = (-58.0, 58.0)
+    photograph_fill: float = 200 / 256
+    sampler: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def elevation_rad(self) -> tuple[float, float]:
+        low, high = self.elevation_deg
+        return math.radians(low), math.radians(high)
+
+
+_FIRST = ModelProfile(sampler={'msa_window': (700, 1000)})
+PROFILES = {ZERO123: _FIRST, STABLE_ZERO123: _FIRST, ZERO123_XL: ModelProfile()}
+"""By kind. Zero-to-Hero, section 4.4: mutual self-attention from 600 for XL, from 700 for the first
+checkpoint; Stable-Zero123 was not evaluated and takes the latter."""
+
+
+def read_profile(kind: str, values: Mapping[str, object], model_id: str) -> ModelProfile:
+    """The profile of a kind, with what ``profile`` in ``model_index.json`` says differently.
+
+    Raises
+    ------
+    UserError
+        A field that does not exist.
+    """
+    names = {f.name for f in dataclasses.fields(ModelProfile)}
+    if unknown := set(values) - names:
+        raise UserError(
+            f'{model_id}: expected a profile with {sorted(names)}, found {sorted(unknown)}'
+        )
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return dataclasses.replace(PROFILES[kind], **values)

@@ -1,0 +1,307 @@
+"""What must not be loaded is refused, with what was expected and what was found."""
+
+import io
+import pickle
+import re
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from zero123_golden import golden_state, write_golden
+
+from nvs_ros.cli import main
+from nvs_ros.errors import UserError
+from nvs_ros.zero123.components import load_components
+from nvs_ros.zero123.weights import open_weights
+
+
+class Malicious:
+    """Creates a file when a careless unpickler reads it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return exec, (f'open({str(self.path)!r}, "w").close()',)
+
+
+def write_archive(content, path):
+    torch.save(content, path)
+
+
+def write_protocol_4(content, path):
+    torch.save(content, path, pickle_protocol=4)
+
+
+def write_old_torch(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def write_pickle(content, path):
+    path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize('suffix', ['.ckpt', '.safetensors'])
+@pytest.mark.parametrize('write', [write_archive, write_protocol_4, write_old_torch, write_pickle])
+def test_a_malicious_pickle_does_not_run(tmp_path, write, suffix, capsys):
+    trace, path = tmp_path / 'trace', tmp_path / f'model{suffix}'
+    content = {'state_dict': {'cc_projection.weight': torch.zeros(4, 8)}, 'evil': Malicious(trace)}
+    write(content, path)
+    assert main(['convert', str(path), str(tmp_path / 'out')]) == 2
+    message = capsys.readouterr().err
+    assert message.count('\n') == 1
+    assert 'refused' in message
+    assert re.search(r'builtin(s|__)\.exec', message)
+    assert not trace.exists()
+    assert not (tmp_path / 'out').exists()
+    with path.open('rb') as file:  # the file would have run: the test is not about a harmless one
+        if write is write_pickle:
+            pickle.load(file)
+            assert trace.exists()
+
+
+def test_a_malicious_bin_in_a_folder_does_not_run(tmp_path):
+    for name in ('unet', 'vae', 'image_encoder', 'scheduler', 'cc_projection'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'config.json').write_text('{}')
+    trace = tmp_path / 'trace'
+    for name in ('unet', 'vae', 'image_encoder', 'cc_projection'):
+        torch.save(Malicious(trace), tmp_path / name / 'diffusion_pytorch_model.bin')
+    with pytest.raises(UserError, match=r'builtins\.exec'):
+        load_components(tmp_path)
+    assert not trace.exists()
+
+
+@pytest.fixture
+def foreign_classes(monkeypatch):
+    """Classes that are called as those in the files of Lightning and OmegaConf."""
+
+    def define(name):
+        module_name, _, class_name = name.rpartition('.')
+        parts = module_name.split('.')
+        for count in range(1, len(parts) + 1):
+            parent = '.'.join(parts[:count])
+            if parent not in sys.modules:
+                monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+        made = type(class_name, (), {'__module__': module_name})
+        monkeypatch.setattr(sys.modules[module_name], class_name, made, raising=False)
+        return made
+
+    return define
+
+
+def test_bookkeeping_of_lightning_is_read_over(tmp_path, foreign_classes):
+    checkpoint = foreign_classes('pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint')
+    parameters = foreign_classes('omegaconf.dictconfig.DictConfig')()
+    parameters.content = {'base_learning_rate': 1e-4}
+    path = tmp_path / 'last.ckpt'
+    content = {
+        'epoch': 7,
+        'state_dict': {'weight': torch.arange(6.0).view(2, 3)},
+        'callbacks': {checkpoint: {'best_model_score': np.float64(0.3)}},
+        'hyper_parameters': parameters,
+        'optimizer_states': [{'state': {0: {'exp_avg': torch.zeros(3)}}}],
+    }
+    torch.save(content, path)
+    file = open_weights(path)
+    assert file.shapes == {'weight': (2, 3)}
+    assert torch.equal(file.read('weight'), content['state_dict']['weight'])
+
+
+def test_an_unknown_class_is_named(tmp_path, foreign_classes):
+    torch.save({'state_dict': {}, 'x': foreign_classes('ldm.models.Secret')()}, tmp_path / 'a.ckpt')
+    with pytest.raises(UserError, match=r'ldm\.models\.Secret'):
+        open_weights(tmp_path / 'a.ckpt')
+
+
+def test_tensors_keep_their_layout(tmp_path):
+    base = torch.arange(24.0).view(4, 6)
+    state = {
+        'part': base[1:3],
+        'transposed': base.T,
+        'half': base.half(),
+        'brain': base.to(torch.bfloat16),
+        'parameter': torch.nn.Parameter(base + 1),
+        'scalar': torch.tensor(3.0),
+    }
+    torch.save(state, tmp_path / 'a.bin')
+    file = open_weights(tmp_path / 'a.bin')
+    for name, tensor in state.items():
+        found = file.read(name)
+        assert found.dtype == tensor.dtype
+        assert found.is_contiguous()
+        assert torch.equal(found, tensor)
+
+
+def damaged(tmp_path, change):
+    path = write_golden(tmp_path / 'model.ckpt')
+    content = bytearray(path.read_bytes())
+    path.write_bytes(change(content))
+    return path
+
+
+@pytest.mark.parametrize('fraction', [0.0, 1e-7, 0.3, 0.999])
+def test_a_truncated_checkpoint(tmp_path, fraction):
+    path = damaged(tmp_path, lambda content: content[: int(len(content) * fraction)])
+    with pytest.raises(UserError, match=r'model\.ckpt: expected .* found'):
+        load_components(path)
+
+
+def test_a_flipped_bit_in_the_weights(tmp_path):
+    path = write_golden(tmp_path / 'model.ckpt')
+    weight = golden_state()['first_stage_model.encoder.conv_in.weight'].numpy().tobytes()
+    content = bytearray(path.read_bytes())
+    content[content.index(weight) + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r'encoder\.conv_in\.weight is damaged.*CRC'):
+        load_components(path)
+
+
+def test_truncated_safetensors(tmp_path):
+    save_file({'weight': torch.zeros(100)}, tmp_path / 'a.safetensors')
+    content = (tmp_path / 'a.safetensors').read_bytes()
+    (tmp_path / 'a.safetensors').write_bytes(content[:-40])
+    with pytest.raises(UserError, match='expected complete safetensors, found'):
+        open_weights(tmp_path / 'a.safetensors')
+
+
+@pytest.mark.parametrize(
+    ('content', 'found'),
+    [
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:12\n', 'git-lfs pointer'),
+        (b'<!DOCTYPE html><html>Access denied</html>', '<!DOCTYPE html>'),
+    ],
+)
+def test_a_download_that_is_none(tmp_path, content, found):
+    (tmp_path / 'model.ckpt').write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(found)):
+        load_components(tmp_path / 'model.ckpt')
+
+
+def test_a_zip_that_is_no_torch_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'model.ckpt', 'w') as archive:
+        archive.writestr('readme.txt', 'hello')
+    with pytest.raises(
+        UserError, match='expected an archive of torch.save, found one with readme.txt'
+    ):
+        load_components(tmp_path / 'model.ckpt')
+
+
+def test_a_tensor_instead_of_a_dict(tmp_path):
+    torch.save(torch.zeros(3), tmp_path / 'model.ckpt')
+    with pytest.raises(UserError, match='expected a dict of tensors, found'):
+        load_components(tmp_path / 'model.ckpt')
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_numbers(tmp_path, value):
+    key = 'first_stage_model.encoder.conv_in.bias'
+    bias = golden_state()[key].clone()
+    bias[3] = value
+    path = write_golden(tmp_path / 'model.ckpt', **{key: bias})
+    with pytest.raises(UserError, match=r'vae: expected finite numbers in encoder\.conv_in\.bias'):
+        load_components(path)
+
+
+def test_weights_too_large_for_half_precision(tmp_path):
+    key = 'first_stage_model.encoder.conv_in.bias'
+    path = write_golden(tmp_path / 'model.ckpt', **{key: golden_state()[key] + 70000})
+    with pytest.raises(UserError, match=r'too large for torch\.float16'):
+        load_components(path, dtype=torch.float16)
+
+
+def test_stable_diffusion_is_not_zero123(tmp_path):
+    """Its UNet takes 4 channels, and it has a text tower and no pose."""
+    key = 'model.diffusion_model.input_blocks.0.0.weight'
+    ema = 'model_ema.diffusion_modelinput_blocks00weight'
+    four = golden_state()[key][:, :4].clone()
+    path = write_golden(tmp_path / 'model.ckpt', **{key: four, ema: four})
+    with pytest.raises(UserError, match='expected 8 input channels of the UNet, found 4'):
+        load_components(path)
+    absent = ('cc_projection.weight', 'cc_projection.bias')
+    path = write_golden(tmp_path / 'model.ckpt', **dict.fromkeys(absent))
+    with pytest.raises(UserError, match=r'none below cc_projection\.; found \d+ tensors below'):
+        load_components(path)
+
+
+def test_another_pose_width(tmp_path):
+    weight = golden_state()['cc_projection.weight'][:, :770].clone()
+    path = write_golden(tmp_path / 'model.ckpt', **{'cc_projection.weight': weight})
+    with pytest.raises(UserError, match='expected 772 inputs of cc_projection, found 770'):
+        load_components(path)
+
+
+@pytest.mark.parametrize(
+    ('key', 'message'),
+    [
+        ('first_stage_model.encoder.mid.attn_1.q.bias', r'vae: expected 248 tensors, found 247'),
+        (
+            'model_ema.diffusion_modelout2bias',
+            r'1 are missing \(model_ema\.diffusion_modelout2bias',
+        ),
+        ('cond_stage_model.model.visual.proj', "found KeyError\\('proj'\\)"),
+    ],
+)
+def test_a_missing_tensor_is_named(tmp_path, key, message):
+    path = write_golden(tmp_path / 'model.ckpt', **{key: None})
+    with pytest.raises(UserError, match=message):
+        load_components(path)
+
+
+def test_another_shape_is_named(tmp_path):
+    key = 'first_stage_model.decoder.conv_out.bias'
+    path = write_golden(tmp_path / 'model.ckpt', **{key: torch.zeros(5)})
+    message = r'expected decoder\.conv_out\.bias of shape \(3,\), found \(5,\)'
+    with pytest.raises(UserError, match=message):
+        load_components(path)
+
+
+READS_EVERY_TENSOR = """
+import resource, sys
+from pathlib import Path
+from nvs_ros.zero123.weights import open_weights
+
+file = open_weights(Path(sys.argv[1]))
+file.read('0')
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name in file.shapes:
+    file.read(name)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.parametrize('suffix', ['.ckpt', '.safetensors'])
+def test_reading_needs_the_memory_of_few_tensors(tmp_path, suffix):
+    size = 16 << 20
+    state = {str(index): torch.zeros(size // 4) for index in range(16)}
+    path = tmp_path / f'model{suffix}'
+    torch.save(state, path) if suffix == '.ckpt' else save_file(state, path)
+    command = [sys.executable, '-c', READS_EVERY_TENSOR, path]
+    grown = int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert grown < 4 * size
+
+
+def test_the_package_never_loads_unsafely():
+    for path in Path(load_components.__code__.co_filename).parent.parent.rglob('*.py'):
+        text = path.read_text()
+        assert not re.search(r'weights_only\s*=\s*False|trust_remote_code\s*=\s*True', text), path
+        for call in re.findall(r'torch\.load\([^)]*\)', text):
+            assert 'weights_only=True' in call, path
+
+
+def test_reading_does_not_change_the_allow_list(tmp_path):
+    before = torch.serialization.get_safe_globals()
+    torch.save({'weight': torch.zeros(3)}, tmp_path / 'a.bin')
+    open_weights(tmp_path / 'a.bin')
+    assert torch.serialization.get_safe_globals() == before
+    buffer = io.BytesIO()
+    torch.save(np.float64(1), buffer)
+    buffer.seek(0)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(buffer, weights_only=True)
