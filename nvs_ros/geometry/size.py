@@ -21,9 +21,9 @@ def object_size(
 ) -> tuple[float, tuple[str, ...]]:
     """Longest side of the object's bounding box, in metres, and what was assumed for it.
 
-    Taken as given; else from the depth inside the mask, within 8 % for boxes and ellipsoids (1 mm noise); else
-    from the extent of the mask, which is as much as 60 % too large for a box seen over a corner and
-    30 % too small for a long object seen end on.
+    Taken as given; else from the depth inside the mask, within 8 % for boxes and ellipsoids at 1 mm
+    of noise; else from the extent of the mask, which is as much as 60 % too large for a box seen
+    over a corner and 30 % too small for a long object seen end on.
 
     Parameters
     ----------
