@@ -22,6 +22,19 @@ PRESETS = MappingProxyType(
 )
 """Plain DDIM; hourglass; + resampling; + filtering; hourglass with MSA; all four parts."""
 
+BEYOND_NVS = MappingProxyType(
+    {
+        'stage_boundaries': (200, 700),
+        'early_steps': 15,
+        'middle_steps': 5,
+        'resampling_window': (700, 1000),
+        'in_step_window': (700, 1000),
+        'cross_step_window': (700, 1000),
+        'alpha_c': 0.3,
+    }
+)
+"""Overrides of ``'amf'`` for other pipelines (section 5.3): a longer window, less history."""
+
 
 def preset(name: str = 'zero-to-hero', **overrides: object) -> SamplerSettings:
     """Return the settings of a preset, with some fields replaced.
