@@ -92,7 +92,9 @@ def fit(
     module.to(device).train()
     forward = module if world == 1 else DistributedDataParallel(module)
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=1e-2, fused=True
+    )
     average = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
     state_file = run / f'{name}.pt'
     run.mkdir(parents=True, exist_ok=True)
