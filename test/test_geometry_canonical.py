@@ -75,6 +75,25 @@ def test_fine_stripes_are_averaged_not_aliased(scale):
     assert middle.std() < 6
 
 
+def test_rays_beyond_the_fold_of_the_lens_are_white():
+    """r (1 - 0.3 r^2): the canonical picture reaches beyond r = 1.054, where the lens ends."""
+    camera = Camera(240, 240, [[150, 0, 119.5], [0, 150, 119.5], [0, 0, 1]], (-0.3, 0, 0, 0))
+    aim = cv2.Rodrigues(np.array([0, -math.atan(0.9), 0]))[0]
+    pose = look_at([0.36, 0, 0])
+    pose[:3, :3] = pose[:3, :3] @ aim
+    image, mask = np.full((240, 240, 3), 100, np.uint8), np.ones((240, 240), bool)
+    view = canonical_view(image, mask, camera, pose, object_size_m=0.2, image_size=64)
+    y, x = np.mgrid[:64, :64]
+    slopes = np.stack([x - 31.5, y - 31.5, np.full(x.shape, 70.0)], axis=-1)
+    slopes = slopes @ (pose[:3, :3].T @ view.object_from_camera[:3, :3]).T
+    radius = np.hypot(slopes[..., 0], slopes[..., 1]) / slopes[..., 2]
+    beyond = (radius > 1.07) | (slopes[..., 2] <= 0)
+    assert beyond.sum() > 500
+    assert (view.mask[beyond] == 0).all()
+    assert (view.image[beyond] == 255).all()
+    assert (view.mask[radius < 0.9] > 200).any()
+
+
 def test_within_the_range_nothing_is_zoomed():
     view = view_of(render(BOX, lens(CAMERA), POSE))
     distance = np.linalg.norm(POSE[:3, 3])

@@ -196,6 +196,19 @@ def test_picture_with_a_folding_lens_is_white_beyond():
     assert mask.any()
 
 
+def test_object_has_no_ghost_behind_a_wide_camera():
+    """Aimed 70 degrees away, 160 degrees wide: rays opposite to the object mirror it."""
+    source = source_at()
+    wide = Camera(601, 301, [[50, 0, 300], [0, 50, 150], [0, 0, 1]])
+    pose = source.object_from_camera.copy()
+    pose[:3, :3] = pose[:3, :3] @ cv2.Rodrigues(np.array([0, math.radians(70), 0]))[0]
+    grey, full = np.full((64, 64, 3), 100, np.uint8), np.full((64, 64), 255, np.uint8)
+    image, mask = target_from_pose(source, wide, pose).warp_back(grey, full)
+    assert mask[:, :300].any()
+    assert not mask[:, 300:].any()
+    assert (image[:, 300:] == 255).all()
+
+
 def test_warnings_of_range():
     source = source_at()
     assert target_from_angles(source, 0.5, 0.3).warnings == ()
