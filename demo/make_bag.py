@@ -26,6 +26,7 @@ import scene
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
+from truth import OWN_VIEWPOINT_DEG
 
 from nvs_ros.geometry import (
     Camera,
@@ -41,8 +42,6 @@ FRAMES, PERIOD_NS = 15, 200_000_000
 START_NS = 1_760_000_000_000_000_000
 ARRIVAL_NS = {'/image': 9, '/camera_info': 10, '/mask': 48, '/object_pose': 61}
 """Milliseconds after the exposure: a mask and a pose are computed from the image."""
-OWN_VIEWPOINT_DEG = (30.0, 15.0)
-"""Azimuth and elevation that the demo asks for by service."""
 TRUTH_SIZE = 256
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)

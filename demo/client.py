@@ -1,0 +1,95 @@
+"""The demo's side of the graph: waits for the node, hears its views, asks for one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.signals import SignalHandlerOptions
+from tqdm import tqdm
+
+from nvs_interfaces.msg import NovelViewArray
+from nvs_interfaces.srv import SynthesizeView
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why."""
+
+
+class Client:
+    """Talks to a node called ``/nvs``.
+
+    Parameters
+    ----------
+    deadline_s : float
+        When to give up, seconds of the monotonic clock.
+    tick : callable
+        Called several times a second while waiting; raises to give up.
+    """
+
+    def __init__(self, deadline_s: float, tick: Callable[[], None]) -> None:
+        self._deadline_s, self._tick = deadline_s, tick
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node('nvs_demo', start_parameter_services=False)
+        self.received: list[NovelViewArray] = []
+        self._node.create_subscription(NovelViewArray, '/nvs/views', self.received.append, 10)
+        self._change_state = self._node.create_client(ChangeState, '/nvs/change_state')
+        self._synthesize_view = self._node.create_client(SynthesizeView, '/nvs/synthesize_view')
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._node.destroy_node()
+        rclpy.try_shutdown()
+
+    def wait_until(self, done: Callable[[], Any], what: str, show: bool = True) -> Any:
+        """Handle what comes until ``done()`` returns something true; return that.
+
+        Raises
+        ------
+        DemoError
+            It did not come in time.
+        """
+        clock = tqdm(
+            desc=what, bar_format='{desc}: {elapsed}', mininterval=1, miniters=1, disable=not show
+        )
+        with clock:
+            while not (result := done()):
+                if time.monotonic() > self._deadline_s:
+                    raise DemoError(f'{what}: not in time')
+                self._tick()
+                rclpy.spin_once(self._node, timeout_sec=0.2)
+                clock.update()
+            return result
+
+    def start(self) -> None:
+        """Take the node through its lifecycle to active."""
+        what = 'starting the node'
+        self.wait_until(self._change_state.service_is_ready, what)
+        for name, transition in (
+            ('be configured', Transition.TRANSITION_CONFIGURE),
+            ('be activated', Transition.TRANSITION_ACTIVATE),
+        ):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            future = self._change_state.call_async(request)
+            self.wait_until(future.done, f'{what}: to {name}')
+            if not future.result().success:
+                raise DemoError(f'the node cannot {name}')
+        self.wait_until(lambda: self._node.count_publishers('/nvs/views'), what, show=False)
+
+    def ask(self, request: SynthesizeView.Request) -> Callable[[], SynthesizeView.Response]:
+        """Send a request; returns what waits for its answer."""
+        what = 'making one more view on request'
+        self.wait_until(self._synthesize_view.service_is_ready, what, show=False)
+        future = self._synthesize_view.call_async(request)
+
+        def answer() -> SynthesizeView.Response:
+            self.wait_until(future.done, what)
+            if not future.result().success:
+                raise DemoError(f'the node refused a view: {future.result().message}')
+            return future.result()
+
+        return answer
