@@ -21,7 +21,6 @@ from rclpy.action import ActionClient
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
@@ -128,7 +127,6 @@ class Robot:
         self.node = Node('robot', context=context)
         self.scene = Scene(**scene)
         self.stamp_ns = 10**9
-        self._never = threading.Event()
         self.publishers = {
             name: self.node.create_publisher(kind, name, 5) for name, kind in self.KINDS.items()
         }
@@ -136,10 +134,10 @@ class Robot:
         self.enable_client = self.node.create_client(SetBool, '/nvs/enable')
         self.orbit_client = ActionClient(self.node, SynthesizeOrbit, '/nvs/synthesize_orbit')
 
-    def subscribe(self, kind, topic, depth=10) -> queue.Queue:
+    def subscribe(self, kind, topic, qos=10) -> queue.Queue:
         """Queue that fills with the messages of a topic."""
         received = queue.Queue()
-        self.node.create_subscription(kind, topic, received.put, QoSProfile(depth=depth))
+        self.node.create_subscription(kind, topic, received.put, qos)
         return received
 
     def publish(self, messages) -> None:
@@ -154,22 +152,21 @@ class Robot:
 
     def frames_until(self, condition, timeout_s=TIMEOUT_S):
         """Publish frames, at 30 Hz at most, until a condition holds; return its value."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            self.publish_frame()
-            if value := condition():
-                return value
-            self._never.wait(PERIOD_S)
-        raise AssertionError('it did not happen in time')
 
-    def frames_until_message(self, received: queue.Queue):
+        def publish_and_check():
+            self.publish_frame()
+            return condition()
+
+        return wait_until(publish_and_check, timeout_s, PERIOD_S)
+
+    def frames_until_message(self, received: queue.Queue, timeout_s=TIMEOUT_S):
         """Publish frames until a message comes; return it."""
 
         def message():
             with contextlib.suppress(queue.Empty):
                 return received.get(timeout=0.05)
 
-        return self.frames_until(message)
+        return self.frames_until(message, timeout_s)
 
     def call(self, client, request, timeout_s=TIMEOUT_S):
         """Call a service from a thread that does not spin."""
@@ -187,6 +184,47 @@ class Robot:
         future.add_done_callback(lambda _: done.set())
         assert done.wait(timeout_s), 'no answer in time'
         return future.result()
+
+
+class Orbit:
+    """A goal with its feedback."""
+
+    def __init__(self, robot, **goal) -> None:
+        self.robot = robot
+        self.feedback = []
+        self.first = threading.Event()
+        assert robot.orbit_client.wait_for_server(TIMEOUT_S)
+        future = robot.orbit_client.send_goal_async(
+            SynthesizeOrbit.Goal(**goal), feedback_callback=self._take
+        )
+        self.handle = robot.result(future)
+        assert self.handle.accepted
+
+    def _take(self, message) -> None:
+        self.feedback.append(message.feedback)
+        self.first.set()
+
+    def result(self):
+        return self.robot.result(self.handle.get_result_async())
+
+
+class Spinning:
+    """Spins a robot without a view node in its process."""
+
+    def __init__(self, robot) -> None:
+        self.robot = robot
+        self.executor = MultiThreadedExecutor(num_threads=4, context=robot.node.context)
+        self.executor.add_node(robot.node)
+        self.thread = threading.Thread(target=self.executor.spin)
+
+    def __enter__(self) -> Robot:
+        self.thread.start()
+        return self.robot
+
+    def __exit__(self, *_) -> None:
+        self.executor.shutdown()
+        self.thread.join()
+        self.robot.node.destroy_node()
 
 
 class Graph:
@@ -221,12 +259,12 @@ class Graph:
         rclpy.shutdown(context=self.context)
 
 
-def wait_until(condition, timeout_s=TIMEOUT_S):
+def wait_until(condition, timeout_s=TIMEOUT_S, period_s=0.002):
     """Wait for what gives no event; return its value."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < deadline, 'it did not happen in time'
-        time.sleep(0.002)
+        time.sleep(period_s)
     return value
 
 

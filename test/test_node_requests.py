@@ -1,7 +1,6 @@
 """Requests: one view, an orbit, the switch; and refusals that come at once and say what to do."""
 
 import math
-import threading
 import time
 
 import numpy as np
@@ -11,12 +10,11 @@ pytest.importorskip('rclpy')
 
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
-from robot import FRAME, RED, TIMEOUT_S, graph, wait_until
+from robot import FRAME, RED, TIMEOUT_S, Orbit, graph, wait_until
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.geometry import Camera, inverse, rigid
@@ -222,28 +220,6 @@ def test_enable_switches_the_stream_but_not_requests():
         assert len(running.synthesizer.batches) == batches + 1
         robot.call(robot.enable_client, SetBool.Request(data=True))
         robot.frames_until(lambda: len(running.synthesizer.batches) > batches + 1)
-
-
-class Orbit:
-    """A goal with its feedback."""
-
-    def __init__(self, robot, **goal) -> None:
-        self.robot = robot
-        self.feedback = []
-        self.first = threading.Event()
-        assert robot.orbit_client.wait_for_server(TIMEOUT_S)
-        future = robot.orbit_client.send_goal_async(
-            SynthesizeOrbit.Goal(**goal), feedback_callback=self._take
-        )
-        self.handle = robot.result(future)
-        assert self.handle.accepted
-
-    def _take(self, message) -> None:
-        self.feedback.append(message.feedback)
-        self.first.set()
-
-    def result(self):
-        return self.robot.result(self.handle.get_result_async())
 
 
 def test_an_orbit_gives_each_finished_view_and_all_in_the_end(running, robot):

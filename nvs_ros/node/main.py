@@ -9,30 +9,32 @@ import os
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 
-END_S = 1.8
+if TYPE_CHECKING:
+    from nvs_ros.node.view_node import ViewNode
+
+END_S = 1.5
 """Time for an orderly end; a network evaluation that takes longer is left behind."""
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to end.
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is told to end; does not return.
+
+    The process ends with code 0, or 1 when a parameter given at start is wrong.
 
     Parameters
     ----------
     args : list of str, optional
         ROS arguments; ``sys.argv`` when omitted.
-
-    Returns
-    -------
-    int
-        0, or 1 when a parameter given at start is wrong.
     """
     rclpy.init(args=args)
     node = executor = None
+    code = 0
     try:
         # Loads torch, which takes seconds: by now the signals are handled.
         from nvs_ros.node.view_node import ViewNode
@@ -48,15 +50,14 @@ def main(args: list[str] | None = None) -> int:
         pass
     except (ParameterException, ValueError) as error:
         rclpy.logging.get_logger('nvs').fatal(f'cannot start: {error}')
-        return 1
-    finally:
-        _end(node, executor)
-    return 0
+        code = 1
+    _end(node, executor, code)
 
 
-def _end(node: object, executor: MultiThreadedExecutor | None) -> None:
+def _end(node: ViewNode | None, executor: MultiThreadedExecutor | None, code: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    deadline = threading.Timer(END_S, _leave)
+    # A thread may be inside the network or a loader for longer than anybody wants to wait.
+    deadline = threading.Timer(END_S, _leave, [code])
     deadline.daemon = True
     deadline.start()
     if node is not None:
@@ -66,15 +67,15 @@ def _end(node: object, executor: MultiThreadedExecutor | None) -> None:
     if node is not None:
         node.destroy_node()
     rclpy.try_shutdown()
-    deadline.cancel()
+    _leave(code)
 
 
-def _leave() -> None:
-    """End the process although a thread is still inside the network or a loader."""
+def _leave(code: int) -> None:
+    """End the process without the interpreter's teardown of torch, which takes seconds too."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

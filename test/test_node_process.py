@@ -1,0 +1,124 @@
+"""The node as its own process, with a real (untrained) network: it serves, and it ends in time."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+pytest.importorskip('rclpy')
+
+import rclpy
+from robot import TIMEOUT_S, Orbit, Robot, Spinning
+
+from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.training.autoencoder import build_autoencoder
+from nvs_ros.training.diffusion import build_components
+from nvs_ros.training.recipe import Recipe, save_model
+
+START_S = 60.0
+END_S = 2.0
+DOMAIN = 77
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    """Folder of a model with the architecture of the embedded one and random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp('model') / 'random'
+    save_model(build_components(build_autoencoder(64)), Recipe(), folder)
+    return folder
+
+
+@pytest.fixture
+def robot(monkeypatch):
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, domain_id=DOMAIN)
+    with Spinning(Robot(context)) as robot:
+        yield robot
+    rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def start(model):
+    """Start the node with parameters; it is killed at the end if it still runs."""
+    started = []
+
+    def run(*parameters):
+        arguments = [f'model.source:={model}', 'model.device:=cpu', 'model.threads:=1', *parameters]
+        command = [sys.executable, '-m', 'nvs_ros.node.main', '--ros-args']
+        command += [word for argument in arguments for word in ('-p', argument)]
+        environment = {
+            **os.environ,
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            'ROS_DOMAIN_ID': str(DOMAIN),
+        }
+        process = subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def end_while_sampling(process, robot, number):
+    """Signal the process in the middle of an orbit; it must end with 0 in time."""
+    orbit = Orbit(robot, count=40)
+    assert orbit.first.wait(TIMEOUT_S), 'no progress'
+    started = time.monotonic()
+    process.send_signal(number)
+    _, log = process.communicate(timeout=10)
+    assert time.monotonic() - started < END_S
+    assert process.returncode == 0, log
+    assert 'Traceback' not in log
+    assert 'terminate called' not in log
+
+
+def test_views_of_a_real_network_through_two_processes_until_sigterm(start, robot):
+    process = start('preset:=hourglass', 'views.azimuths_deg:=[90.0]', 'sampler.early_steps:=2')
+    views = robot.subscribe(NovelViewArray, '/nvs/views')
+    message = robot.frames_until_message(views, START_S)
+    assert message.views[0].image.width == 64
+    assert message.views[0].preset == 'hourglass'
+    first = robot.synthesize(seed=4)
+    again = robot.synthesize(seed=4)
+    assert first.success, first.message
+    assert first.view.image.data == again.view.image.data
+    end_while_sampling(process, robot, signal.SIGTERM)
+
+
+def test_it_ends_with_0_on_sigint_in_the_middle_of_sampling(start, robot):
+    process = start('preset:=hourglass')
+    assert robot.view_client.wait_for_service(START_S)
+    robot.frames_until(lambda: robot.synthesize(seed=1).success, START_S)
+    end_while_sampling(process, robot, signal.SIGINT)
+
+
+def test_it_ends_with_0_while_the_model_is_loaded(start):
+    process = start()
+    for line in process.stderr:
+        if 'loading model' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    process.wait(10)
+    assert time.monotonic() - started < END_S
+    assert process.returncode == 0
+
+
+def test_a_wrong_parameter_is_one_clear_line(start):
+    process = start('sync.slop_s:=-1.0')
+    _, log = process.communicate(timeout=START_S)
+    assert process.returncode == 1
+    assert 'cannot start' in log
+    assert 'slop_s' in log
+    assert 'Traceback' not in log
