@@ -110,6 +110,9 @@ def _check_range(group: Settings, field: dataclasses.Field, value: Any) -> None:
                 raise ValueError(f'{field.name}: expected at most {high}{unit}, got {item!r}')
 
 
+DEFAULT_PRESET = 'zero-to-hero'
+
+
 @dataclasses.dataclass(frozen=True)
 class NodeSettings(Settings):
     """What the node does with the frames it gets."""
@@ -124,7 +127,7 @@ class NodeSettings(Settings):
         True, 'Make only views that somebody has subscribed to.', runtime=True
     )
     preset: str = setting(
-        'zero-to-hero', 'Named sampler settings; the fields of `sampler` override it.', runtime=True
+        DEFAULT_PRESET, 'Named sampler settings; the fields of `sampler` override it.', runtime=True
     )
     seed: int = setting(
         0, 'Seed of the noise: same frame and seed, same views.', low=0, runtime=True

@@ -3,8 +3,9 @@
 Works without ROS::
 
     synthesizer = Synthesizer.from_pretrained('embedded')
-    observation = synthesizer.observe(photograph_view(image, mask))
-    views = synthesizer.synthesize(observation, orbit(observation.source, 8), seed=0)
+    observation = synthesizer.observe(synthesizer.photograph(image, mask))
+    target = target_from_angles(observation.source, azimuth_rad=1.0, elevation_rad=0.2)
+    (view,) = synthesizer.synthesize(observation, [target], seed=0)
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import numpy as np
 import torch
 
 from nvs_ros.geometry.camera import Camera
-from nvs_ros.geometry.canonical import CanonicalView, canonical_view
+from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera
 from nvs_ros.hero.presets import preset
 from nvs_ros.hero.sampler import sample
-from nvs_ros.settings import SamplerSettings
+from nvs_ros.settings import DEFAULT_PRESET, SamplerSettings
 from nvs_ros.silhouette import silhouette
 from nvs_ros.zero123.components import Zero123Components, load_components
 from nvs_ros.zero123.conditioning import (
@@ -140,10 +141,27 @@ class Synthesizer:
         dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
         return cls(load_components(source, device=device, dtype=dtype))
 
-    @property
-    def default_settings(self) -> SamplerSettings:
-        """The method as the paper has it."""
-        return preset()
+    def preset(self, name: str = DEFAULT_PRESET, **overrides: object) -> SamplerSettings:
+        """A preset as this model wants it, with some fields replaced.
+
+        Raises
+        ------
+        ValueError
+            Unknown preset, unknown field or wrong value.
+        """
+        return preset(name, **{**self.components.profile.sampler, **overrides})
+
+    def photograph(
+        self, image: np.ndarray, mask: np.ndarray, *, elevation_rad: float = 0.0
+    ) -> CanonicalView:
+        """Show the model a photograph without calibration; see :func:`photograph_view`."""
+        return photograph_view(
+            image,
+            mask,
+            image_size=self.components.image_size,
+            elevation_rad=elevation_rad,
+            fill=self.components.profile.photograph_fill,
+        )
 
     def observe(self, frame: Frame | CanonicalView) -> Observation:
         """Re-project a frame into the model's camera and encode it.
@@ -168,6 +186,7 @@ class Synthesizer:
                 object_size_m=frame.object_size_m,
                 depth_m=frame.depth_m,
                 image_size=self.components.image_size,
+                radius_range=self.components.profile.radius,
             )
         images = network_images(source.image[None])
         return Observation(source, encode_images(self.components, images))
@@ -191,7 +210,7 @@ class Synthesizer:
         observation : Observation
         targets : sequence of TargetCamera
         settings : SamplerSettings, optional
-            :attr:`default_settings` when omitted.
+            :meth:`preset` when omitted.
         seed : int
             Same seed, same view, on the same device.
         callback : callable, optional
@@ -199,9 +218,7 @@ class Synthesizer:
         """
         if not targets:
             return []
-        images = self._sample(
-            observation, targets, settings or self.default_settings, seed, callback
-        )
+        images = self._sample(observation, targets, settings or self.preset(), seed, callback)
         views = []
         for target, canonical in zip(targets, images, strict=True):
             image, mask = target.warp_back(canonical, silhouette(canonical))

@@ -7,6 +7,7 @@ from nvs_ros.training.autoencoder import build_autoencoder, whiten_latents
 from nvs_ros.training.dataset import DatasetSettings, make_dataset
 from nvs_ros.training.diffusion import build_components, encode_dataset, train_diffusion
 from nvs_ros.training.loop import FitSettings, fit, learning_rate_factor
+from nvs_ros.training.recipe import profile
 
 DATASET = DatasetSettings(objects=4, views=3, size=32)
 
@@ -84,7 +85,7 @@ def test_diffusion_trains_and_is_reproducible(tmp_path):
     def train(run, stops):
         for stop in stops:
             torch.manual_seed(0)
-            components = build_components(build_autoencoder(32).eval())
+            components = build_components(build_autoencoder(32).eval(), profile(DATASET))
             latents = encode_dataset(components.vae, images, tmp_path / 'latents.npy')
             train_diffusion(components, images, cameras, latents, settings, tmp_path / run, stop)
         return components

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from nvs_ros.errors import UserError
+from nvs_ros.settings import DEFAULT_PRESET
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--model', default='embedded', help='as for model.source (default %(default)s)'
     )
-    parser.add_argument('--preset', default='zero-to-hero', help='(default %(default)s)')
+    parser.add_argument('--preset', default=DEFAULT_PRESET, help='(default %(default)s)')
     parser.add_argument(
         '--seed', type=int, default=0, help='same seed, same view (default %(default)s)'
     )
@@ -67,22 +68,14 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nvs_ros.geometry.camera import Camera
-    from nvs_ros.geometry.canonical import photograph_view
     from nvs_ros.geometry.target import target_from_angles
-    from nvs_ros.hero.presets import preset
     from nvs_ros.synthesizer import Synthesizer
 
     try:
-        settings = preset(arguments.preset)
         synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
-        components = synthesizer.components
-        source = photograph_view(
-            image,
-            mask,
-            image_size=components.image_size,
-            elevation_rad=math.radians(arguments.source_elevation),
-            fill=components.photograph_fill,
-        )
+        settings = synthesizer.preset(arguments.preset)
+        elevation = math.radians(arguments.source_elevation)
+        source = synthesizer.photograph(image, mask, elevation_rad=elevation)
         camera = None if arguments.size is None else Camera.canonical(arguments.size)
         target = target_from_angles(
             source,
@@ -90,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             math.radians(arguments.elevation),
             arguments.distance,
             camera,
+            trained=synthesizer.components.profile.trained_range,
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from types import MappingProxyType
 
-from nvs_ros.settings import SamplerSettings
+from nvs_ros.settings import DEFAULT_PRESET, SamplerSettings
 
 _HOURGLASS = SamplerSettings(resampling_passes=1, filtering=False, mutual_self_attention=False)
 _RESAMPLE = SamplerSettings(filtering=False, mutual_self_attention=False)
@@ -17,7 +17,7 @@ PRESETS = MappingProxyType(
         'resample': _RESAMPLE,
         'amf': dataclasses.replace(_RESAMPLE, filtering=True),
         'msa': dataclasses.replace(_HOURGLASS, mutual_self_attention=True),
-        'zero-to-hero': SamplerSettings(),
+        DEFAULT_PRESET: SamplerSettings(),
     }
 )
 """Plain DDIM; hourglass; + resampling; + filtering; hourglass with MSA; all four parts."""
@@ -36,7 +36,7 @@ BEYOND_NVS = MappingProxyType(
 """Overrides of ``'amf'`` for other pipelines (section 5.3): a longer window, less history."""
 
 
-def preset(name: str = 'zero-to-hero', **overrides: object) -> SamplerSettings:
+def preset(name: str = DEFAULT_PRESET, **overrides: object) -> SamplerSettings:
     """Return the settings of a preset, with some fields replaced.
 
     Parameters

@@ -22,6 +22,7 @@ from nvs_ros.training.loop import FitSettings, fit, training_device
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.conditioning import clip_pixels, network_images
 from nvs_ros.zero123.files import ZERO123_XL
+from nvs_ros.zero123.profile import ModelProfile
 
 CONTEXT = 128
 GUIDANCE_DROPOUT = 0.1
@@ -35,7 +36,7 @@ HIGH_NOISE = 0.7
 """Timesteps are 1000 u^HIGH_NOISE: the noisy ones, where the view is decided, more often."""
 
 
-def build_components(vae: AutoencoderKL) -> Zero123Components:
+def build_components(vae: AutoencoderKL, profile: ModelProfile) -> Zero123Components:
     """The untrained embedded model over a trained autoencoder."""
     size = vae.config.sample_size
     unet = UNet2DConditionModel(
@@ -72,7 +73,9 @@ def build_components(vae: AutoencoderKL) -> Zero123Components:
         timestep_spacing='trailing',
         clip_sample=False,
     )
-    return Zero123Components(vae, unet, encoder, projection, scheduler, ZERO123_XL, 'embedded')
+    return Zero123Components(
+        vae, unet, encoder, projection, scheduler, ZERO123_XL, 'embedded', profile
+    )
 
 
 class DenoisingLoss(nn.Module):

@@ -15,6 +15,7 @@ import yaml
 from diffusers import AutoencoderKL
 
 from nvs_ros.errors import UserError
+from nvs_ros.geometry.camera import CANONICAL_FOCAL
 from nvs_ros.training.autoencoder import train_autoencoder
 from nvs_ros.training.dataset import DatasetSettings, make_dataset
 from nvs_ros.training.diffusion import build_components, encode_dataset, train_diffusion
@@ -22,6 +23,7 @@ from nvs_ros.training.loop import FitSettings, join_processes
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.files import NETWORKS
 from nvs_ros.zero123.folder import new_folder, write_index, write_network
+from nvs_ros.zero123.profile import ModelProfile
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,19 @@ def train(recipe: Recipe, run: Path, stop_at: int | None = None) -> None:
             autoencoder.save_pretrained(vae_folder)
     vae = first_then_others(lambda: AutoencoderKL.from_pretrained(vae_folder))
     latents = first_then_others(lambda: encode_dataset(vae, images, run / 'latents.npy'))
-    components = build_components(vae)
+    components = build_components(vae, profile(recipe.dataset))
     train_diffusion(components, images, cameras, latents, recipe.diffusion, run, stop_at)
     if rank == 0:
         save_model(components, recipe, run / 'model')
+
+
+def profile(dataset: DatasetSettings) -> ModelProfile:
+    """What a model trained on a dataset may be asked for."""
+    return ModelProfile(
+        radius=dataset.radius,
+        elevation_deg=dataset.elevation_deg,
+        photograph_fill=CANONICAL_FOCAL / (sum(dataset.radius) / 2),
+    )
 
 
 def save_model(components: Zero123Components, recipe: Recipe, folder: Path) -> None:
@@ -90,4 +101,4 @@ def save_model(components: Zero123Components, recipe: Recipe, folder: Path) -> N
         for name in NETWORKS:
             write_network(partial, name, getattr(components, name))
         components.scheduler.save_pretrained(partial / 'scheduler')
-        write_index(partial, components.kind, {'recipe': asdict(recipe)})
+        write_index(partial, components.kind, {'recipe': asdict(recipe)}, components.profile)

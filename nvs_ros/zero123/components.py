@@ -15,6 +15,7 @@ from nvs_ros.zero123.files import KINDS, NETWORKS, ModelFiles, fill
 from nvs_ros.zero123.folder import open_folder
 from nvs_ros.zero123.hub import cached_model
 from nvs_ros.zero123.ldm import open_checkpoint
+from nvs_ros.zero123.profile import ModelProfile, read_profile
 
 EMBEDDED = Path(__file__).parent / 'embedded'
 """The small model that comes with the package, in diffusers layout."""
@@ -38,6 +39,8 @@ class Zero123Components:
         One of ``KINDS``.
     model_id : str
         What was loaded, for messages and metadata.
+    profile : ModelProfile
+        What it was trained on and how it wants to be sampled.
     """
 
     vae: AutoencoderKL
@@ -47,6 +50,7 @@ class Zero123Components:
     scheduler: DDIMScheduler
     kind: str
     model_id: str
+    profile: ModelProfile
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -171,5 +175,9 @@ def empty_components(files: ModelFiles) -> Zero123Components:
             f'{files.model_id}: expected the configuration of a Zero-1-to-3, found {error!r}'
         ) from error
     return Zero123Components(
-        **networks, scheduler=scheduler, kind=files.kind, model_id=files.model_id
+        **networks,
+        scheduler=scheduler,
+        kind=files.kind,
+        model_id=files.model_id,
+        profile=read_profile(files.kind, files.profile, files.model_id),
     )

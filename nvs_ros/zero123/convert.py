@@ -67,15 +67,18 @@ def convert(
                 write_network(folder, name, module)
                 module.to('meta')
         components.scheduler.save_config(folder / 'scheduler')
-        write_index(folder, files.kind, _provenance(files, show_progress))
+        write_index(folder, files.kind, _provenance(files, show_progress), components.profile)
     return files.kind
 
 
 def _provenance(files: ModelFiles, show_progress: bool) -> dict:
     size = sum(path.stat().st_size for path in files.weight_paths)
-    bar = tqdm(desc='sha256', total=size, unit='B', unit_scale=True, disable=not show_progress)
-    with bar:
-        hashes = {
-            '/'.join(path.parts[-2:]): file_sha256(path, bar.update) for path in files.weight_paths
-        }
+    hashes = {}
+    with tqdm(
+        desc='sha256', total=size, unit='B', unit_scale=True, disable=not show_progress
+    ) as bar:
+        for path in files.weight_paths:
+            alone = len(files.weight_paths) == 1
+            name = path.name if alone else f'{path.parent.name}/{path.name}'
+            hashes[name] = file_sha256(path, bar.update)
     return {'model': files.model_id, 'ema': files.ema, 'sha256': hashes}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -42,6 +42,8 @@ class ModelFiles:
         The files that the readers read.
     ema : bool or None
         Whether the UNet is the moving average; None where the files do not tell.
+    profile : mapping
+        What differs from the profile of the kind, see :mod:`nvs_ros.zero123.profile`.
     """
 
     model_id: str
@@ -50,6 +52,7 @@ class ModelFiles:
     readers: Mapping[str, Readers]
     weight_paths: tuple[Path, ...]
     ema: bool | None = None
+    profile: Mapping[str, object] = field(default_factory=dict)
 
 
 def kind_from_name(name: str) -> str:

@@ -5,6 +5,7 @@ Components are found one by one, so the code that some repositories carry is nev
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from nvs_ros.errors import UserError
 from nvs_ros.zero123.files import KINDS, ModelFiles, kind_from_name
 from nvs_ros.zero123.ldm import SCHEDULER
+from nvs_ros.zero123.profile import ModelProfile
 from nvs_ros.zero123.weights import WeightFile, open_weights
 
 PROJECTION_FOLDERS = ('cc_projection', 'clip_camera_projection')
@@ -95,6 +97,7 @@ def open_folder(
         readers=readers,
         weight_paths=tuple(file.path for found in files.values() for file in found),
         ema=index.get('source', {}).get('ema'),
+        profile=index.get('profile', {}),
     )
 
 
@@ -202,11 +205,12 @@ def write_network(folder: Path, name: str, module) -> None:
     save_file(state, target / f'{stem}.safetensors', metadata={'format': 'pt'})
 
 
-def write_index(folder: Path, kind: str, source: Mapping) -> None:
-    """Write ``model_index.json``: the components, the kind, and what they were made from."""
+def write_index(folder: Path, kind: str, source: Mapping, profile: ModelProfile) -> None:
+    """Write ``model_index.json``: components, kind, profile, and what they were made from."""
     index = {
         '_class_name': 'Zero123Components',
         'kind': kind,
+        'profile': dataclasses.asdict(profile),
         'source': dict(source),
         'vae': ['diffusers', 'AutoencoderKL'],
         'unet': ['diffusers', 'UNet2DConditionModel'],

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nvs_ros.errors import UserError
+from nvs_ros.geometry.target import TrainedRange
 from nvs_ros.zero123.files import STABLE_ZERO123, ZERO123, ZERO123_XL
 
 
@@ -33,9 +34,11 @@ class ModelProfile:
     sampler: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def elevation_rad(self) -> tuple[float, float]:
-        low, high = self.elevation_deg
-        return math.radians(low), math.radians(high)
+    def trained_range(self) -> TrainedRange:
+        """Beyond it views come with a warning."""
+        low, high = self.radius
+        bottom, top = map(math.radians, self.elevation_deg)
+        return TrainedRange(delta_radius=high - low, elevation_rad=(bottom, top))
 
 
 _FIRST = ModelProfile(sampler={'msa_window': (700, 1000)})

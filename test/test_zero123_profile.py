@@ -1,0 +1,27 @@
+import math
+
+import pytest
+
+from nvs_ros.errors import UserError
+from nvs_ros.zero123.files import KINDS, STABLE_ZERO123, ZERO123, ZERO123_XL
+from nvs_ros.zero123.profile import PROFILES, read_profile
+
+
+def test_the_first_checkpoint_ends_mutual_self_attention_at_700_and_xl_at_600():
+    assert PROFILES[ZERO123].sampler == PROFILES[STABLE_ZERO123].sampler
+    assert PROFILES[ZERO123].sampler['msa_window'] == (700, 1000)
+    assert 'msa_window' not in PROFILES[ZERO123_XL].sampler
+    assert set(PROFILES) == set(KINDS)
+
+
+def test_a_model_says_what_differs_from_its_kind():
+    profile = read_profile(ZERO123, {'radius': [1.6, 2.0], 'elevation_deg': [0, 50]}, 'mine')
+    assert profile.radius == (1.6, 2.0)
+    assert profile.sampler == PROFILES[ZERO123].sampler
+    assert profile.trained_range.delta_radius == pytest.approx(0.4)
+    assert profile.trained_range.elevation_rad == pytest.approx((0, math.radians(50)))
+
+
+def test_an_unknown_field_is_named():
+    with pytest.raises(UserError, match="found \\['radios'\\]"):
+        read_profile(ZERO123, {'radios': 1}, 'mine')
