@@ -161,33 +161,36 @@ class Synthesizer:
             image_size=self.components.image_size,
             elevation_rad=elevation_rad,
             fill=self.components.profile.photograph_fill,
+            trained=self.components.profile.trained,
+        )
+
+    def canonical(self, frame: Frame) -> CanonicalView:
+        """Re-project a frame into the camera that the model knows; see :func:`canonical_view`."""
+        return canonical_view(
+            frame.image,
+            frame.mask,
+            frame.camera,
+            frame.object_from_camera,
+            object_size_m=frame.object_size_m,
+            depth_m=frame.depth_m,
+            image_size=self.components.image_size,
+            trained=self.components.profile.trained,
         )
 
     def observe(self, frame: Frame | CanonicalView) -> Observation:
-        """Re-project a frame into the model's camera and encode it.
+        """Encode a frame, once for all views of it.
 
         Parameters
         ----------
         frame : Frame or CanonicalView
-            A calibrated frame, or a picture that is canonical already (``photograph_view``).
+            A calibrated frame, or what :meth:`canonical` or :meth:`photograph` made.
 
         Raises
         ------
         ValueError
             The frame cannot be used; the message says why.
         """
-        source = frame
-        if isinstance(frame, Frame):
-            source = canonical_view(
-                frame.image,
-                frame.mask,
-                frame.camera,
-                frame.object_from_camera,
-                object_size_m=frame.object_size_m,
-                depth_m=frame.depth_m,
-                image_size=self.components.image_size,
-                radius_range=self.components.profile.radius,
-            )
+        source = self.canonical(frame) if isinstance(frame, Frame) else frame
         images = network_images(source.image[None])
         return Observation(source, encode_images(self.components, images))
 
@@ -221,7 +224,8 @@ class Synthesizer:
         images = self._sample(observation, targets, settings or self.preset(), seed, callback)
         views = []
         for target, canonical in zip(targets, images, strict=True):
-            image, mask = target.warp_back(canonical, silhouette(canonical))
+            outline = silhouette(canonical)
+            image, mask = target.warp_back(canonical, outline)
             views.append(
                 View(
                     image=image,
@@ -231,7 +235,7 @@ class Synthesizer:
                     relative=target.relative,
                     seed=seed,
                     model_id=self.components.model_id,
-                    warnings=target.warnings,
+                    warnings=target.warnings + target.picture_warnings(outline),
                 )
             )
         return views

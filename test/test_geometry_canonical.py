@@ -212,7 +212,6 @@ def test_straight_down():
         ({'object_size_m': 0.0}, 'object_size_m: expected a positive'),
         ({'object_size_m': math.nan}, 'object_size_m'),
         ({'object_size_m': None, 'depth_m': np.zeros((2, 2))}, 'depth_m: expected'),
-        ({'radius_range': (2.0, 1.0)}, 'radius_range'),
         ({'image_size': 0}, 'width'),
     ],
 )

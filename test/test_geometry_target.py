@@ -1,5 +1,6 @@
 """Cameras that are asked for: signs as seen in pictures, the way back, warnings and refusals."""
 
+import dataclasses
 import math
 
 import cv2
@@ -216,8 +217,16 @@ def test_warnings_of_range():
     near = target_from_angles(source, 0, 0, -0.2).warnings
     assert any('distance changes by -1.00' in text for text in near)
     assert any('larger than the picture of the network' in text for text in near)
-    narrow = TrainedRange(0.1, (0.0, 0.2))
-    assert len(target_from_angles(source, 0, 0.3, 0.05, trained=narrow).warnings) == 2
+    narrow = dataclasses.replace(source, trained=TrainedRange((1.7, 1.8), (0.0, 0.2)))
+    assert len(target_from_angles(narrow, 0, 0.3, 0.05).warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ('radius', 'elevation', 'name'), [((2.0, 1.0), (0, 1), 'radius'), ((1, 2), (1, 0), 'elevation')]
+)
+def test_a_reversed_range_is_refused(radius, elevation, name):
+    with pytest.raises(ValueError, match=name):
+        TrainedRange(radius, elevation)
 
 
 def test_warnings_of_aim():

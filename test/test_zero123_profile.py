@@ -18,8 +18,8 @@ def test_a_model_says_what_differs_from_its_kind():
     profile = read_profile(ZERO123, {'radius': [1.6, 2.0], 'elevation_deg': [0, 50]}, 'mine')
     assert profile.radius == (1.6, 2.0)
     assert profile.sampler == PROFILES[ZERO123].sampler
-    assert profile.trained_range.delta_radius == pytest.approx(0.4)
-    assert profile.trained_range.elevation_rad == pytest.approx((0, math.radians(50)))
+    assert profile.trained.radius == (1.6, 2.0)
+    assert profile.trained.elevation_rad == pytest.approx((0, math.radians(50)))
 
 
 def test_an_unknown_field_is_named():

@@ -83,7 +83,6 @@ def run(arguments: argparse.Namespace) -> int:
             math.radians(arguments.elevation),
             arguments.distance,
             camera,
-            trained=synthesizer.components.profile.trained_range,
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error

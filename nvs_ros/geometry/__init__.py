@@ -5,7 +5,7 @@ frames are optical (x right, y down, z forward). Transforms are 4x4 and read ``t
 """
 
 from nvs_ros.geometry.camera import Camera
-from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
+from nvs_ros.geometry.canonical import CanonicalView, TrainedRange, canonical_view, photograph_view
 from nvs_ros.geometry.info import camera_from_info, frame_from_camera, info_from_camera
 from nvs_ros.geometry.rigid import (
     check_rigid,
@@ -28,7 +28,6 @@ from nvs_ros.geometry.spherical import (
 )
 from nvs_ros.geometry.target import (
     TargetCamera,
-    TrainedRange,
     Viewpoint,
     orbit,
     target_from_angles,

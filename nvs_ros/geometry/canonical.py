@@ -29,6 +29,28 @@ SOLID = 128
 """Coverage from which a pixel counts as the object."""
 
 
+@dataclass(frozen=True)
+class TrainedRange:
+    """What the network was trained on; beyond it a view comes with a warning.
+
+    Parameters
+    ----------
+    radius : tuple of float
+        Distances of the training cameras, model units (Zero-1-to-3's render script).
+    elevation_rad : tuple of float
+        Their elevations; for Zero-1-to-3 5 % to 95 % of them.
+    """
+
+    radius: tuple[float, float] = (1.5, 2.2)
+    elevation_rad: tuple[float, float] = (math.radians(-58), math.radians(58))
+
+    def __post_init__(self) -> None:
+        if not 0 < self.radius[0] <= self.radius[1]:
+            raise ValueError(f'radius: expected 0 < low <= high, got {self.radius}')
+        if not self.elevation_rad[0] <= self.elevation_rad[1]:
+            raise ValueError(f'elevation_rad: expected low <= high, got {self.elevation_rad}')
+
+
 @dataclass(frozen=True, eq=False)
 class CanonicalView:
     """What the network is shown, and where it was taken from.
@@ -49,6 +71,8 @@ class CanonicalView:
         Distance in model units that the network is to believe.
     assumptions : tuple of str
         What was not measured, in sentences for a person.
+    trained : TrainedRange
+        Of the network that is to see it.
     """
 
     image: NDArray[np.uint8]
@@ -58,6 +82,7 @@ class CanonicalView:
     unit_m: float
     radius: float
     assumptions: tuple[str, ...] = ()
+    trained: TrainedRange = TrainedRange()
 
     @property
     def spherical(self) -> Spherical:
@@ -74,7 +99,7 @@ def canonical_view(
     object_size_m: float | None = None,
     depth_m: NDArray | None = None,
     image_size: int = 256,
-    radius_range: tuple[float, float] = (1.5, 2.2),
+    trained: TrainedRange | None = None,
 ) -> CanonicalView:
     """Turn a calibrated picture into the canonical one.
 
@@ -82,7 +107,7 @@ def canonical_view(
     picture is composited on white under its mask before, so nothing of the background is blended in
     at the edge.
 
-    A camera outside ``radius_range`` is shown by digital zoom as if it stood in the middle of it:
+    A camera outside ``trained.radius`` is shown by digital zoom as if it stood in the middle of it:
     the size in the picture is then right, the perspective is that of the true distance.
 
     Parameters
@@ -103,8 +128,8 @@ def canonical_view(
         unknown.
     image_size : int
         S, pixels.
-    radius_range : tuple of float
-        Distances that the network was trained on, model units.
+    trained : TrainedRange, optional
+        Of the network; Zero-1-to-3's own when omitted.
 
     Raises
     ------
@@ -126,14 +151,14 @@ def canonical_view(
             f'object_from_camera: expected a camera outside the object of {size:.3g} m, '
             f'got one {distance:.3g} m from its centre'
         )
-    radius, remark = _model_radius(distance / size, radius_range)
+    trained = trained or TrainedRange()
+    radius, remark = _model_radius(distance / size, trained.radius)
     view = Camera.canonical(image_size, zoom=distance / size / radius)
     ratio = minification(camera, view, camera_from_canonical, middle_rays(view))
     drawn = redraw(*_on_white(image, alpha, camera), view, camera_from_canonical, ratio)
     assumptions += remark + _edge_remarks(alpha, drawn[..., 3])
-    return CanonicalView(
-        drawn[..., :3].copy(), drawn[..., 3].copy(), view, canonical, size, radius, assumptions
-    )
+    image, mask = drawn[..., :3].copy(), drawn[..., 3].copy()
+    return CanonicalView(image, mask, view, canonical, size, radius, assumptions, trained)
 
 
 def photograph_view(
@@ -144,6 +169,7 @@ def photograph_view(
     elevation_rad: float = 0.0,
     fill: float = 200 / 256,
     enlarge: bool = True,
+    trained: TrainedRange | None = None,
 ) -> CanonicalView:
     """Turn a photograph without calibration into a canonical picture: crop, scale, centre on white.
 
@@ -161,6 +187,8 @@ def photograph_view(
         Longer side of the object over the side of the picture; the original demo has 200 / 256.
     enlarge : bool
         False leaves an object that is smaller than this as it is, as the original demo does.
+    trained : TrainedRange, optional
+        Of the network; Zero-1-to-3's own when omitted.
 
     Returns
     -------
@@ -194,9 +222,9 @@ def photograph_view(
         'the photograph is not calibrated: the size of the object is unknown and taken as 1',
         f'the photograph is taken from {math.degrees(elevation_rad):.0f} degrees above the object',
     )
-    return CanonicalView(
-        drawn[..., :3].copy(), drawn[..., 3].copy(), view, pose, 1.0, radius, assumptions
-    )
+    image, mask = drawn[..., :3].copy(), drawn[..., 3].copy()
+    trained = trained or TrainedRange()
+    return CanonicalView(image, mask, view, pose, 1.0, radius, assumptions, trained)
 
 
 def _check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDArray[np.uint8]:
@@ -260,8 +288,6 @@ def _model_radius(
     radius: float, radius_range: tuple[float, float]
 ) -> tuple[float, tuple[str, ...]]:
     low, high = radius_range
-    if not 0 < low <= high:
-        raise ValueError(f'radius_range: expected 0 < low <= high, got {radius_range}')
     if low <= radius <= high:
         return radius, ()
     remark = (

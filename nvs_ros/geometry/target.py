@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from nvs_ros.geometry.camera import Camera
-from nvs_ros.geometry.canonical import CanonicalView, touches_edge
+from nvs_ros.geometry.canonical import CanonicalView, TrainedRange, touches_edge
 from nvs_ros.geometry.resample import middle_rays, minification, redraw
 from nvs_ros.geometry.rigid import check_rigid, rigid
 from nvs_ros.geometry.spherical import (
@@ -34,22 +34,6 @@ class Viewpoint(NamedTuple):
     azimuth_rad: float
     elevation_rad: float
     distance_m: float
-
-
-@dataclass(frozen=True)
-class TrainedRange:
-    """What the network was trained on; beyond it a view comes with a warning.
-
-    Parameters
-    ----------
-    delta_radius : float
-        Largest change of distance, model units: 2.2 - 1.5.
-    elevation_rad : tuple of float
-        5 % to 95 % of the elevations of Zero-1-to-3's training views.
-    """
-
-    delta_radius: float = 0.7
-    elevation_rad: tuple[float, float] = (math.radians(-58), math.radians(58))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +121,6 @@ def target_from_pose(
     source: CanonicalView,
     camera: Camera,
     object_from_camera: ArrayLike,
-    *,
-    trained: TrainedRange | None = None,
 ) -> TargetCamera:
     """A camera anywhere about the object.
 
@@ -150,8 +132,6 @@ def target_from_pose(
         The camera asked for, any size, intrinsics and distortion.
     object_from_camera : array_like (4, 4)
         Its pose in the object frame of ``source``, metres.
-    trained : TrainedRange, optional
-        Beyond it come warnings.
 
     Raises
     ------
@@ -181,7 +161,7 @@ def target_from_pose(
             asked.azimuth_rad, asked.elevation_rad, source.radius * asked.radius / origin.radius
         ),
     )
-    warnings = _range_warnings(relative, asked, trained or TrainedRange())
+    warnings = _range_warnings(relative, asked, source.trained)
     warnings += _view_warnings(source, camera, transform, canonical)
     return TargetCamera(camera, transform, source.camera, canonical, relative, warnings)
 
@@ -192,8 +172,6 @@ def target_from_angles(
     elevation_rad: float,
     distance_m: float = 0.0,
     camera: Camera | None = None,
-    *,
-    trained: TrainedRange | None = None,
 ) -> TargetCamera:
     """A level camera that looks at the object, relative to where the source stands.
 
@@ -208,8 +186,6 @@ def target_from_angles(
         Positive moves it away.
     camera : Camera, optional
         The canonical one when omitted: the network's picture is returned as it is.
-    trained : TrainedRange, optional
-        Beyond it come warnings.
 
     Raises
     ------
@@ -240,7 +216,7 @@ def target_from_angles(
     turn = Rotation.from_rotvec([0, 0, azimuth_rad]) * Rotation.from_rotvec(-elevation_rad * right)
     pose = rigid(turn.as_matrix(), np.zeros(3)) @ source.object_from_camera
     pose[:3, 3] *= radius / origin.radius
-    return target_from_pose(source, camera or source.camera, canonical_pose(pose), trained=trained)
+    return target_from_pose(source, camera or source.camera, canonical_pose(pose))
 
 
 def orbit(
@@ -269,10 +245,11 @@ def _range_warnings(
     relative: RelativePose, asked: Spherical, trained: TrainedRange
 ) -> tuple[str, ...]:
     warnings = []
-    if abs(relative.delta_radius) > trained.delta_radius:
+    nearest, farthest = trained.radius
+    if abs(relative.delta_radius) > farthest - nearest:
         warnings.append(
             f'distance changes by {relative.delta_radius:+.2f} object sizes, '
-            f'the network knows at most {trained.delta_radius:g}'
+            f'the network knows at most {farthest - nearest:.2g}'
         )
     low, high = trained.elevation_rad
     if not low <= asked.elevation_rad <= high:

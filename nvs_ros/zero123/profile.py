@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nvs_ros.errors import UserError
-from nvs_ros.geometry.target import TrainedRange
+from nvs_ros.geometry.canonical import TrainedRange
 from nvs_ros.zero123.files import STABLE_ZERO123, ZERO123, ZERO123_XL
 
 
@@ -34,11 +34,10 @@ class ModelProfile:
     sampler: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def trained_range(self) -> TrainedRange:
-        """Beyond it views come with a warning."""
-        low, high = self.radius
-        bottom, top = map(math.radians, self.elevation_deg)
-        return TrainedRange(delta_radius=high - low, elevation_rad=(bottom, top))
+    def trained(self) -> TrainedRange:
+        """For the geometry: beyond it views come with a warning."""
+        low, high = map(math.radians, self.elevation_deg)
+        return TrainedRange(self.radius, (low, high))
 
 
 _FIRST = ModelProfile(sampler={'msa_window': (700, 1000)})
