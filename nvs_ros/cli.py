@@ -15,6 +15,8 @@ COMMANDS = {
     'convert': 'Original Zero-1-to-3 checkpoint to a diffusers folder.',
     'fetch': 'Download a known public checkpoint.',
     'replay': 'Publish a bag into the running ROS graph.',
+    'process': 'Make the views of a bag, without a ROS graph.',
+    'evaluate': 'A model on objects that training never saw.',
     'train': 'Train the embedded model.',
 }
 """Name -> one line of help; the module is ``nvs_ros.commands.<name>``."""
