@@ -1,4 +1,4 @@
-"""The weights that ship: they load, they fit the package, they see more than a copy of the source."""
+"""The weights that ship: they load, they are small, they see more than a copy of the source."""
 
 import json
 
