@@ -13,10 +13,11 @@ from truth import Score, Truth, mean, read_truths, score, truth_at
 
 from nvs_interfaces.msg import NovelView, NovelViewArray
 from nvs_ros.bag.reader import Bag
-from nvs_ros.bag.writer import BagWriter
+from nvs_ros.bag.writer import BagWriter, write_view, write_views
 from nvs_ros.geometry import CanonicalView, canonical_view, inverse
 from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
 from nvs_ros.node.conversions import array_from_image
+from nvs_ros.node.frames import stamp_ns
 from nvs_ros.pictures import contact_sheet, save_view
 
 VIEWS, BAG, SHEET = 'views', 'views.mcap', 'contact_sheet.png'
@@ -128,14 +129,9 @@ def _write_views(views: list[NovelView], folder: Path) -> None:
 
 def _write_bag(views: NovelViewArray, requested: NovelView, file: Path) -> None:
     """The node's topics, and those of the requested view in the same manner."""
-    named = {f'view_{i}': view for i, view in enumerate(views.views)} | {'requested': requested}
     with BagWriter(file) as writer:
-        stamp_ns = views.header.stamp.sec * 10**9 + views.header.stamp.nanosec
-        writer.write('/nvs/views', stamp_ns, views)
-        for name, view in named.items():
-            stamp_ns = view.header.stamp.sec * 10**9 + view.header.stamp.nanosec
-            for part in ('image', 'camera_info', 'mask'):
-                writer.write(f'/nvs/{name}/{part}', stamp_ns, getattr(view, part))
+        write_views(writer, stamp_ns(views.header), views)
+        write_view(writer, stamp_ns(requested.header), 'requested', requested)
 
 
 def _write_sheet(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,18 @@ from nvs_ros.bag.messages import message_class, message_from_bag
 from nvs_ros.errors import UserError
 
 SUFFIXES = ('.mcap', '.db3', '.bag')
+
+
+def recorded_topics(path: Path) -> set[str]:
+    """Names of all topics in a bag, also of those whose types are not installed.
+
+    Raises
+    ------
+    UserError
+        The bag cannot be read.
+    """
+    with contextlib.closing(_open(path)) as reader:
+        return {connection.topic for connection in reader.connections}
 
 
 class Topic(NamedTuple):

@@ -14,10 +14,13 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosidl_parser.definition import NamespacedType
 
+from nvs_interfaces.msg import NovelView, NovelViewArray
 from nvs_ros.bag.messages import message_class
 
 PRIMITIVES = {'double': 'float64', 'float': 'float32', 'boolean': 'bool', 'octet': 'byte'}
 """Names of rclpy -> names in .msg files, where they differ."""
+VIEW = re.compile(r'view_\d+(?=_optical_frame$)')
+"""Name of a configured view, in the name of its frame."""
 
 
 class BagWriter:
@@ -86,6 +89,27 @@ class BagWriter:
             if isinstance(element, NamespacedType):
                 self._learn(message_class('/'.join(element.namespaced_name())))
         self._types.register(get_types_from_msg(_definition(kind), _type_name(kind)))
+
+
+def write_views(writer: BagWriter, stamp_ns: int, message: NovelViewArray) -> None:
+    """Write what a node called ``/nvs`` publishes for a frame.
+
+    Parameters
+    ----------
+    writer : BagWriter
+    stamp_ns : int
+        When it is to have been recorded, nanoseconds.
+    message : NovelViewArray
+    """
+    writer.write('/nvs/views', stamp_ns, message)
+    for view in message.views:
+        write_view(writer, stamp_ns, VIEW.search(view.header.frame_id)[0], view)
+
+
+def write_view(writer: BagWriter, stamp_ns: int, name: str, view: NovelView) -> None:
+    """Write ``/nvs/<name>/image``, ``camera_info`` and ``mask`` of one view."""
+    for part in ('image', 'camera_info', 'mask'):
+        writer.write(f'/nvs/{name}/{part}', stamp_ns, getattr(view, part))
 
 
 def _type_name(kind: type) -> str:

@@ -1,0 +1,224 @@
+"""Run the synthesizer over a bag, without any graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.bag.reader import Bag
+from nvs_ros.bag.transforms import BagTransforms
+from nvs_ros.bag.writer import BagWriter, write_views
+from nvs_ros.errors import UserError
+from nvs_ros.node.engine import Engine
+from nvs_ros.node.frames import check_message, stamp_ns
+from nvs_ros.node.intake import FrameMessages, Intake
+from nvs_ros.node.model import load_synthesizer
+from nvs_ros.node.outputs import novel_view, views_message
+from nvs_ros.node.parameters import Configuration
+from nvs_ros.node.viewpoints import configured_target
+from nvs_ros.node.worker import Job
+from nvs_ros.synthesizer import Synthesizer
+
+PREFIX = 'nvs_'
+"""Of frames: what a node called ``/nvs`` takes when ``views.frame_prefix`` is empty."""
+
+
+def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict[str, str]:
+    """Input of a frame -> topic of the bag.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    remap : mapping
+        Input -> topic, for inputs that are not recorded under their own name.
+
+    Raises
+    ------
+    UserError
+        There is no such input.
+    """
+    settings = configuration.input
+    inputs = ['image', 'camera_info', 'mask', 'object_pose', *(['depth'] if settings.depth else [])]
+    if unknown := remap.keys() - set(inputs):
+        raise UserError(f'expected an input among {", ".join(inputs)}, got {sorted(unknown)[0]!r}')
+    transports = {'image': settings.image_transport, 'mask': settings.mask_transport}
+    topics = {}
+    for name in inputs:
+        topic = '/' + remap.get(name, name).lstrip('/')
+        topics[name] = f'{topic}/compressed' if transports.get(name) == 'compressed' else topic
+    return topics
+
+
+def process(
+    bag: Path,
+    output: Path,
+    configuration: Configuration,
+    *,
+    remap: Mapping[str, str] | None = None,
+    every: int = 1,
+    synthesizer: Synthesizer | None = None,
+) -> None:
+    """Make the configured views of the frames of a bag.
+
+    The views are those that the node makes of the same frames. What is finished is kept beside the
+    output until all is: the same call goes on where an interrupted one ended.
+
+    Parameters
+    ----------
+    bag : Path
+    output : Path
+        New mcap file with the topics of a node called ``/nvs``.
+    configuration : Configuration
+    remap : mapping, optional
+        See :func:`input_topics`.
+    every : int
+        1: every frame, 2: every other one, ...
+    synthesizer : Synthesizer, optional
+        Loaded as the configuration says when omitted.
+
+    Raises
+    ------
+    UserError
+        The bag or the output cannot be used, or no frame is complete.
+    """
+    topics = input_topics(configuration, remap or {})
+    if output.exists():
+        raise UserError(f'{output} is there already')
+    with Bag(bag, topics.values()) as recording:
+        engine = Engine(
+            synthesizer or _load(configuration), BagTransforms(bag), lambda stage, seconds: None
+        )
+        parts = _open_parts(bag, output, configuration, topics, every)
+        maker = _Maker(configuration, engine)
+        intake = _run(recording, topics, maker, parts, every)
+    finished = sorted(parts.glob('*.mcap'))
+    if not finished:
+        shutil.rmtree(parts)
+        raise UserError(f'{bag} has no frame that can be used: {_why(intake)}')
+    _join(finished, output)
+    shutil.rmtree(parts)
+    print(f'views of {len(finished)} frames in {output}')
+
+
+def _load(configuration: Configuration) -> Synthesizer:
+    try:
+        return load_synthesizer(configuration.model, tqdm.write)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+def _open_parts(
+    bag: Path, output: Path, configuration: Configuration, topics: dict[str, str], every: int
+) -> Path:
+    """Folder for one file of each finished frame, which holds what the same call has left there."""
+    parts = output.with_name(f'{output.name}.parts')
+    job = {
+        'bag': str(bag.resolve()),
+        'topics': topics,
+        'every': every,
+        'parameters': dataclasses.asdict(configuration),
+    }
+    text = json.dumps(job, indent=1)
+    described = parts / 'job.json'
+    if not parts.exists():
+        parts.mkdir(parents=True)
+        described.write_text(text)
+    elif not described.exists() or described.read_text() != text:
+        raise UserError(f'{parts} belongs to another bag or other parameters: remove it, or go on')
+    return parts
+
+
+def _run(recording: Bag, topics: dict[str, str], maker: _Maker, parts: Path, every: int) -> Intake:
+    """Make what is missing in ``parts``."""
+    configuration = maker.configuration
+    sync, rectified = configuration.sync, configuration.input.rectified
+    intake = Intake(tuple(topics), sync.slop_s, sync.buffer, lambda: None, time.monotonic)
+    names = {topic: name for name, topic in topics.items()}
+    index = -1
+    with tqdm(total=recording.message_count, desc='process', unit='message') as progress:
+        for topic, _, message in recording.messages():
+            progress.update()
+            try:
+                check_message(message, rectified)
+            except ValueError as error:
+                intake.add_malformed(names[topic])
+                progress.write(f'malformed message on {topic}: {error}')
+                continue
+            intake.add(names[topic], stamp_ns(message.header), message)
+            frame = intake.take()
+            if frame is None:
+                continue
+            index += 1
+            file = parts / f'{index:06}.mcap'
+            if index % every or file.exists():
+                continue
+            try:
+                views = maker.views(frame, lambda share: progress.set_postfix(frame=f'{share:.0%}'))
+            except ValueError as error:
+                intake.count_dropped(str(error))
+                progress.write(f'frame {index} left out: {error}')
+                continue
+            with BagWriter(file) as writer:
+                writer.write('/nvs/views', frame.stamp_ns, views)
+    return intake
+
+
+def _why(intake: Intake) -> str:
+    """Why there was no frame."""
+    reasons = [f'{reason} ({n} images)' for reason, n in intake.statistics.dropped.items()]
+    for name in intake.statistics.received:
+        if name != 'image' and (gap_s := intake.smallest_gap_s(name)) is not None:
+            reasons.append(f'the stamps of image and {name} are {gap_s:.3g} s apart at best')
+    return '; '.join(reasons)
+
+
+def _join(parts: list[Path], output: Path) -> None:
+    with BagWriter(output) as writer:
+        for part in tqdm(parts, 'write', unit='frame'):
+            with Bag(part) as bag:
+                for _, stamp, views in bag.messages():
+                    write_views(writer, stamp, views)
+
+
+class _Maker:
+    """Makes the views of a frame as the node does."""
+
+    def __init__(self, configuration: Configuration, engine: Engine) -> None:
+        self.configuration = configuration
+        self._engine = engine
+        self._prefix = configuration.views.frame_prefix or PREFIX
+
+    def views(self, frame: FrameMessages, on_progress: Callable[[float], None]) -> NovelViewArray:
+        settings = self.configuration
+        source = self._engine.source(frame, settings)
+        targets, frame_ids = [], []
+        for i, viewpoint in enumerate(settings.views.viewpoints):
+            try:
+                targets.append(configured_target(source, viewpoint, settings.views.image_size_px))
+            except ValueError as error:
+                tqdm.write(f'view {i} left out: {error}')
+                continue
+            frame_ids.append(f'{self._prefix}view_{i}_optical_frame')
+        if not targets:
+            raise ValueError('none of the configured views is possible')
+        views = self._engine.views(
+            source,
+            targets,
+            settings.sampler(),
+            settings.node.seed,
+            Job(lambda job: None),
+            on_progress,
+        )
+        preset = settings.node.preset
+        messages = [
+            novel_view(view, source, frame_id, preset)
+            for view, frame_id in zip(views, frame_ids, strict=True)
+        ]
+        return views_message(messages, source)

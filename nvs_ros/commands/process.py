@@ -1,0 +1,62 @@
+"""``python -m nvs_ros process BAG OUT.mcap``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nvs_ros.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('bag', type=Path, help='mcap, db3 or ROS 1 bag; or the folder of a bag')
+    parser.add_argument('output', type=Path, help='new mcap file; interrupted, call again to go on')
+    parser.add_argument('--params-file', type=Path, metavar='YAML', help="the node's parameters")
+    parser.add_argument(
+        '-p',
+        '--param',
+        action='append',
+        default=[],
+        metavar='NAME:=VALUE',
+        help='one parameter of the node, e.g. -p preset:=fast -p model.source:=FOLDER',
+    )
+    parser.add_argument(
+        '--remap',
+        nargs='+',
+        default=[],
+        metavar='INPUT:=TOPIC',
+        help='where image, camera_info, mask and object_pose are recorded under other names',
+    )
+    parser.add_argument('--every', type=int, default=1, metavar='N', help='every Nth frame only')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Process the bag."""
+    if arguments.every < 1:
+        raise UserError(f'--every: expected 1 or more, got {arguments.every}')
+    if arguments.output.suffix != '.mcap':
+        raise UserError(f'expected an output ending in .mcap, got {arguments.output}')
+    try:
+        from nvs_ros.bag.parameters import read_configuration
+        from nvs_ros.bag.process import process
+    except ImportError as error:
+        raise UserError(f'process needs ROS 2 and rosbags: {error}') from error
+    process(
+        arguments.bag,
+        arguments.output,
+        read_configuration(arguments.params_file, _pairs('--param', arguments.param)),
+        remap=_pairs('--remap', arguments.remap),
+        every=arguments.every,
+    )
+    return 0
+
+
+def _pairs(option: str, rules: list[str]) -> dict[str, str]:
+    pairs = {}
+    for rule in rules:
+        name, assigned, value = rule.partition(':=')
+        if not (name and assigned and value):
+            raise UserError(f'{option}: expected name:=value, got {rule!r}')
+        pairs[name] = value
+    return pairs

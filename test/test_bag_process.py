@@ -1,0 +1,225 @@
+"""The synthesiser over a bag: what the node makes of the same frames, resumable."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+import robot
+from rosbags.highlevel import AnyReader
+
+from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.bag.parameters import read_configuration
+from nvs_ros.bag.process import input_topics, process
+from nvs_ros.bag.reader import Bag
+from nvs_ros.bag.writer import BagWriter
+from nvs_ros.cli import main
+from nvs_ros.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+BAG = ROOT / 'demo' / 'mug.mcap'
+FRAMES = 15
+
+
+class Synthesizer(robot.LightSynthesizer):
+    """Counts batches and can be interrupted before one of them."""
+
+    def __init__(self, interrupted_before=math.inf):
+        super().__init__()
+        self.interrupted_before = interrupted_before
+
+    def synthesize(self, *arguments, **options):
+        if len(self.batches) >= self.interrupted_before:
+            raise KeyboardInterrupt
+        return super().synthesize(*arguments, **options)
+
+
+def run(output, bag=BAG, synthesizer=None, **options):
+    parameters = options.pop('parameters', {'views.azimuths_deg': '[60.0, 120.0]'})
+    synthesizer = synthesizer or Synthesizer()
+    process(bag, output, read_configuration(None, parameters), synthesizer=synthesizer, **options)
+    return synthesizer
+
+
+def read(path):
+    with Bag(path) as bag:
+        return list(bag.messages())
+
+
+def without_nan(message):
+    """NaN (not estimated) is not equal to itself."""
+    for view in message.views:
+        assert math.isnan(view.confidence)
+        view.confidence = -1.0
+    return message
+
+
+def test_the_output_has_the_topics_of_the_node(tmp_path):
+    run(tmp_path / 'out.mcap')
+    with AnyReader([tmp_path / 'out.mcap']) as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+    parts = ('image', 'camera_info', 'mask')
+    expected = {f'/nvs/view_{i}/{part}' for i in range(2) for part in parts} | {'/nvs/views'}
+    assert counts == dict.fromkeys(expected, FRAMES)
+    for topic, ns, message in read(tmp_path / 'out.mcap'):
+        assert ns == message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        if topic == '/nvs/views':
+            assert message.header.frame_id == 'camera_optical_frame'
+            assert [view.header.frame_id for view in message.views] == [
+                'nvs_view_0_optical_frame',
+                'nvs_view_1_optical_frame',
+            ]
+    assert [file.name for file in tmp_path.iterdir()] == ['out.mcap']
+
+
+def test_the_views_are_those_of_the_node(tmp_path):
+    run(tmp_path / 'out.mcap', every=FRAMES, parameters={'seed': '7'})
+    (processed,) = [m for topic, _, m in read(tmp_path / 'out.mcap') if topic == '/nvs/views']
+    frame = {topic.lstrip('/'): message for topic, _, message in read(BAG)[:4]}
+    with robot.graph({'seed': 7}) as graph:
+        received = graph.robot.subscribe(NovelViewArray, '/nvs/views')
+
+        def published():
+            graph.robot.publish(frame)
+            return not received.empty()
+
+        robot.wait_until(published, period_s=0.1)
+        live = received.get()
+    assert len(live.views) == 8
+    assert without_nan(processed) == without_nan(live)
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path):
+    run(tmp_path / 'whole.mcap')
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'out.mcap', synthesizer=Synthesizer(interrupted_before=4))
+    assert not (tmp_path / 'out.mcap').exists()
+    again = run(tmp_path / 'out.mcap')
+    assert len(again.batches) == FRAMES - 4
+    whole, resumed = read(tmp_path / 'whole.mcap'), read(tmp_path / 'out.mcap')
+    assert [(topic, ns) for topic, ns, _ in whole] == [(topic, ns) for topic, ns, _ in resumed]
+    for (topic, _, a), (_, _, b) in zip(whole, resumed, strict=True):
+        if topic == '/nvs/views':
+            a, b = without_nan(a), without_nan(b)
+        assert a == b
+
+
+def test_parts_of_another_run_are_not_mixed_in(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'out.mcap', synthesizer=Synthesizer(interrupted_before=1))
+    with pytest.raises(UserError, match='other parameters'):
+        run(tmp_path / 'out.mcap', parameters={'seed': '3'})
+
+
+def test_every_third_frame(tmp_path):
+    assert len(run(tmp_path / 'out.mcap', every=3).batches) == 5
+    stamps = [
+        m.header.stamp.nanosec for t, _, m in read(tmp_path / 'out.mcap') if t == '/nvs/views'
+    ]
+    assert stamps == [0, 600_000_000, 200_000_000, 800_000_000, 400_000_000]
+
+
+def test_topics_of_other_names(tmp_path):
+    with BagWriter(tmp_path / 'in.mcap') as writer:
+        for topic, ns, message in read(BAG)[:4]:
+            writer.write('/camera/image_raw' if topic == '/image' else topic, ns, message)
+    with pytest.raises(UserError, match='no topic /image; it has /camera/image_raw'):
+        run(tmp_path / 'out.mcap', tmp_path / 'in.mcap')
+    run(tmp_path / 'out.mcap', tmp_path / 'in.mcap', remap={'image': 'camera/image_raw'})
+    assert any(topic == '/nvs/views' for topic, _, _ in read(tmp_path / 'out.mcap'))
+
+
+def test_compressed_topics_are_named_as_image_transport_does():
+    configuration = read_configuration(
+        None, {'input.image_transport': 'compressed', 'input.depth': 'true'}
+    )
+    topics = input_topics(configuration, {'image': '/left/image', 'depth': 'left/depth'})
+    assert topics == {
+        'image': '/left/image/compressed',
+        'camera_info': '/camera_info',
+        'mask': '/mask',
+        'object_pose': '/object_pose',
+        'depth': '/left/depth',
+    }
+    with pytest.raises(UserError, match="among image, .* got 'picture'"):
+        input_topics(configuration, {'picture': '/x'})
+
+
+def test_bad_messages_are_left_out_and_the_rest_is_made(tmp_path, capsys):
+    with BagWriter(tmp_path / 'in.mcap') as writer:
+        for i, (topic, ns, message) in enumerate(read(BAG)[:12]):
+            if i == 0:
+                message.step += 1  # malformed image of the first frame
+            if i == 6:
+                message.data = type(message.data)('B', bytes(len(message.data)))  # an empty mask
+            writer.write(topic, ns, message)
+    assert run(tmp_path / 'out.mcap', tmp_path / 'in.mcap').batches == [2]
+    said = capsys.readouterr().out
+    assert 'malformed message on /image' in said
+    assert 'frame 0 left out: expected a pixel above 0 in the mask' in said
+
+
+def test_a_bag_whose_stamps_never_match_says_so(tmp_path):
+    with BagWriter(tmp_path / 'in.mcap') as writer:
+        for topic, ns, message in read(BAG)[:8]:
+            if topic == '/mask':
+                message.header.stamp.nanosec += 50_000_000
+            writer.write(topic, ns, message)
+    with pytest.raises(UserError, match=r'image and mask are 0\.05 s apart'):
+        run(tmp_path / 'out.mcap', tmp_path / 'in.mcap')
+    assert [file.name for file in tmp_path.iterdir()] == ['in.mcap']
+
+
+def test_a_finished_output_is_not_overwritten(tmp_path):
+    (tmp_path / 'out.mcap').write_text('precious')
+    with pytest.raises(UserError, match='there already'):
+        run(tmp_path / 'out.mcap')
+    assert (tmp_path / 'out.mcap').read_text() == 'precious'
+
+
+def test_parameters_come_from_the_file_and_the_command_line(tmp_path):
+    file = tmp_path / 'nvs.yaml'
+    file.write_text(
+        '/**:\n  ros__parameters:\n    seed: 4\n    use_sim_time: true\n'
+        '    sync: {slop_s: 0.5}\n    views: {azimuths_deg: [10.0, 20.0]}\n'
+        '    sampler: {guidance_scale: 2.0}\n'
+    )
+    configuration = read_configuration(file, {'seed': '5', 'preset': 'zero123'})
+    assert configuration.node.seed == 5
+    assert configuration.node.preset == 'zero123'
+    assert configuration.sync.slop_s == 0.5
+    assert configuration.views.azimuths_deg == (10.0, 20.0)
+    assert configuration.sampler().guidance_scale == 2.0
+    assert read_configuration(ROOT / 'config' / 'nvs.yaml', {}) == read_configuration(None, {})
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['out.txt'], 'ending in .mcap'),
+        (['out.mcap', '--every', '0'], '--every'),
+        (['out.mcap', '-p', 'seed'], 'name:=value'),
+        (['out.mcap', '-p', 'seed:=many'], 'seed: expected int'),
+        (['out.mcap', '-p', 'seeds:=3'], 'no such parameter: seeds'),
+        (['out.mcap', '-p', 'preset:=best'], "got 'best'"),
+        (
+            ['out.mcap', '-p', 'views.azimuths_deg:=[1'],
+            'expected a value in YAML',
+        ),
+        (['out.mcap', '--params-file', 'missing.yaml'], 'cannot read missing.yaml'),
+        (['out.mcap', '--params-file', __file__], 'not a ROS parameter file'),
+        (['out.mcap', '--remap', 'picture:=/x'], "got 'picture'"),
+        (['out.mcap', '-p', 'model.source:=/nowhere/at_all'], '/nowhere/at_all'),
+    ],
+)
+def test_wrong_arguments_get_one_line_and_code_2(
+    arguments, complaint, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(['process', str(BAG), *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert complaint in errors
+    assert errors.count('\n') == 1
+    assert not list(tmp_path.iterdir())
