@@ -1,11 +1,10 @@
 """Start the node: ``ros2 launch nvs_ros nvs.launch.py image:=/camera/image_raw ...``."""
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
-
-from launch import LaunchContext, LaunchDescription
 
 TOPICS = {
     'image': "The camera's picture; input.image_transport in params_file takes compressed ones.",

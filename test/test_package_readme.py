@@ -42,7 +42,7 @@ def test_the_program_runs():
     (program,) = re.findall(r'```python\n(.*?)```', README, flags=re.DOTALL)
     names = {'image': image, 'mask': mask}
     exec(compile(program, 'README.md', 'exec'), names)
-    view, size = names['view'], names['model'].image_size
+    view, size = names['view'], names['synthesizer'].components.image_size
     assert view.image.shape == (size, size, 3)
     assert 0.02 < (view.mask > 127).mean() < 0.9
     assert (view.image[0, 0] > 230).all()
