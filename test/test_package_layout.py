@@ -38,7 +38,6 @@ LIBRARIES = GEOMETRY_LIBRARIES | {
     'diffusers',
     'huggingface_hub',
     'matplotlib',
-    'mcap',
     'numba',
     'rosbags',
     'safetensors',
