@@ -16,6 +16,7 @@ from nvs_ros.zero123.conditioning import (
     pose_tokens,
     rgb_images,
 )
+from nvs_ros.zero123.profile import ModelProfile
 
 
 def tiny_components(kind='zero123', pose_width=4):
@@ -52,6 +53,7 @@ def tiny_components(kind='zero123', pose_width=4):
         scheduler=DDIMScheduler(),
         kind=kind,
         model_id='tiny',
+        profile=ModelProfile(),
     )
     for module in (components.vae, components.unet, components.image_encoder):
         module.eval()

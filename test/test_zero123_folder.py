@@ -18,7 +18,7 @@ from nvs_ros.zero123.files import NETWORKS, kind_from_name
 @pytest.fixture(scope='module')
 def ours(tmp_path_factory):
     folder = tmp_path_factory.mktemp('folder')
-    checkpoint = write_golden(folder / 'model.ckpt')
+    checkpoint = write_golden(folder / 'model.ckpt', average=False)
     convert(checkpoint, folder / 'ours', dtype=torch.float16)
     return folder / 'ours'
 

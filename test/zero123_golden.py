@@ -39,10 +39,16 @@ def golden_state() -> dict[str, torch.Tensor]:
     return {key: rule_tensor(key, shape) for key, shape in golden()['manifest'].items()}
 
 
-def write_golden(path: Path, **changes: torch.Tensor | None) -> Path:
-    """The golden checkpoint as the original training code saves one, some tensors exchanged."""
-    state = {**golden_state(), **changes}
-    state = {key: tensor for key, tensor in state.items() if tensor is not None}
+def write_golden(path: Path, *, average: bool = True, **changes: torch.Tensor | None) -> Path:
+    """The golden checkpoint as the original training code saves one, some tensors exchanged.
+
+    Without the moving average of the UNet it is half as large.
+    """
+    state = {
+        key: tensor
+        for key, tensor in {**golden_state(), **changes}.items()
+        if tensor is not None and (average or not key.startswith('model_ema.'))
+    }
     torch.save({'state_dict': state, 'global_step': 165000, 'epoch': 3}, path)
     return path
 

@@ -101,7 +101,8 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
         raise
     except Exception as error:  # the hub client's exceptions change with its HTTP library
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f'{name}: cannot download from {model.repository}: {reason}') from error
+        address = f'{huggingface_hub.constants.ENDPOINT}/{model.repository}'
+        raise UserError(f'{name}: cannot download from {address}: {reason}') from error
     # Every file lies at its own path below the snapshot's folder.
     return path if model.filename else path.parents[len(PurePosixPath(filename).parts) - 1]
 

@@ -94,9 +94,8 @@ def open_checkpoint(path: Path, *, kind: str | None = None, use_ema: bool = True
     except (KeyError, IndexError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(
-            f'{path}: expected the Zero-1-to-3 architecture, found {error!r}'
-        ) from error
+        found = f'no {error.args[0]}' if isinstance(error, KeyError) else str(error)
+        raise UserError(f'{path}: expected the Zero-1-to-3 architecture, found {found}') from error
     return ModelFiles(
         model_id=path.name,
         kind=kind or kind_from_name(path.name),

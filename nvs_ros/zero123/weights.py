@@ -21,6 +21,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nvs_ros.errors import UserError
 
+CHUNK_BYTES = 1 << 22
+
 
 class Ignored:
     """Stands for a class of which a checkpoint only keeps bookkeeping; remembers nothing."""
@@ -130,7 +132,10 @@ class TorchFile:
         try:
             if record.file_size != storage.nbytes():
                 raise ValueError(f'expected {storage.nbytes()} bytes, found {record.file_size}')
-            content = bytearray(self._archive.read(record))
+            content = bytearray(record.file_size)
+            with self._archive.open(record) as stream:
+                for start in range(0, len(content), CHUNK_BYTES):
+                    stream.readinto(memoryview(content)[start : start + CHUNK_BYTES])
             flat = torch.frombuffer(content, dtype=sketch.dtype)
             view = flat.as_strided(sketch.shape, sketch.stride(), sketch.storage_offset())
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as error:
