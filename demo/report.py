@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from rclpy.time import Time
 from truth import Score, Truth, mean, read_truths, score, truth_at
 
 from nvs_interfaces.msg import NovelView, NovelViewArray
@@ -17,7 +18,6 @@ from nvs_ros.bag.writer import BagWriter, write_view, write_views
 from nvs_ros.geometry import CanonicalView, canonical_view, inverse
 from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
 from nvs_ros.node.conversions import array_from_image
-from nvs_ros.node.frames import stamp_ns
 from nvs_ros.pictures import contact_sheet, save_view
 
 VIEWS, BAG, SHEET = 'views', 'views.mcap', 'contact_sheet.png'
@@ -130,8 +130,9 @@ def _write_views(views: list[NovelView], folder: Path) -> None:
 def _write_bag(views: NovelViewArray, requested: NovelView, file: Path) -> None:
     """The node's topics, and those of the requested view in the same manner."""
     with BagWriter(file) as writer:
-        write_views(writer, stamp_ns(views.header), views)
-        write_view(writer, stamp_ns(requested.header), 'requested', requested)
+        write_views(writer, Time.from_msg(views.header.stamp).nanoseconds, views)
+        stamp_ns = Time.from_msg(requested.header.stamp).nanoseconds
+        write_view(writer, stamp_ns, 'requested', requested)
 
 
 def _write_sheet(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from rosbags.highlevel import AnyReader
 
 pytest.importorskip('rclpy')
 sys.path.insert(0, str(Path(__file__).parents[1] / 'demo'))
@@ -201,3 +203,52 @@ def test_a_demo_that_fails_says_why_and_leaves_no_process(arguments, complaint, 
     assert 'Traceback' not in result.stderr
     assert not (tmp_path / 'contact_sheet.png').exists()
     assert not processes_with('/nowhere/at_all')
+
+
+def test_the_demo_from_end_to_end(tmp_path):
+    result = run_demo(tmp_path)
+    assert result.returncode == 0, result.stderr
+    mean = re.search(r'^ +mean +(\S+) +(\S+) +(\S+) +(\S+)$', result.stdout, re.MULTILINE)
+    iou, psnr_db, copied_iou, copied_psnr_db = map(float, mean.groups())
+    assert 0.5 < copied_iou < 0.75
+    assert iou > copied_iou
+    assert psnr_db > copied_psnr_db
+    for name in ('contact_sheet.png', 'views', 'views.mcap'):
+        assert str(tmp_path / name) in result.stdout
+    with Picture.open(tmp_path / 'contact_sheet.png') as sheet:
+        assert sheet.width > 10 * 100
+    check_pictures(tmp_path / 'views')
+    check_bag(tmp_path / 'views.mcap')
+    assert not processes_with(str(tmp_path))
+
+
+def check_pictures(folder):
+    pictures = sorted(folder.glob('*.png'))
+    assert [file.name for file in pictures] == [
+        'azimuth_030_elevation_+15.png',
+        *(f'azimuth_{a:03}_elevation_+00.png' for a in range(40, 360, 40)),
+    ]
+    for file in pictures:
+        with Picture.open(file) as picture:
+            assert picture.text['nvs_ros:synthetic'] == 'true'
+            assert picture.text['nvs_ros:preset'] == 'zero-to-hero'
+            assert picture.text['nvs_ros:source_stamp'].startswith('17600000')
+            assert {'nvs_ros:model', 'nvs_ros:seed'} <= picture.text.keys()
+
+
+def check_bag(file):
+    with AnyReader([file]) as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+    names = [*(f'view_{i}' for i in range(8)), 'requested']
+    parts = ('image', 'camera_info', 'mask')
+    topics = ['/nvs/views', *(f'/nvs/{name}/{part}' for name in names for part in parts)]
+    assert counts == dict.fromkeys(topics, 1)
+    with Bag(file) as bag:
+        messages = {topic: message for topic, _, message in bag.messages()}
+    for view in messages['/nvs/views'].views:
+        assert view.synthetic
+        assert view.header.stamp == view.camera_info.header.stamp == view.source_header.stamp
+        assert (view.image.width, view.image.height) == (view.mask.width, view.mask.height)
+        assert view.camera_info.k[0] > 0
+    asked = messages['/nvs/requested/camera_info']
+    assert asked.header.frame_id == 'nvs_requested_optical_frame'
