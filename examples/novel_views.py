@@ -1,4 +1,4 @@
-"""Novel views of an object: python novel_views.py [MODEL] [RGBA_IMAGE]
+"""Novel views of an object: python novel_views.py [MODEL RGBA_IMAGE]
 
 MODEL is 'embedded', a diffusers folder or an original checkpoint; random weights when omitted.
 """
@@ -6,23 +6,22 @@ MODEL is 'embedded', a diffusers folder or an original checkpoint; random weight
 import sys
 
 import numpy as np
+import tiny_models
 from PIL import Image
-from tiny_models import zero123
 
-from nvs_ros.geometry.canonical import photograph_view
 from nvs_ros.geometry.target import orbit, target_from_angles
-from nvs_ros.hero import preset
 from nvs_ros.synthesizer import Synthesizer
 
-model, picture = [*sys.argv[1:], None, None][:2]
-synthesizer = Synthesizer.from_pretrained(model) if model else Synthesizer(zero123())
-rgba = np.full((64, 64, 4), (200, 80, 40, 0), np.uint8)
-rgba[16:48, 20:44, 3] = 255
-if picture:
-    rgba = np.array(Image.open(picture).convert('RGBA'))
+if len(sys.argv) > 1:
+    synthesizer = Synthesizer.from_pretrained(sys.argv[1])
+    rgba = np.array(Image.open(sys.argv[2]).convert('RGBA'))
+else:
+    synthesizer = Synthesizer(tiny_models.zero123())
+    rgba = np.full((64, 64, 4), (200, 80, 40, 0), np.uint8)
+    rgba[16:48, 20:44, 3] = 255
 
-size = synthesizer.components.image_size
-source = photograph_view(rgba[..., :3], rgba[..., 3], image_size=size)
+source = synthesizer.photograph(rgba[..., :3], rgba[..., 3])
 targets = [target_from_angles(source, *viewpoint) for viewpoint in orbit(4)]
-views = synthesizer.synthesize(synthesizer.observe(source), targets, preset('zero-to-hero'), seed=0)
+method = synthesizer.preset('zero-to-hero')
+views = synthesizer.synthesize(synthesizer.observe(source), targets, method, seed=0)
 Image.fromarray(np.hstack([source.image, *(view.image for view in views)])).save('novel_views.png')

@@ -20,6 +20,8 @@ from transformers import (
 )
 
 from nvs_ros.zero123.components import Zero123Components
+from nvs_ros.zero123.files import ZERO123_XL
+from nvs_ros.zero123.profile import PROFILES
 
 WIDTH = 32
 CLIP = {
@@ -79,7 +81,8 @@ def zero123():
         ),
         cc_projection=torch.nn.Linear(WIDTH + 4, WIDTH),
         scheduler=scheduler(),
-        kind='zero123-xl',
+        kind=ZERO123_XL,
+        profile=PROFILES[ZERO123_XL],
         model_id='random',
     )
 

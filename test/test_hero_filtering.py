@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvs_ros.hero import attention_map_filtering, preset, sample
-from nvs_ros.hero.attention import fine_decoder_layers, self_attention_layers
+from nvs_ros.hero.attention import PART_ELEMENTS, Part, fine_decoder_layers, self_attention_layers
 from nvs_ros.hero.maps import Evaluation, MapFilter
 from nvs_ros.settings import SamplerSettings
 
 WINDOW = st.tuples(st.integers(0, 1000), st.integers(0, 1000)).map(sorted).map(tuple)
 WEIGHT = st.floats(0, 1)
+WHOLE = Part((2, 3, 3), slice(0, 2), slice(0, 3))
 
 
 def filter_arguments(chosen):
@@ -49,14 +50,14 @@ def test_recurrences(pooling, alphas, in_step_window, cross_step_window, passes,
         for step, count in enumerate(passes)
         for number in range(1, count + 1)
     ]
-    maps = np.random.default_rng(seed).normal(size=(len(evaluations), 1, 2, 3, 3))
+    maps = np.random.default_rng(seed).normal(size=(len(evaluations), 2, 3, 3))
     timesteps = [evaluation.timestep for evaluation in evaluations]
     expected = refined_maps(timesteps, list(maps), **filter_arguments(chosen))
     map_filter = MapFilter(chosen, torch.float64)
     for i, evaluation in enumerate(evaluations):
-        actual = map_filter(torch.tensor(maps[i]), evaluation)
+        actual = map_filter(torch.tensor(maps[i]), WHOLE, evaluation)
         np.testing.assert_allclose(actual.numpy(), expected[i], rtol=0, atol=1e-12)
-        assert map_filter.pooled is None or not evaluation.last
+        assert not (map_filter.pooled and evaluation.last)
 
 
 class Watch:
@@ -121,7 +122,17 @@ CASES = {
 @pytest.mark.parametrize('targets', [1, 3])
 @pytest.mark.parametrize('case', CASES)
 def test_processors_agree_with_the_reference(case, targets):
-    chosen = preset(**SHORT, **CASES[case])
+    check_against_the_reference(preset(**SHORT, **CASES[case]), targets)
+
+
+@pytest.mark.parametrize('elements', [1, 1000, 9000])
+def test_maps_may_be_made_in_parts(elements, monkeypatch):
+    """Single queries, a few queries of one head, a few heads."""
+    monkeypatch.setitem(PART_ELEMENTS, 'cpu', elements)
+    check_against_the_reference(preset(**SHORT), 2)
+
+
+def check_against_the_reference(chosen, targets):
     unet = tiny_unet()
     watch = Watch(unet)
     sample(unet, original_scheduler(), settings=chosen, **request(targets))
@@ -204,7 +215,7 @@ def test_buffers_are_two_per_layer_and_freed_when_the_window_closes():
 
         def look(progress):
             filters = control._filters.values()
-            buffers = [m for f in filters for m in (f.pooled, f.history) if m is not None]
+            buffers = [m for f in filters for kept in (f.pooled, f.history) for m in kept.values()]
             assert all(m.dtype == torch.float16 for m in buffers)
             kept.append((progress['timestep'], len(buffers)))
 
@@ -266,3 +277,13 @@ def test_a_view_does_not_depend_on_its_batch(
         unet, zero_snr_scheduler(), settings=chosen, **only(request(targets, size=4), index)
     )
     assert (together[index] - alone[0]).abs().max() <= 1e-4 * alone.abs().max()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_networks_are_close(dtype):
+    """Latents stay in the precision of the noise; maps are never made in bfloat16."""
+    chosen = preset(**SHORT)
+    expected = sample(tiny_unet(), zero_snr_scheduler(), settings=chosen, **request(1))
+    actual = sample(tiny_unet().to(dtype), zero_snr_scheduler(), settings=chosen, **request(1))
+    assert actual.dtype == torch.float32
+    assert (actual - expected).abs().max() < 0.1 * expected.std()

@@ -55,7 +55,7 @@ def test_maps_of_the_true_target_are_recorded_at_t_5():
     assert maps.keys() == inputs.keys()
     for name, layer in self_attention_layers(unet).items():
         hidden = inputs[name][0][0].double().numpy()
-        expected = Attention(layer).maps(hidden, hidden)
+        expected = Attention(layer).maps(hidden, hidden).reshape(maps[name].shape)
         np.testing.assert_allclose(maps[name], expected, rtol=0, atol=1e-5 * expected.max())
 
 
@@ -67,7 +67,8 @@ def test_injected_maps_replace_those_of_every_step():
     arguments = request(1) | {'attention': attention}
     sample(unet, zero_snr_scheduler(), settings=LADDER, **arguments)
     for name, layer in self_attention_layers(unet).items():
-        reference, known = Attention(layer), maps[name].double().numpy()
+        reference = Attention(layer)
+        known = maps[name].double().numpy().reshape(2, layer.heads, *maps[name].shape[1:])
         assert len(inputs[name]) == 7
         for hidden, output in inputs[name]:
             expected = reference.output(known, hidden.double().numpy())
@@ -119,6 +120,6 @@ def test_maps_of_another_batch_are_refused():
     unet = tiny_unet()
     maps = record(unet, original_scheduler(), request(1))
     arguments = request(2) | {'attention': injected_attention_maps(unet, maps)}
-    with pytest.raises(ValueError, match=r'expected recorded maps of shape \(4,.* got \(2,'):
+    with pytest.raises(ValueError, match=r'expected recorded maps of shape \(8,.* got \(4,'):
         sample(unet, original_scheduler(), settings=LADDER, **arguments)
     assert not unet._forward_pre_hooks

@@ -89,6 +89,18 @@ def test_uniform_without_resampling_equals_ddim_bit_for_bit(prediction_type, cli
         assert torch.equal(a, b)
 
 
+def test_uniform_trailing_timesteps_equal_ddim_bit_for_bit():
+    ddim = zero_snr_scheduler()
+    scheduler = HourglassDDIMScheduler.from_config(
+        ddim.config, schedule='uniform', resampling_passes=1
+    )
+    ddim.set_timesteps(25)
+    scheduler.set_timesteps(25)
+    predictions = outputs(25)
+    for a, b in zip(run(scheduler, predictions), run(ddim, predictions), strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize('base', [original_scheduler, zero_snr_scheduler])
 def test_hourglass_agrees_with_a_float64_computation(base):
     """Including re-noising, and with nothing infinite where there is no signal."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,28 @@ from torch import nn
 LayerPredicate = Callable[[str], bool]
 """Takes a layer's name, such as ``up_blocks.3.attentions.0.transformer_blocks.0.attn1``."""
 
-Refine = Callable[[torch.Tensor], torch.Tensor]
-"""Takes maps before softmax, (rows, heads, queries, keys), and returns them changed."""
+PART_ELEMENTS = {'cpu': 2**18, 'cuda': 2**28}
+"""Maps are made in parts of about this size: on a CPU they then stay in the cache."""
+
+
+class Part(NamedTuple):
+    """Which part of a layer's maps a tensor is; rows and heads of the batch are one dimension.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Of all maps: rows * heads, queries, keys.
+    heads, queries : slice
+        What the part covers of the first two dimensions.
+    """
+
+    shape: tuple[int, int, int]
+    heads: slice
+    queries: slice
+
+
+Refine = Callable[[torch.Tensor, Part], torch.Tensor]
+"""Takes part of the maps before softmax, (heads, queries, keys), and returns it changed."""
 
 
 class AttentionControl:
@@ -150,9 +170,17 @@ class ControlledAttnProcessor:
         dtype = torch.promote_types(query.dtype, self.control.map_dtype)
         if attn.upcast_attention:
             dtype = torch.promote_types(dtype, torch.float32)
-        logits = (query * attn.scale).to(dtype) @ key.to(dtype).transpose(-1, -2)
-        weights = refine(logits).softmax(-1, dtype=torch.promote_types(dtype, torch.float32))
-        return weights.to(value.dtype) @ value
+        softmax_dtype = torch.promote_types(dtype, torch.float32)
+        scaled = (query * attn.scale).to(dtype).flatten(0, 1)
+        transposed = key.to(dtype).flatten(0, 1).transpose(1, 2)
+        values = value.flatten(0, 1)
+        hidden = torch.empty_like(query, memory_format=torch.contiguous_format)
+        flat = hidden.flatten(0, 1)
+        for part in _parts((*scaled.shape[:2], transposed.shape[2]), query.device):
+            logits = torch.bmm(scaled[part.heads, part.queries], transposed[part.heads])
+            weights = refine(logits, part).softmax(-1, dtype=softmax_dtype).to(value.dtype)
+            flat[part.heads, part.queries] = torch.bmm(weights, values[part.heads])
+        return hidden
 
 
 def _heads(attn: Attention, x: torch.Tensor, norm: nn.Module | None = None) -> torch.Tensor:
@@ -163,6 +191,17 @@ def _heads(attn: Attention, x: torch.Tensor, norm: nn.Module | None = None) -> t
 def _keys_values(attn: Attention, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     key = _heads(attn, attn.to_k(hidden_states), attn.norm_k)
     return key, _heads(attn, attn.to_v(hidden_states))
+
+
+def _parts(shape: tuple[int, int, int], device: torch.device) -> Iterator[Part]:
+    """Cut maps into parts: several whole maps, or some queries of one that is too large."""
+    rows, queries, keys = shape
+    limit = PART_ELEMENTS.get(device.type, PART_ELEMENTS['cuda'])
+    some_queries = min(queries, max(1, limit // keys))
+    some_rows = max(1, limit // (queries * keys))
+    for row in range(0, rows, some_rows):
+        for query in range(0, queries, some_queries):
+            yield Part(shape, slice(row, row + some_rows), slice(query, query + some_queries))
 
 
 def _split(rows: torch.Tensor, groups: int) -> tuple[torch.Tensor, torch.Tensor]:

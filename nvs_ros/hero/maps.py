@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from nvs_ros.hero.attention import Part
 from nvs_ros.settings import SamplerSettings
 
 
@@ -40,70 +41,74 @@ class MapFilter:
 
     With M the map before softmax, f the pooling and H the history::
 
-        P        = f(M_r, refined_1, ..., refined_{r-1})            in-step
-        refined_r = alpha_c P + (1 - alpha_c) H                      cross-step, once H exists
-        H        <- alpha_h refined_R + (1 - alpha_h) H              on the last pass of a timestep
+        P         = f(M_r, refined_1, ..., refined_{r-1})            in-step
+        refined_r = alpha_c P + (1 - alpha_c) H                       cross-step, once H exists
+        H        <- alpha_h refined_R + (1 - alpha_h) H               on the last pass of a timestep
 
-    Two buffers are kept: the pooled maps of this timestep, freed after its last pass, and the
-    history.
+    Two buffers are kept for each part of the maps: what is pooled in this timestep, freed after its
+    last pass, and the history.
 
     Parameters
     ----------
     settings : SamplerSettings
         Pooling, weights and windows.
     dtype : torch.dtype
-        Precision of the two buffers.
+        Precision of the buffers.
     """
 
     def __init__(self, settings: SamplerSettings, dtype: torch.dtype) -> None:
         self.settings = settings
         self.dtype = dtype
-        self.pooled: torch.Tensor | None = None
-        self.history: torch.Tensor | None = None
+        self.shape: tuple[int, int, int] | None = None
+        self.pooled: dict[tuple[int, int], torch.Tensor] = {}
+        self.history: dict[tuple[int, int], torch.Tensor] = {}
 
-    def __call__(self, logits: torch.Tensor, evaluation: Evaluation) -> torch.Tensor:
-        """Refine the map of one evaluation.
+    def __call__(self, logits: torch.Tensor, part: Part, evaluation: Evaluation) -> torch.Tensor:
+        """Refine part of the maps of one evaluation.
 
         Parameters
         ----------
         logits : torch.Tensor
-            (rows, heads, queries, keys), Q K^T / sqrt(d). Overwritten.
+            (heads, queries, keys), Q K^T / sqrt(d). Overwritten, and kept.
+        part : Part
+            Which part of the maps this is.
         evaluation : Evaluation
             The current step and pass.
 
         Returns
         -------
         torch.Tensor
-            The refined map, in `logits`.
+            The refined maps, in `logits`; not to be changed.
+
+        Raises
+        ------
+        RuntimeError
+            The shape of the maps changed during a run.
         """
-        self._check_rows(logits)
+        if self.shape not in (None, part.shape):
+            raise RuntimeError(
+                f'expected maps (rows * heads, queries, keys) of shape {self.shape} as before in '
+                f'this run, got {part.shape}'
+            )
+        self.shape = part.shape
+        key = part.heads.start, part.queries.start
         in_step = inside(evaluation.timestep, self.settings.in_step_window)
         cross_step = inside(evaluation.timestep, self.settings.cross_step_window)
-        if in_step:
-            self._pool(logits, evaluation.number)
-        if cross_step and self.history is not None:
-            logits.lerp_(self.history.to(logits.dtype), 1 - self.settings.alpha_c)
+        if in_step and key in self.pooled:
+            self._pool(logits, self.pooled[key], evaluation.number)
+        if cross_step and key in self.history:
+            logits.lerp_(self.history[key].to(logits.dtype), 1 - self.settings.alpha_c)
         if evaluation.last:
-            self.pooled = None
+            self.pooled.pop(key, None)
             if cross_step:
-                self._remember(logits)
+                self._remember(key, logits.to(self.dtype))
         elif in_step:
-            self._collect(logits, evaluation.number)
+            self._collect(key, logits.to(self.dtype), evaluation.number)
         return logits
 
-    def _check_rows(self, logits: torch.Tensor) -> None:
-        kept = self.history if self.pooled is None else self.pooled
-        if kept is not None and kept.shape != logits.shape:
-            raise RuntimeError(
-                f'expected maps of shape {tuple(kept.shape)} as before in this run, '
-                f'got {tuple(logits.shape)}'
-            )
-
-    def _pool(self, logits: torch.Tensor, number: int) -> None:
-        """P = f(M_r, refined maps of this timestep so far); P = M on the first pass."""
-        if self.pooled is None:
-            return
-        pooled = self.pooled.to(logits.dtype)
+    def _pool(self, logits: torch.Tensor, pooled: torch.Tensor, number: int) -> None:
+        """P = f(M_r, refined maps of this timestep so far)."""
+        pooled = pooled.to(logits.dtype)
         if self.settings.pooling == 'min':
             torch.minimum(logits, pooled, out=logits)
         elif self.settings.pooling == 'mean':
@@ -111,20 +116,20 @@ class MapFilter:
         else:
             logits.lerp_(pooled, 1 - self.settings.alpha_i)
 
-    def _collect(self, refined: torch.Tensor, number: int) -> None:
+    def _collect(self, key: tuple[int, int], refined: torch.Tensor, number: int) -> None:
         """Keep what the next pass needs: minimum, mean or latest of the refined maps."""
-        refined = refined.to(self.dtype)
-        if self.pooled is None or self.settings.pooling == 'ema':
-            self.pooled = refined
+        pooled = self.pooled.get(key)
+        if pooled is None or self.settings.pooling == 'ema':
+            self.pooled[key] = refined
         elif self.settings.pooling == 'min':
-            torch.minimum(self.pooled, refined, out=self.pooled)
+            torch.minimum(pooled, refined, out=pooled)
         else:
-            self.pooled.lerp_(refined, 1 / number)
+            pooled.lerp_(refined, 1 / number)
 
-    def _remember(self, refined: torch.Tensor) -> None:
+    def _remember(self, key: tuple[int, int], refined: torch.Tensor) -> None:
         """H <- alpha_h refined + (1 - alpha_h) H; the first refined map starts it."""
-        refined = refined.to(self.dtype)
-        if self.history is None:
-            self.history = refined
+        history = self.history.get(key)
+        if history is None:
+            self.history[key] = refined
         else:
-            self.history.lerp_(refined, self.settings.alpha_h)
+            history.lerp_(refined, self.settings.alpha_h)

@@ -19,6 +19,7 @@ from torch import nn
 from nvs_ros.hero.attention import (
     AttentionControl,
     LayerPredicate,
+    Part,
     Refine,
     controlled_attention,
 )
@@ -34,8 +35,10 @@ class _Recorder(AttentionControl):
     def refiner(self, layer: str) -> Refine:
         return functools.partial(self._keep, layer)
 
-    def _keep(self, layer: str, logits: torch.Tensor) -> torch.Tensor:
-        self.maps[layer] = logits
+    def _keep(self, layer: str, logits: torch.Tensor, part: Part) -> torch.Tensor:
+        if layer not in self.maps:
+            self.maps[layer] = logits.new_empty(part.shape)
+        self.maps[layer][part.heads, part.queries] = logits
         return logits
 
 
@@ -53,14 +56,13 @@ class _Injector(AttentionControl):
     def refiner(self, layer: str) -> Refine | None:
         return functools.partial(self._replace, layer) if self._inside else None
 
-    def _replace(self, layer: str, logits: torch.Tensor) -> torch.Tensor:
+    def _replace(self, layer: str, logits: torch.Tensor, part: Part) -> torch.Tensor:
         known = self.maps[layer]
-        if known.shape != logits.shape:
+        if known.shape != part.shape:
             raise ValueError(
-                f'{layer}: expected recorded maps of shape {tuple(logits.shape)}, '
-                f'got {tuple(known.shape)}'
+                f'{layer}: expected recorded maps of shape {part.shape}, got {tuple(known.shape)}'
             )
-        return known.to(logits.dtype)
+        return known[part.heads, part.queries].to(logits.dtype)
 
 
 @torch.inference_mode()
@@ -94,7 +96,7 @@ def record_attention_maps(
     Returns
     -------
     dict of str to torch.Tensor
-        Layer name -> maps before softmax, (rows, heads, tokens, tokens).
+        Layer name -> maps before softmax, (rows * heads, tokens, tokens).
     """
     noised = make_scheduler(scheduler, settings).add_noise(latents, noise, torch.tensor([timestep]))
     rows, contexts = network_rows(noised, cond_latents, tokens, settings)

@@ -16,8 +16,6 @@ from nvs_ros.hero.maps import inside
 from nvs_ros.hero.scheduler import HourglassDDIMScheduler
 from nvs_ros.settings import SamplerSettings
 
-Generators = torch.Generator | Sequence[torch.Generator] | None
-
 _SCHEDULER_FIELDS = (
     'schedule',
     'early_steps',
@@ -59,7 +57,7 @@ def sample(
     cond_latents: torch.Tensor,
     noise: torch.Tensor,
     settings: SamplerSettings,
-    generator: Generators = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     source_token: torch.Tensor | None = None,
     source_cond_latent: torch.Tensor | None = None,
     source_generator: torch.Generator | None = None,
@@ -109,55 +107,53 @@ def sample(
     ValueError
         Shapes do not fit, or the source branch is missing.
     """
-    n = len(noise)
     generator = list(generator) if isinstance(generator, Sequence) else generator
-    if len(tokens) != n or cond_latents.shape != noise.shape:
-        raise ValueError(
-            f'expected {n} tokens and cond_latents {tuple(noise.shape)} like the noise, '
-            f'got {tuple(tokens.shape)} and {tuple(cond_latents.shape)}'
-        )
-    if isinstance(generator, list) and len(generator) != n:
-        raise ValueError(f'generator: expected one for each of {n} targets, got {len(generator)}')
-
+    _check_targets(tokens, cond_latents, noise, generator)
     target = _Branch(tokens, cond_latents, noise, generator, make_scheduler(scheduler, settings))
     timesteps = target.scheduler.timesteps.tolist()
-    source = None
+    branches = [target]
     if settings.mutual_self_attention and any(inside(t, settings.msa_window) for t in timesteps):
         if source_token is None or source_cond_latent is None:
             raise ValueError('mutual self-attention: expected source_token and source_cond_latent')
         if source_noise is None:
             shape = source_cond_latent.shape
             source_noise = randn_tensor(shape, source_generator, noise.device, noise.dtype)
+        own_scheduler = make_scheduler(scheduler, settings)
         source = _Branch(
-            source_token,
-            source_cond_latent,
-            source_noise,
-            source_generator,
-            make_scheduler(scheduler, settings),
+            source_token, source_cond_latent, source_noise, source_generator, own_scheduler
         )
+        branches = [source, target]
 
+    groups = 2 if settings.guidance_scale > 1 else 1
+    device_timesteps = torch.tensor(timesteps, device=noise.device)
     with attention or attention_map_filtering(unet, settings) as control:
-        device_timesteps = torch.tensor(timesteps, device=noise.device)
         for index, t in enumerate(timesteps):
-            if source is not None and t < settings.msa_window[0]:
-                source = None
-            branches = [target] if source is None else [source, target]
-            control.source_groups = 0 if source is None else 1 + (settings.guidance_scale > 1)
+            if t < settings.msa_window[0]:
+                branches = [target]
+            control.source_groups = groups if len(branches) > 1 else 0
             control.announce(t)
             predictions = _predict(unet, device_timesteps[index], branches, settings)
             for branch, prediction in zip(branches, predictions, strict=True):
                 branch.step(prediction, t, settings.eta)
             if callback is not None:
-                callback(
-                    {
-                        'evaluation': index + 1,
-                        'evaluations': len(timesteps),
-                        'timestep': t,
-                        'latents': target.latents,
-                        'denoised': target.denoised,
-                    }
-                )
+                progress = {'evaluation': index + 1, 'evaluations': len(timesteps), 'timestep': t}
+                callback(progress | {'latents': target.latents, 'denoised': target.denoised})
     return target.latents
+
+
+def _check_targets(
+    tokens: torch.Tensor, cond_latents: torch.Tensor, noise: torch.Tensor, generator: Any
+) -> None:
+    targets = len(noise)
+    if len(tokens) != targets or cond_latents.shape != noise.shape:
+        raise ValueError(
+            f'expected {targets} tokens and cond_latents {tuple(noise.shape)} like the noise, '
+            f'got {tuple(tokens.shape)} and {tuple(cond_latents.shape)}'
+        )
+    if isinstance(generator, list) and len(generator) != targets:
+        raise ValueError(
+            f'generator: expected one for each of {targets} targets, got {len(generator)}'
+        )
 
 
 class _Branch:
