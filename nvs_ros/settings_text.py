@@ -81,11 +81,9 @@ def table_text() -> str:
     lines = ['| parameter | default | | what |', '|---|---|---|---|']
     for name, field in parameter_fields().items():
         limits = constraints(field).replace('|', '\\|')
+        what = field.metadata['description'].replace('<', '&lt;')
         runtime = ' *(at run time)*' if field.metadata['runtime'] else ''
-        lines.append(
-            f'| `{name}` | `{json.dumps(field.default)}` | {limits} '
-            f'| {field.metadata["description"]}{runtime} |'
-        )
+        lines.append(f'| `{name}` | `{json.dumps(field.default)}` | {limits} | {what}{runtime} |')
     return '\n'.join(lines) + '\n'
 
 

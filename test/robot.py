@@ -27,7 +27,8 @@ from std_srvs.srv import SetBool
 
 from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.srv import SynthesizeView
-from nvs_ros.geometry import Camera, Spherical, inverse, pose_from_spherical
+from nvs_ros.geometry import Camera, Spherical, canonical_view, inverse, pose_from_spherical
+from nvs_ros.hero.presets import preset
 from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.node.conversions import image_from_array
 from nvs_ros.node.view_node import ViewNode
@@ -48,7 +49,7 @@ class LightSynthesizer:
     """
 
     def __init__(self) -> None:
-        self.components = SimpleNamespace(image_size=64, model_id='light', device='cpu')
+        self.components = SimpleNamespace(model_id='light', device='cpu')
         self.gate = threading.Event()
         self.gate.set()
         self.sampling = threading.Event()
@@ -57,6 +58,20 @@ class LightSynthesizer:
         self.error: Exception | None = None
         self.batches: list[int] = []
         self.settings = None
+
+    def preset(self, name, **overrides):
+        return preset(name, **overrides)
+
+    def canonical(self, frame):
+        return canonical_view(
+            frame.image,
+            frame.mask,
+            frame.camera,
+            frame.object_from_camera,
+            object_size_m=frame.object_size_m,
+            depth_m=frame.depth_m,
+            image_size=64,
+        )
 
     def observe(self, source):
         return Observation(source, None)
@@ -113,7 +128,8 @@ class Scene:
             'camera_info': message_from_camera(self.camera, header),
             'mask': image_from_array(self.mask, 'mono8', header),
             'object_pose': PoseStamped(
-                header=header, pose=pose_from_rigid(inverse(self.object_from_camera))
+                header=Header(stamp=header.stamp, frame_id=FRAME),
+                pose=pose_from_rigid(inverse(self.object_from_camera)),
             ),
         }
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from nvs_ros.geometry import TargetCamera
-from nvs_ros.node.frames import SourceFrame, source_frame
+from nvs_ros.node.frames import SourceFrame, source_frames
 from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import Transforms
@@ -37,11 +37,11 @@ class Engine:
         self.transforms = transforms
         self._record = record
         self._lock = threading.Lock()
-        self._newest: tuple[FrameMessages, SourceFrame] | None = None
+        self._newest: tuple[FrameMessages, list[SourceFrame]] | None = None
         self._observed: tuple[SourceFrame, Observation] | None = None
 
-    def source(self, frame: FrameMessages, configuration: Configuration) -> SourceFrame:
-        """Convert a frame; callable from any thread.
+    def sources(self, frame: FrameMessages, configuration: Configuration) -> list[SourceFrame]:
+        """Convert a frame, one source for each object in it; callable from any thread.
 
         Raises
         ------
@@ -51,15 +51,18 @@ class Engine:
         with self._lock:
             if self._newest is None or self._newest[0] is not frame:
                 started = time.monotonic()
-                source = source_frame(
-                    frame,
-                    configuration,
-                    self.transforms,
-                    self._synthesizer.components.image_size,
+                sources = source_frames(
+                    frame, configuration, self.transforms, self._synthesizer.canonical
                 )
                 self._record('prepare', time.monotonic() - started)
-                self._newest = (frame, source)
+                self._newest = (frame, sources)
             return self._newest[1]
+
+    def sampler(self, configuration: Configuration, preset: str = '') -> SamplerSettings:
+        """Sampler settings of a preset as the model wants it, with those that parameters set."""
+        return self._synthesizer.preset(
+            preset or configuration.node.preset, **configuration.sampler_overrides
+        )
 
     def views(
         self,

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from nvs_ros.geometry import CanonicalView, canonical_view, inverse, upright_frame
-from nvs_ros.node.cameras import (
-    camera_from_message,
-    frame_from_camera_message,
-    rigid_from_pose,
-)
+from nvs_ros.geometry import CanonicalView, inverse, upright_frame
+from nvs_ros.node.cameras import camera_from_message, frame_from_camera_message
 from nvs_ros.node.conversions import (
     check_image,
     depth_from_image,
@@ -25,8 +21,10 @@ from nvs_ros.node.conversions import (
     rgb_from_image,
 )
 from nvs_ros.node.intake import FrameMessages
+from nvs_ros.node.objects import SeenObject, check_objects, seen_objects
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import Transforms
+from nvs_ros.synthesizer import Frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,60 +75,91 @@ def check_message(message: Any, rectified: bool = False) -> None:
             raise ValueError('expected compressed data, got none')
     elif isinstance(message, CameraInfo):
         camera_from_message(message, rectified)
-    elif isinstance(message, PoseStamped):
-        rigid_from_pose(message.pose, 'object_pose')
+    else:
+        check_objects(message)
 
 
-def source_frame(
+def source_frames(
     frame: FrameMessages,
     configuration: Configuration,
     transforms: Transforms,
-    image_size: int,
-) -> SourceFrame:
-    """Convert a frame and turn it into the canonical view.
+    canonical: Callable[[Frame], CanonicalView],
+) -> list[SourceFrame]:
+    """Convert a frame and turn each object of it into the canonical view.
 
     Parameters
     ----------
     frame : FrameMessages
-        With ``image``, ``camera_info``, ``mask``, ``object_pose`` and perhaps ``depth``.
+        With ``image``, ``camera_info``, ``mask``, ``object_pose`` or ``detections``, and perhaps
+        ``depth``.
     configuration : Configuration
     transforms : Transforms
-    image_size : int
-        Side of the network's picture in pixels.
+    canonical : callable
+        :meth:`nvs_ros.synthesizer.Synthesizer.canonical`.
+
+    Returns
+    -------
+    list of SourceFrame
+        One or more; objects that cannot be used are left out.
 
     Raises
     ------
     ValueError
-        What is wrong with the frame; :class:`UnknownTransform` when a frame is not connected.
+        What is wrong with the frame, or with its objects if none is usable;
+        :class:`UnknownTransform` when a frame is not connected.
     """
     messages = frame.messages
-    image, info, pose = messages['image'], messages['camera_info'], messages['object_pose']
-    settings = configuration.object
-    frame_id = image.header.frame_id
-    frame_from_pose = transforms.lookup(frame_id, pose.header.frame_id, frame.stamp_ns)
-    frame_from_object = frame_from_pose @ rigid_from_pose(pose.pose, 'object_pose')
-    frame_from_upright = frame_from_object
-    if configuration.node.reference_frame:
-        frame_from_reference = transforms.lookup(
-            frame_id, configuration.node.reference_frame, frame.stamp_ns
-        )
-        frame_from_upright = frame_from_reference @ upright_frame(
-            inverse(frame_from_reference) @ frame_from_object
-        )
+    header, info = messages['image'].header, messages['camera_info']
     rectified = configuration.input.rectified
+    image = picture(messages['image'])
+    camera = camera_from_message(info, rectified)
+    frame_from_camera = frame_from_camera_message(info, rectified)
     depth = messages.get('depth')
-    canonical = canonical_view(
-        picture(image),
-        mask(messages['mask'], settings.label),
-        camera_from_message(info, rectified),
-        inverse(frame_from_upright) @ frame_from_camera_message(info, rectified),
-        object_size_m=settings.diameter_m or None,
-        depth_m=None if depth is None else depth_from_image(depth),
-        image_size=image_size,
-    )
-    return SourceFrame(
-        image.header, frame.stamp_ns, '', canonical, frame_from_object, frame_from_upright
-    )
+    depth_m = None if depth is None else depth_from_image(depth)
+    message = messages.get('object_pose') or messages['detections']
+    sources, problem = [], None
+    for seen in seen_objects(message, configuration.object):
+        try:
+            frame_from_object, frame_from_upright = _object_poses(
+                seen, header.frame_id, frame.stamp_ns, configuration, transforms
+            )
+            view = canonical(
+                Frame(
+                    image,
+                    mask(messages['mask'], seen.label),
+                    camera,
+                    inverse(frame_from_upright) @ frame_from_camera,
+                    seen.size_m,
+                    depth_m,
+                )
+            )
+            sources.append(
+                SourceFrame(
+                    header, frame.stamp_ns, seen.id, view, frame_from_object, frame_from_upright
+                )
+            )
+        except ValueError as error:
+            problem = problem or error
+    if not sources:
+        raise problem
+    return sources
+
+
+def _object_poses(
+    seen: SeenObject,
+    frame_id: str,
+    stamp_ns: int,
+    configuration: Configuration,
+    transforms: Transforms,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``frame_from_object`` and ``frame_from_upright``; see :class:`SourceFrame`."""
+    frame_from_object = transforms.lookup(frame_id, seen.frame_id, stamp_ns) @ seen.pose
+    reference = configuration.node.reference_frame
+    if not reference:
+        return frame_from_object, frame_from_object
+    frame_from_reference = transforms.lookup(frame_id, reference, stamp_ns)
+    reference_from_object = inverse(frame_from_reference) @ frame_from_object
+    return frame_from_object, frame_from_reference @ upright_frame(reference_from_object)
 
 
 def picture(message: Image | CompressedImage) -> np.ndarray:

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.frames import check_message, stamp_ns
 from nvs_ros.node.intake import Intake
+from nvs_ros.node.objects import detections_type
 from nvs_ros.node.outputs import OVERRIDABLE
 from nvs_ros.node.parameters import Configuration
 
@@ -105,8 +106,11 @@ class Inputs:
             'image': _picture_topic(self._node, 'image', settings.image_transport),
             'camera_info': (CameraInfo, 'camera_info'),
             'mask': _picture_topic(self._node, 'mask', settings.mask_transport),
-            'object_pose': (PoseStamped, 'object_pose'),
         }
+        if settings.objects == 'detections':
+            topics['detections'] = (detections_type(), 'detections')
+        else:
+            topics['object_pose'] = (PoseStamped, 'object_pose')
         if settings.depth:
             topics['depth'] = (Image, 'depth')
         return topics

@@ -145,8 +145,12 @@ class Outputs:
     def publish(
         self, source: SourceFrame, indices: Sequence[int], views: Sequence[NovelView]
     ) -> None:
-        """Publish the views of a frame; ``indices`` are their places among the configured ones."""
-        for i, view in zip(indices, views, strict=True):
+        """Publish the views of an object.
+
+        ``indices`` are their places among the configured views, empty for an object whose views
+        have no topics of their own.
+        """
+        for i, view in zip(indices, views, strict=False):
             if i < len(self._single):
                 self._single[i].image.publish(view.image)
                 self._single[i].camera_info.publish(view.camera_info)

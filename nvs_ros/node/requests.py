@@ -78,7 +78,7 @@ class Requests:
             session = self._active_session()
             source = self._source(session, request)
             target = requested_target(source, request.viewpoint, session.engine.transforms)
-            frame_id = session.frame_id('requested')
+            frame_id = session.frame_id('requested', source.object_id)
             job = session.worker.submit(
                 lambda job: session.synthesize(
                     job, source, [target], [frame_id], request.preset, request.seed
@@ -141,7 +141,9 @@ class Requests:
 
         for start in range(0, total, batch):
             part = targets[start : start + batch]
-            frame_ids = [session.frame_id(f'orbit_{start + i}') for i in range(len(part))]
+            frame_ids = [
+                session.frame_id(f'orbit_{start + i}', source.object_id) for i in range(len(part))
+            ]
             views = session.synthesize(job, source, part, frame_ids, goal.preset, goal.seed, report)
             finished += views
             feedback.finished, feedback.progress = len(finished), len(finished) / total
@@ -162,14 +164,9 @@ class Requests:
         return session
 
     def _source(self, session: Session, request: Any) -> Any:
-        """Frame of a request, after what is quick to check."""
+        """Object of a request, after what is quicker to check."""
         self._parameters.configuration.sampler(request.preset)
-        source = session.newest_source()
-        if request.object_id not in ('', source.object_id):
-            raise ValueError(
-                f'object_id: expected {source.object_id!r} or nothing, got {request.object_id!r}'
-            )
-        return source
+        return session.newest_source(request.object_id)
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, Busy):

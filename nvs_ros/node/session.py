@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -76,18 +77,25 @@ class Session:
             counts['age of the last frame [s]'] = f'{time.monotonic() - newest.arrival_s:.2f}'
         return counts
 
-    def newest_source(self) -> SourceFrame:
-        """The frame that requests are served from.
+    def newest_source(self, object_id: str = '') -> SourceFrame:
+        """The object of the newest frame that a request is about, the first one by default.
 
         Raises
         ------
         ValueError
-            There is none yet, or it cannot be used.
+            There is no frame yet, it cannot be used, or there is no such object in it.
         """
         frame = self.intake.newest
         if frame is None:
             raise ValueError(f'no complete frame yet: {self._inputs.silence() or "try again"}')
-        return self.engine.source(frame, self._parameters.configuration)
+        sources = self.engine.sources(frame, self._parameters.configuration)
+        for source in sources:
+            if object_id in ('', source.object_id):
+                return source
+        raise ValueError(
+            f'object_id: expected one of {[source.object_id for source in sources]}, '
+            f'got {object_id!r}'
+        )
 
     def synthesize(
         self,
@@ -104,7 +112,7 @@ class Session:
         views = self.engine.views(
             source,
             targets,
-            configuration.sampler(preset),
+            self.engine.sampler(configuration, preset),
             configuration.node.seed if seed < 0 else seed,
             job,
             on_progress,
@@ -131,8 +139,9 @@ class Session:
     def _stream(self, job: Job, frame: FrameMessages, indices: list[int]) -> None:
         """Make and publish views of a frame; whatever goes wrong concerns this frame alone."""
         try:
-            source = self.engine.source(frame, self._parameters.configuration)
-            self._publish_views(job, source, indices)
+            sources = self.engine.sources(frame, self._parameters.configuration)
+            for i, source in enumerate(sources):
+                self._publish_views(job, source, indices, is_first=i == 0)
         except Cancelled:
             self.intake.count_dropped('cancelled')
         except UnknownTransform as error:
@@ -148,7 +157,9 @@ class Session:
             self.intake.count_used()
             self._health.record('frame to views', time.monotonic() - frame.arrival_s)
 
-    def _publish_views(self, job: Job, source: SourceFrame, indices: list[int]) -> None:
+    def _publish_views(
+        self, job: Job, source: SourceFrame, indices: list[int], is_first: bool
+    ) -> None:
         configuration = self._parameters.configuration
         viewpoints, size_px = configuration.views.viewpoints, configuration.views.image_size_px
         targets: dict[int, TargetCamera] = {}
@@ -160,17 +171,18 @@ class Session:
                     self._health.warn(f'view {i}', f'view {i} is left out: {error}')
         if not targets:
             raise ValueError('none of the configured views is possible')
-        frame_ids = [self.frame_id(f'view_{i}') for i in targets]
+        frame_ids = [self.frame_id(f'view_{i}', source.object_id) for i in targets]
         messages = self.synthesize(job, source, list(targets.values()), frame_ids)
-        self._outputs.publish(source, list(targets), messages)
+        self._outputs.publish(source, list(targets) if is_first else [], messages)
         if configuration.node.publish_tf:
             self.engine.transforms.publish(
                 [(m.source_header, m.header.frame_id, m.camera_pose) for m in messages]
             )
 
-    def frame_id(self, name: str) -> str:
+    def frame_id(self, name: str, object_id: str = '') -> str:
         """Optical frame of a virtual camera."""
         prefix = self._parameters.configuration.views.frame_prefix
         if not prefix:
             prefix = self._node.get_fully_qualified_name().strip('/').replace('/', '_') + '_'
-        return f'{prefix}{name}_optical_frame'
+        words = re.sub(r'\W', '_', object_id) + '_' if object_id else ''
+        return f'{prefix}{words}{name}_optical_frame'

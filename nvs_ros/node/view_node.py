@@ -12,6 +12,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.engine import Engine
 from nvs_ros.node.model import gpu_memory_mb, load_synthesizer
+from nvs_ros.node.objects import detections_type
 from nvs_ros.node.outputs import Outputs
 from nvs_ros.node.parameters import Parameters
 from nvs_ros.node.requests import Requests
@@ -69,6 +70,8 @@ class ViewNode(LifecycleNode):
         """Load the model and open publishers and services; to inactive, else stay unconfigured."""
         configuration = self._settings.configuration
         try:
+            if configuration.input.objects == 'detections':
+                detections_type()  # before the model: it takes long
             self._synthesizer = self._load(configuration.model, self.get_logger().info)
             self._transforms = Transforms(self)
             self._outputs = Outputs(self)
