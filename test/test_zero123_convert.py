@@ -60,7 +60,7 @@ def views(source):
     observation = synthesizer.observe(photograph_view(image, mask))
     target = target_from_angles(observation.source, azimuth_rad=0.5, elevation_rad=0.1)
     settings = preset('zero123', num_inference_steps=2)
-    return synthesizer.synthesize(observation, [target], settings, seed=3)
+    return synthesizer.preset(), synthesizer.synthesize(observation, [target], settings, seed=3)
 
 
 def test_round_trip_is_exact(checkpoint, folder):
@@ -68,9 +68,13 @@ def test_round_trip_is_exact(checkpoint, folder):
 
 
 def test_round_trip_through_the_synthesizer_is_exact(checkpoint, folder):
-    (direct,), (converted,) = views(checkpoint), views(folder)
-    assert np.array_equal(direct.image, converted.image)
-    assert direct.image.std() > 0
+    (original_preset, [original]), (converted_preset, [converted]) = (
+        views(checkpoint),
+        views(folder),
+    )
+    assert original_preset == converted_preset
+    assert np.array_equal(original.image, converted.image)
+    assert original.image.std() > 0
 
 
 def test_index_records_kind_and_source(checkpoint, folder):

@@ -198,6 +198,7 @@ def test_missing_weights_are_named(folder):
     [
         ('model_index.json', '{', 'model_index.json: expected JSON'),
         ('model_index.json', '{"kind": "one23"}', "expected a kind of .* found 'one23'"),
+        ('model_index.json', '{"source": "x"}', "expected an object as source, found 'x'"),
         ('unet/config.json', '[]', 'expected a JSON object, found list'),
         ('unet/config.json', '{"block_out_channels": 3}', 'expected the configuration of a'),
         ('vae/config.json', '{}', 'expected 8 input channels|vae: expected .* tensors'),

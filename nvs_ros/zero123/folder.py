@@ -70,6 +70,9 @@ def open_folder(
         )
     index_path = folder / 'model_index.json'
     index = _read_json(index_path) if index_path.exists() else {}
+    for name in ('profile', 'source'):
+        if not isinstance(index.get(name, {}), dict):
+            raise UserError(f'{index_path}: expected an object as {name}, found {index[name]!r}')
     kind = kind or index.get('kind') or kind_from_name(f'{model_id} {folder.resolve().name}')
     if kind not in KINDS:
         raise UserError(f'{index_path}: expected a kind of {", ".join(KINDS)}, found {kind!r}')
