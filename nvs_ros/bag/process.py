@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
 from nvs_ros.errors import UserError
 from nvs_ros.node.engine import Engine
-from nvs_ros.node.frames import check_message, stamp_ns
+from nvs_ros.node.frames import SourceFrame, check_message, stamp_ns
 from nvs_ros.node.intake import FrameMessages, Intake
 from nvs_ros.node.model import load_synthesizer
 from nvs_ros.node.outputs import novel_view, views_message
@@ -45,7 +46,8 @@ def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict
         There is no such input.
     """
     settings = configuration.input
-    inputs = ['image', 'camera_info', 'mask', 'object_pose', *(['depth'] if settings.depth else [])]
+    objects = {'pose': 'object_pose', 'detections': 'detections'}[settings.objects]
+    inputs = ['image', 'camera_info', 'mask', objects, *(['depth'] if settings.depth else [])]
     if unknown := remap.keys() - set(inputs):
         raise UserError(f'expected an input among {", ".join(inputs)}, got {sorted(unknown)[0]!r}')
     transports = {'image': settings.image_transport, 'mask': settings.mask_transport}
@@ -160,13 +162,16 @@ def _run(recording: Bag, topics: dict[str, str], maker: _Maker, parts: Path, eve
             if index % every or file.exists():
                 continue
             try:
-                views = maker.views(frame, lambda share: progress.set_postfix(frame=f'{share:.0%}'))
+                arrays = maker.views(
+                    frame, lambda share: progress.set_postfix(frame=f'{share:.0%}')
+                )
             except ValueError as error:
                 intake.count_dropped(str(error))
                 progress.write(f'frame {index} left out: {error}')
                 continue
             with BagWriter(file) as writer:
-                writer.write('/nvs/views', frame.stamp_ns, views)
+                for views in arrays:
+                    writer.write('/nvs/views', frame.stamp_ns, views)
     return intake
 
 
@@ -183,8 +188,9 @@ def _join(parts: list[Path], output: Path) -> None:
     with BagWriter(output) as writer:
         for part in tqdm(parts, 'write', unit='frame'):
             with Bag(part) as bag:
-                for _, stamp, views in bag.messages():
-                    write_views(writer, stamp, views)
+                for i, (_, recorded_ns, views) in enumerate(bag.messages()):
+                    # As the node does: the topics of single views are those of the first object.
+                    write_views(writer, recorded_ns, views, single=i == 0)
 
 
 class _Maker:
@@ -195,30 +201,41 @@ class _Maker:
         self._engine = engine
         self._prefix = configuration.views.frame_prefix or PREFIX
 
-    def views(self, frame: FrameMessages, on_progress: Callable[[float], None]) -> NovelViewArray:
+    def views(
+        self, frame: FrameMessages, on_progress: Callable[[float], None]
+    ) -> list[NovelViewArray]:
+        """One message for each object in the frame."""
+        sources = self._engine.sources(frame, self.configuration)
+        return [self._views_of(source, on_progress) for source in sources]
+
+    def _views_of(
+        self, source: SourceFrame, on_progress: Callable[[float], None]
+    ) -> NovelViewArray:
         settings = self.configuration
-        source = self._engine.source(frame, settings)
-        targets, frame_ids = [], []
+        targets = {}
         for i, viewpoint in enumerate(settings.views.viewpoints):
             try:
-                targets.append(configured_target(source, viewpoint, settings.views.image_size_px))
+                targets[i] = configured_target(source, viewpoint, settings.views.image_size_px)
             except ValueError as error:
                 tqdm.write(f'view {i} left out: {error}')
-                continue
-            frame_ids.append(f'{self._prefix}view_{i}_optical_frame')
         if not targets:
             raise ValueError('none of the configured views is possible')
         views = self._engine.views(
             source,
-            targets,
-            settings.sampler(),
+            list(targets.values()),
+            self._engine.sampler(settings),
             settings.node.seed,
             Job(lambda job: None),
             on_progress,
         )
-        preset = settings.node.preset
+        words = re.sub(r'\W', '_', source.object_id) + '_' if source.object_id else ''
         messages = [
-            novel_view(view, source, frame_id, preset)
-            for view, frame_id in zip(views, frame_ids, strict=True)
+            novel_view(
+                view,
+                source,
+                f'{self._prefix}{words}view_{i}_optical_frame',
+                settings.node.preset,
+            )
+            for i, view in zip(targets, views, strict=True)
         ]
         return views_message(messages, source)

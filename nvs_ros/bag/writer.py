@@ -91,8 +91,10 @@ class BagWriter:
         self._types.register(get_types_from_msg(_definition(kind), _type_name(kind)))
 
 
-def write_views(writer: BagWriter, stamp_ns: int, message: NovelViewArray) -> None:
-    """Write what a node called ``/nvs`` publishes for a frame.
+def write_views(
+    writer: BagWriter, stamp_ns: int, message: NovelViewArray, single: bool = True
+) -> None:
+    """Write what a node called ``/nvs`` publishes for an object in a frame.
 
     Parameters
     ----------
@@ -100,9 +102,11 @@ def write_views(writer: BagWriter, stamp_ns: int, message: NovelViewArray) -> No
     stamp_ns : int
         When it is to have been recorded, nanoseconds.
     message : NovelViewArray
+    single : bool
+        Whether each view goes to the topics of its own as well.
     """
     writer.write('/nvs/views', stamp_ns, message)
-    for view in message.views:
+    for view in message.views if single else []:
         write_view(writer, stamp_ns, VIEW.search(view.header.frame_id)[0], view)
 
 
