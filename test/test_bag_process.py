@@ -7,7 +7,9 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+import numpy as np
 import robot
+from geometry_msgs.msg import TransformStamped
 from rosbags.highlevel import AnyReader
 
 from nvs_interfaces.msg import NovelViewArray
@@ -17,6 +19,8 @@ from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
 from nvs_ros.errors import UserError
+from nvs_ros.node import transforms
+from nvs_ros.node.cameras import rigid_from_pose
 
 ROOT = Path(__file__).parents[1]
 BAG = ROOT / 'demo' / 'mug.mcap'
@@ -223,3 +227,52 @@ def test_wrong_arguments_get_one_line_and_code_2(
     assert complaint in errors
     assert errors.count('\n') == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(transforms.tf2_ros is None, reason='no tf2_ros')
+@pytest.mark.parametrize('topic', ['/tf', '/tf_static'])
+def test_a_pose_in_another_frame_goes_through_the_recorded_transforms(topic, tmp_path):
+    from tf2_msgs.msg import TFMessage
+
+    def transform(ns):
+        """The base lies 1 m to the left of the camera, turned half round its optical axis."""
+        found = TransformStamped(child_frame_id='base')
+        found.header.frame_id = 'camera_optical_frame'
+        found.header.stamp.sec, found.header.stamp.nanosec = divmod(ns, 10**9)
+        found.transform.translation.x = -1.0
+        found.transform.rotation.z, found.transform.rotation.w = 1.0, 0.0
+        return TFMessage(transforms=[found])
+
+    with BagWriter(tmp_path / 'in.mcap') as writer:
+        for name, ns, message in read(BAG)[:4]:
+            if name == '/object_pose':
+                place, turn = message.pose.position, message.pose.orientation
+                place.x, place.y = -(place.x + 1.0), -place.y
+                # (0, 0, 1, 0) conjugated, times the turn
+                turn.x, turn.y, turn.z, turn.w = turn.y, -turn.x, -turn.w, turn.z
+                message.header.frame_id = 'base'
+            writer.write(name, ns, message)
+        # Recorded after the frame, about times before and after it.
+        for seconds in (-1, 1):
+            writer.write(topic, ns + 10**9, transform(ns + seconds * 10**9))
+    run(tmp_path / 'out.mcap', tmp_path / 'in.mcap')
+    run(tmp_path / 'direct.mcap', every=FRAMES)
+    ((_, _, found), *_), ((_, _, expected), *_) = (
+        [item for item in read(tmp_path / name) if item[0] == '/nvs/views']
+        for name in ('out.mcap', 'direct.mcap')
+    )
+    for a, b in zip(found.views, expected.views, strict=True):
+        np.testing.assert_allclose(
+            rigid_from_pose(a.camera_pose, 'a'), rigid_from_pose(b.camera_pose, 'b'), atol=1e-9
+        )
+
+
+@pytest.mark.skipif(transforms.tf2_ros is not None, reason='tf2_ros is here')
+def test_a_pose_in_another_frame_is_explained_without_tf2(tmp_path):
+    with BagWriter(tmp_path / 'in.mcap') as writer:
+        for name, ns, message in read(BAG)[:4]:
+            if name == '/object_pose':
+                message.header.frame_id = 'base'
+            writer.write(name, ns, message)
+    with pytest.raises(UserError, match="got 'base': without tf2_ros"):
+        run(tmp_path / 'out.mcap', tmp_path / 'in.mcap')
