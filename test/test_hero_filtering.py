@@ -208,8 +208,10 @@ def test_layer_predicate_limits_filtering():
             assert (attn.processor is originals[name]) != decoder(name)
 
 
-def test_buffers_are_two_per_layer_and_freed_when_the_window_closes():
-    unet, chosen = tiny_unet(), preset('amf', map_dtype='float16')
+@pytest.mark.parametrize('in_step_window', [(800, 1000), (0, 0)])
+def test_buffers_are_two_per_layer_and_freed_when_the_window_closes(in_step_window):
+    unet = tiny_unet()
+    chosen = preset('amf', map_dtype='float16', in_step_window=in_step_window)
     kept = []
     with attention_map_filtering(unet, chosen) as control:
 
@@ -231,10 +233,9 @@ def test_buffers_are_two_per_layer_and_freed_when_the_window_closes():
     for i, (t, buffers) in enumerate(kept):
         if t < 600:
             assert buffers == 0
-        elif t < 800 or i % 5 == 4:
-            assert buffers == layers
         else:
-            assert buffers == layers * (1 if t == 981 else 2)
+            pooling = t >= 800 and i % 5 < 4 and in_step_window[1] > 0
+            assert buffers == layers * (pooling + (t < 981 or i == 4))
     assert not control._filters
 
 

@@ -97,7 +97,7 @@ class AttentionMapFilter(AttentionControl):
         settings = self.settings
         windows = (settings.in_step_window, settings.cross_step_window)
         self._maps_wanted = settings.filtering and any(inside(t, window) for window in windows)
-        if all(t < low or low == high for low, high in windows):
+        if not self._maps_wanted:
             self._filters.clear()
         self._mutual = settings.mutual_self_attention and inside(t, settings.msa_window)
         if self._mutual and self.source_groups == 0:

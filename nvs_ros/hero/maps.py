@@ -96,7 +96,9 @@ class MapFilter:
         cross_step = inside(evaluation.timestep, self.settings.cross_step_window)
         if in_step and key in self.pooled:
             self._pool(logits, self.pooled[key], evaluation.number)
-        if cross_step and key in self.history:
+        if not cross_step:
+            self.history.pop(key, None)
+        elif key in self.history:
             logits.lerp_(self.history[key].to(logits.dtype), 1 - self.settings.alpha_c)
         if evaluation.last:
             self.pooled.pop(key, None)
