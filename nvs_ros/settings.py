@@ -201,6 +201,11 @@ class ModelSettings(Settings):
     """The weights and where they run."""
 
     source: str = setting('embedded', 'Weights: embedded, a folder, a checkpoint file, a hub id.')
+    kind: str = setting(
+        'auto',
+        'How the model takes the pose; auto: as its files or their name say.',
+        choices=('auto', 'zero123', 'zero123-xl', 'stable-zero123'),
+    )
     device: str = setting('auto', 'Torch device: auto, cpu, cuda, cuda:1.')
     dtype: str = setting(
         'auto', 'Number format of the network.', choices=('auto', 'float32', 'float16', 'bfloat16')

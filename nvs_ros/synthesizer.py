@@ -125,6 +125,7 @@ class Synthesizer:
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        kind: str | None = None,
     ) -> Synthesizer:
         """Load a model.
 
@@ -136,10 +137,12 @@ class Synthesizer:
             CUDA where there is one, else the CPU.
         dtype : optional
             float16 on CUDA, else float32.
+        kind : str, optional
+            One of :data:`nvs_ros.zero123.files.KINDS`; from the files or their name when omitted.
         """
         device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
-        return cls(load_components(source, device=device, dtype=dtype))
+        return cls(load_components(source, device=device, dtype=dtype, kind=kind))
 
     def preset(self, name: str = DEFAULT_PRESET, **overrides: object) -> SamplerSettings:
         """A preset as this model wants it, with some fields replaced.

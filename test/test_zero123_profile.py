@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import math
 
 import pytest
@@ -20,6 +22,12 @@ def test_a_model_says_what_differs_from_its_kind():
     assert profile.sampler == PROFILES[ZERO123].sampler
     assert profile.trained.radius == (1.6, 2.0)
     assert profile.trained.elevation_rad == pytest.approx((0, math.radians(50)))
+
+
+def test_a_profile_survives_json():
+    first = PROFILES[ZERO123]
+    values = json.loads(json.dumps(dataclasses.asdict(first)))
+    assert read_profile(ZERO123, values, 'mine') == first
 
 
 def test_an_unknown_field_is_named():

@@ -31,6 +31,7 @@ def load_synthesizer(settings: ModelSettings, log: Callable[[str], None]) -> Syn
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = None if settings.device == 'auto' else torch.device(settings.device)
+    kind = None if settings.kind == 'auto' else settings.kind
     dtype = None if settings.dtype == 'auto' else getattr(torch, settings.dtype)
     started = time.monotonic()
     done = threading.Event()
@@ -43,7 +44,9 @@ def load_synthesizer(settings: ModelSettings, log: Callable[[str], None]) -> Syn
     reporter = threading.Thread(target=report, daemon=True)
     reporter.start()
     try:
-        synthesizer = Synthesizer.from_pretrained(settings.source, device=device, dtype=dtype)
+        synthesizer = Synthesizer.from_pretrained(
+            settings.source, device=device, dtype=dtype, kind=kind
+        )
     finally:
         done.set()
         reporter.join()

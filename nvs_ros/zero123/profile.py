@@ -59,5 +59,14 @@ def read_profile(kind: str, values: Mapping[str, object], model_id: str) -> Mode
         raise UserError(
             f'{model_id}: expected a profile with {sorted(names)}, found {sorted(unknown)}'
         )
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    return dataclasses.replace(PROFILES[kind], **values)
+    return dataclasses.replace(PROFILES[kind], **_tuples(values))
+
+
+def _tuples(values: Mapping[str, object]) -> dict[str, object]:
+    """Lists, which JSON has for tuples, as tuples; at every depth."""
+    made = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            value = _tuples(value)
+        made[key] = tuple(value) if isinstance(value, list) else value
+    return made
