@@ -131,7 +131,8 @@ def main() -> int:
         '--time-limit', type=float, default=100.0, metavar='S', help='give up after'
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     log = arguments.output / 'node.log'
     try:
         run(arguments.output, arguments.model, arguments.time_limit)
@@ -139,6 +140,8 @@ def main() -> int:
         lines = log.read_text(errors='replace').splitlines()[-LOG_LINES:]
         print('\n'.join([f'{log}:', *lines, f'demo: {error}']), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
