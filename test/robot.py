@@ -55,6 +55,7 @@ class LightSynthesizer:
         self.sampling = threading.Event()
         self.evaluation_s = 0.0
         self._never = threading.Event()
+        self.on_end = lambda seed: None
         self.error: Exception | None = None
         self.batches: list[int] = []
         self.settings = None
@@ -101,6 +102,7 @@ class LightSynthesizer:
                 warnings=target.warnings,
             )
             views.append(view)
+        self.on_end(seed)
         return views
 
 

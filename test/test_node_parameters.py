@@ -133,7 +133,7 @@ def test_wrong_values_at_start_are_refused(make_node, name, value, reason):
         ('views.azimuths_deg', 'left', 'azimuths_deg'),
         ('views.elevations_deg', [1.0, 2.0, 3.0], 'one length'),
         ('sampler.resampling_passes', 0, 'sampler.*resampling_passes'),
-        ('sampler.stage_boundaries', [900, 100], 'sampler: stage_boundaries: expected low < high'),
+        ('sampler.stage_boundaries', [900, 100], 'stage_boundaries: expected low < high'),
         ('sampler.resampling_passes', 'many', 'resampling_passes: expected int'),
         ('model.source', 'elsewhere', 'read-only'),
         ('sync.slop_s', 0.5, 'read-only'),

@@ -66,10 +66,7 @@ class Configuration:
             for prefix, fields in grouped.items()
         }
         configuration = cls(**groups, sampler_overrides=overrides)
-        try:
-            configuration.sampler()
-        except ValueError as error:
-            raise ValueError(f'sampler: {error}') from None
+        configuration.sampler()  # refuses an unknown preset, and overrides that do not fit
         return configuration
 
 
