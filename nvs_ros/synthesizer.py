@@ -261,7 +261,7 @@ class Synthesizer:
             components.scheduler,
             tokens=tokens[1:],
             cond_latents=condition.latent.expand(len(targets), *shape[1:]),
-            noise=noise.to(components.device, components.dtype),
+            noise=noise.to(components.device),  # float32: the latents keep its precision
             settings=settings,
             generator=generators,
             source_token=tokens[:1],
