@@ -6,17 +6,18 @@ The node never dies, every good frame that comes afterwards is served, and the c
 import array
 import math
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
 from robot import graph, wait_until
+from sensor_msgs.msg import CompressedImage, Image
 
-from nvs_interfaces.msg import NovelViewArray
+from nvs_interfaces.msg import NovelViewArray, Viewpoint
+from nvs_ros.node import conversions
 
-MESSAGES = 2000
-INPUTS = ('image', 'camera_info', 'mask', 'object_pose')
 ODD = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e300, 1e-300)
 
 
@@ -29,7 +30,9 @@ class Hostile:
 
     def message(self, name):
         message = self.robot.scene.messages(self.robot.stamp_ns)[name]
-        kind = 'image' if name == 'mask' else name
+        kind = 'image' if name in ('mask', 'depth') else name
+        if isinstance(message, CompressedImage):
+            kind = 'compressed'
         spoil = [getattr(self, attribute) for attribute in dir(self) if attribute.startswith(kind)]
         self.rng.choice([*spoil, self.any_stamp, self.any_frame])(message)
         return message
@@ -67,6 +70,18 @@ class Hostile:
     def image_endian(self, message):
         message.is_bigendian = int(self.rng.integers(2, 256))
 
+    def compressed_cut(self, message):
+        message.data = message.data[: int(self.rng.integers(0, len(message.data)))]
+
+    def compressed_nothing(self, message):
+        message.data = array.array('B')
+
+    def compressed_noise(self, message):
+        message.data = array.array('B', self.rng.bytes(500))
+
+    def compressed_format(self, message):
+        message.format = str(self.rng.choice(['', '16UC1; compressedDepth', 'é']))
+
     def camera_info_k(self, message):
         message.k[int(self.rng.integers(9))] = self.rng.choice(ODD)
 
@@ -102,17 +117,58 @@ class Hostile:
         message.pose.position.z = -message.pose.position.z
 
 
-@pytest.mark.parametrize('objects', ['pose'])
-def test_the_node_survives_and_serves_every_good_frame(objects):
-    with graph({'input.objects': objects, 'views.azimuths_deg': [30.0]}) as running:
+def compressed(image):
+    """A picture message as PNG."""
+    pixels = conversions.array_from_image(image)
+    _, data = cv2.imencode('.png', pixels if pixels.ndim == 2 else pixels[..., ::-1])
+    return CompressedImage(header=image.header, format='png', data=array.array('B', data.tobytes()))
+
+
+class Camera:
+    """Publishes frames as raw pictures with depth, or as compressed ones."""
+
+    def __init__(self, robot, kind):
+        self.robot, self.kind = robot, kind
+        self.inputs = ['image', 'camera_info', 'mask', 'object_pose']
+        node = robot.node
+        if kind == 'compressed':
+            for name in ('image', 'mask'):
+                robot.publishers[name] = node.create_publisher(
+                    CompressedImage, f'{name}/compressed', 5
+                )
+        else:
+            self.inputs.append('depth')
+            robot.publishers['depth'] = node.create_publisher(Image, 'depth', 5)
+        self.plain = robot.scene.messages
+        robot.scene.messages = self.messages
+
+    def messages(self, stamp_ns):
+        messages = self.plain(stamp_ns)
+        if self.kind == 'compressed':
+            return messages | {name: compressed(messages[name]) for name in ('image', 'mask')}
+        depth = np.full(self.robot.scene.mask.shape, 200, np.uint16)
+        messages['depth'] = conversions.image_from_array(depth, '16UC1', messages['image'].header)
+        return messages
+
+
+SETTINGS = {
+    'raw': {'input.depth': True},
+    'compressed': {'input.image_transport': 'compressed', 'input.mask_transport': 'compressed'},
+}
+
+
+@pytest.mark.parametrize(('kind', 'number'), [('raw', 2000), ('compressed', 500)])
+def test_the_node_survives_and_serves_every_good_frame(kind, number):
+    with graph({**SETTINGS[kind], 'views.azimuths_deg': [30.0]}) as running:
         robot = running.robot
+        camera = Camera(robot, kind)
         hostile = Hostile(robot, seed=1)
         views = robot.subscribe(NovelViewArray, '/nvs/views')
         robot.frames_until_message(views)
         intake = running.node._session.intake
-        for i in range(MESSAGES):
+        for i in range(number):
             robot.stamp_ns += 10_000_000
-            name = INPUTS[i % len(INPUTS)]
+            name = camera.inputs[i % len(camera.inputs)]
             spoilt = hostile.message(name)
             before = intake.statistics.received[name]
             if i % 3 == 0:  # one spoilt message among good ones
@@ -129,8 +185,8 @@ def test_the_node_survives_and_serves_every_good_frame(objects):
         assert running.thread.is_alive()
         running.node.trigger_deactivate()
         counts = intake.statistics
-        assert sum(counts.received.values()) >= MESSAGES
-        assert all(counts.malformed[name] > MESSAGES / 20 for name in INPUTS)
+        assert sum(counts.received.values()) >= number
+        assert all(counts.malformed[name] > number / 50 for name in camera.inputs)
         assert counts.images == counts.used + counts.dropped.total() + intake.waiting()
         running.node.trigger_activate()
         robot.frames_until_message(views)
@@ -139,8 +195,6 @@ def test_the_node_survives_and_serves_every_good_frame(objects):
 @pytest.mark.parametrize('seed', range(3))
 def test_hostile_requests_are_answered(seed):
     """Random numbers in every field of a request: an answer each time, and then a good one."""
-    from nvs_interfaces.msg import Viewpoint
-
     rng = np.random.default_rng(seed)
     with graph() as running:
         robot = running.robot
