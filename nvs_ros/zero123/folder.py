@@ -205,7 +205,9 @@ def write_network(folder: Path, name: str, module) -> None:
     else:
         module.save_config(target)
     stem = 'model' if name == 'image_encoder' else WEIGHT_STEMS[0]
-    save_file(state, target / f'{stem}.safetensors', metadata={'format': 'pt'})
+    weights = target / f'{stem}.safetensors'
+    save_file(state, weights, metadata={'format': 'pt'})
+    shutil.copymode(target / 'config.json', weights)  # safetensors makes it private to its owner
 
 
 def write_index(folder: Path, kind: str, source: Mapping, profile: ModelProfile) -> None:
