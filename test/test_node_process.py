@@ -1,4 +1,4 @@
-"""The node as its own process, with a real (untrained) network: it serves, and it ends in time."""
+"""The node as its own process, with the embedded model: it serves, and it ends in time."""
 
 import os
 import signal
@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-import torch
 
 pytest.importorskip('rclpy')
 
@@ -15,22 +14,10 @@ import rclpy
 from robot import TIMEOUT_S, Orbit, Robot, Spinning
 
 from nvs_interfaces.msg import NovelViewArray
-from nvs_ros.training.autoencoder import build_autoencoder
-from nvs_ros.training.diffusion import build_components
-from nvs_ros.training.recipe import Recipe, save_model
 
 START_S = 60.0
 END_S = 2.0
 DOMAIN = 77
-
-
-@pytest.fixture(scope='module')
-def model(tmp_path_factory):
-    """Folder of a model with the architecture of the embedded one and random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp('model') / 'random'
-    save_model(build_components(build_autoencoder(64)), Recipe(), folder)
-    return folder
 
 
 @pytest.fixture
@@ -44,12 +31,12 @@ def robot(monkeypatch):
 
 
 @pytest.fixture
-def start(model):
+def start():
     """Start the node with parameters; it is killed at the end if it still runs."""
     started = []
 
     def run(*parameters):
-        arguments = [f'model.source:={model}', 'model.device:=cpu', 'model.threads:=1', *parameters]
+        arguments = ['model.device:=cpu', 'model.threads:=1', *parameters]
         command = [sys.executable, '-m', 'nvs_ros.node.main', '--ros-args']
         command += [word for argument in arguments for word in ('-p', argument)]
         environment = {
@@ -83,7 +70,7 @@ def end_while_sampling(process, robot, number):
     assert 'terminate called' not in log
 
 
-def test_views_of_a_real_network_through_two_processes_until_sigterm(start, robot):
+def test_views_of_the_embedded_model_through_two_processes_until_sigterm(start, robot):
     process = start('preset:=hourglass', 'views.azimuths_deg:=[90.0]', 'sampler.early_steps:=2')
     views = robot.subscribe(NovelViewArray, '/nvs/views')
     message = robot.frames_until_message(views, START_S)
