@@ -13,7 +13,9 @@ from nvs_ros.zero123.components import EMBEDDED
 
 @pytest.fixture(scope='module')
 def summary():
-    return summarise(evaluate(Synthesizer.from_pretrained(device='cpu'), ['hourglass'], objects=12))
+    return summarise(
+        evaluate(Synthesizer.from_pretrained(device='cpu'), ['hourglass'], objects=12, views=4)
+    )
 
 
 def test_the_model_is_small_enough_to_ship():
