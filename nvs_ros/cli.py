@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from typing import NoReturn
 
 from nvs_ros import __version__
 from nvs_ros.errors import UserError
@@ -22,6 +23,12 @@ COMMANDS = {
 """Name -> one line of help; the module is ``nvs_ros.commands.<name>``."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage."""
+        self.exit(2, f'{self.prog}: {message}; see --help\n')
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
@@ -36,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         0 success, 2 something the user gave cannot be used, 130 interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog='python -m nvs_ros',
         description='Let a robot see the sides of an object that its camera does not.',
     )
@@ -52,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return command.run(arguments)
     except UserError as error:
-        print(f'nvs_ros {chosen}: {error}', file=sys.stderr)
+        # Messages of libraries within may have several lines.
+        print(f'nvs_ros {chosen}: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from nvs_ros.errors import UserError
@@ -18,9 +19,11 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
     Parameters
     ----------
     file : Path
-        Any format that Pillow reads; its alpha channel is the mask when there is no other.
+        Any format that Pillow reads, of 8 or 16 bits per channel; its alpha channel is the mask
+        when there is no other. It is turned as its EXIF data say.
     mask_file : Path, optional
-        Picture of the same size, above 0 is the object; grey levels are coverage.
+        Picture of the same size, above 0 is the object; grey levels are coverage, colours and
+        numbers of 16 bits are labels.
 
     Returns
     -------
@@ -36,17 +39,14 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
     """
     picture = _open(file)
     if mask_file is not None:
-        mask = np.asarray(_open(mask_file).convert('L'))
-        if 0 < mask.max() < 128:
-            mask = np.where(mask > 0, 255, 0).astype(np.uint8)
-    elif (
-        'A'
-        in picture.convert('RGBA' if 'transparency' in picture.info else picture.mode).getbands()
-    ):
-        mask = np.asarray(picture.convert('RGBA').getchannel('A'))
+        mask = _coverage(_open(mask_file))
+    elif 'A' in picture.getbands():
+        mask = np.asarray(picture.getchannel('A'))
     else:
         raise UserError(f'{file} has no alpha channel: give the object with --mask FILE')
-    image = np.asarray(picture.convert('RGB'))
+    if picture.mode == 'F':
+        raise UserError(f'{file}: expected 8 or 16 bits per channel, got floating-point numbers')
+    image = _rgb(picture)
     if mask.shape != image.shape[:2]:
         raise UserError(
             f'expected a mask of {image.shape[1]}x{image.shape[0]} pixels as {file}, '
@@ -58,14 +58,43 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
 
 
 def _open(file: Path) -> Image.Image:
+    """A picture the right way up; transparency of any kind is an alpha channel."""
     try:
-        with Image.open(file) as picture:
-            picture.load()
-            return picture
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            with Image.open(file) as picture:
+                picture.load()
+        if 'transparency' in picture.info and picture.mode in ('1', 'L', 'P', 'RGB'):
+            picture = picture.convert('RGBA')
+        return ImageOps.exif_transpose(picture)
     except FileNotFoundError:
         raise UserError(f'no such file: {file}') from None
+    except Image.DecompressionBombError:
+        raise UserError(
+            f'{file}: expected at most {2 * Image.MAX_IMAGE_PIXELS} pixels, got more'
+        ) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f'{file} is not a readable picture: {error}') from None
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    if not picture.mode.startswith('I'):
+        return np.asarray(picture.convert('RGB'))
+    # Grey of 16 bits, of which Pillow would clip whatever is above 255.
+    grey = (np.clip(np.asarray(picture), 0, 65535) // 256).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _coverage(picture: Image.Image) -> np.ndarray:
+    if picture.mode.startswith(('I', 'F')):
+        labels = np.asarray(picture)
+    else:
+        colours = np.asarray(picture.convert('RGB'))
+        grey = (colours == colours[..., :1]).all()
+        labels = colours[..., 0] if grey else colours.any(-1)
+        if grey and labels.max() >= 128:
+            return labels
+    return np.where(labels > 0, 255, 0).astype(np.uint8)
 
 
 def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> None:
@@ -78,11 +107,19 @@ def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> N
     file : Path
     provenance : dict
         Written as PNG text beside ``synthetic: true``: model, seed, preset, source stamp, ...
+
+    Raises
+    ------
+    UserError
+        The file cannot be written.
     """
     text = PngInfo()
     for key, value in {'synthetic': 'true', **provenance}.items():
         text.add_text(f'nvs_ros:{key}', str(value))
-    Image.fromarray(image).save(file, 'PNG', pnginfo=text)
+    try:
+        Image.fromarray(image).save(file, 'PNG', pnginfo=text)
+    except OSError as error:
+        raise UserError(f'cannot write {file}: {error.strerror or error}') from error
 
 
 def contact_sheet(

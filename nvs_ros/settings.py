@@ -111,6 +111,8 @@ def _check_range(group: Settings, field: dataclasses.Field, value: Any) -> None:
 
 
 DEFAULT_PRESET = 'zero-to-hero'
+SEEDS = 2**63
+"""Seeds are 0 to one less: what fits into a message."""
 
 
 @dataclasses.dataclass(frozen=True)

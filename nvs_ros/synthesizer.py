@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nvs_ros.errors import UserError
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera
 from nvs_ros.hero.presets import preset
 from nvs_ros.hero.sampler import sample
-from nvs_ros.settings import DEFAULT_PRESET, SamplerSettings
+from nvs_ros.settings import DEFAULT_PRESET, SEEDS, SamplerSettings
 from nvs_ros.silhouette import silhouette
 from nvs_ros.zero123.components import Zero123Components, load_components
 from nvs_ros.zero123.conditioning import (
@@ -139,8 +140,13 @@ class Synthesizer:
             float16 on CUDA, else float32.
         kind : str, optional
             One of :data:`nvs_ros.zero123.files.KINDS`; from the files or their name when omitted.
+
+        Raises
+        ------
+        UserError
+            There is no such device, or the model cannot be used.
         """
-        device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        device = _usable(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
         return cls(load_components(source, device=device, dtype=dtype, kind=kind))
 
@@ -218,10 +224,17 @@ class Synthesizer:
         settings : SamplerSettings, optional
             :meth:`preset` when omitted.
         seed : int
-            Same seed, same view, on the same device.
+            0 to 2**63 - 1. Same seed, same view, on the same device.
         callback : callable, optional
             See :func:`nvs_ros.hero.sampler.sample`; may raise to cancel.
+
+        Raises
+        ------
+        ValueError
+            The seed is another.
         """
+        if not 0 <= seed < SEEDS:
+            raise ValueError(f'seed: expected 0 to {SEEDS - 1}, got {seed}')
         if not targets:
             return []
         images = self._sample(observation, targets, settings or self.preset(), seed, callback)
@@ -270,3 +283,14 @@ class Synthesizer:
             callback=callback,
         )
         return rgb_images(decode_latents(components, latents))
+
+
+def _usable(name: str | torch.device) -> torch.device:
+    """The device, after a number has been there and back."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise UserError(f'device: expected one that can be used, got {name}: {reason}') from error
+    return device

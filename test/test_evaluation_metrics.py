@@ -52,3 +52,9 @@ def test_the_command_prints_references_beside_the_presets(tmp_path, capsys):
 def test_refuses_in_one_line(options, words, capsys):
     assert main(['evaluate', *options]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('file', ['missing/summary.json', ''])
+def test_a_place_for_the_summary_is_asked_for_before_the_work(tmp_path, capsys, file):
+    assert main(['evaluate', '--json', str(tmp_path / file)]) == 2
+    assert '--json' in capsys.readouterr().err

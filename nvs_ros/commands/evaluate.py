@@ -27,6 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < least:
             raise UserError(f'--{name}: expected at least {least}, got {getattr(arguments, name)}')
 
+    if arguments.json is not None and (
+        arguments.json.is_dir() or not arguments.json.parent.is_dir()
+    ):
+        raise UserError(f'--json: expected a file in a folder that exists, got {arguments.json}')
+
     from nvs_ros.evaluation.protocol import evaluate, summarise
     from nvs_ros.synthesizer import Synthesizer
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='NAME:=VALUE',
-        help='one parameter of the node, e.g. -p preset:=fast -p model.source:=FOLDER',
+        help='one parameter of the node, e.g. -p preset:=hourglass -p model.source:=FOLDER',
     )
     parser.add_argument(
         '--remap',

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from nvs_ros.errors import UserError
-from nvs_ros.settings import DEFAULT_PRESET
+from nvs_ros.settings import DEFAULT_PRESET, SEEDS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,8 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     from nvs_ros.pictures import read_photograph, save_view
 
     image, mask = read_photograph(arguments.photo, arguments.mask)
-    if not arguments.output.parent.is_dir():
-        raise UserError(f'no such folder: {arguments.output.parent}')
+    _check_output(arguments.output, arguments.photo, arguments.mask)
+    if not 0 <= arguments.seed < SEEDS:
+        raise UserError(f'--seed: expected 0 to {SEEDS - 1}, got {arguments.seed}')
     if arguments.size is not None and not 16 <= arguments.size <= 4096:
         raise UserError(f'--size: expected 16 to 4096 pixels, got {arguments.size}')
 
@@ -114,3 +115,14 @@ def run(arguments: argparse.Namespace) -> int:
     height, width = view.mask.shape
     print(f'{arguments.output}: {width}x{height}, synthesised, not measured')
     return 0
+
+
+def _check_output(output: Path, *sources: Path | None) -> None:
+    if output.suffix.lower() != '.png':
+        raise UserError(f'expected an output ending in .png, got {output}')
+    if not output.parent.is_dir():
+        raise UserError(f'no such folder: {output.parent}')
+    if output.is_dir():
+        raise UserError(f'expected a file to write, got the folder {output}')
+    if output.exists() and any(source and output.samefile(source) for source in sources):
+        raise UserError(f'the view would overwrite {output}: give another --output')
