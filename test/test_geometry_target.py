@@ -241,6 +241,11 @@ def test_warnings_of_aim():
     assert 'object is not in the picture' in texts[2]
 
 
+def test_an_object_that_fills_the_picture_is_in_it():
+    (*_, text) = target_from_angles(source_at(), 0, 0, -0.22).warnings
+    assert 'part of the object is outside' in text
+
+
 def test_warning_of_a_network_picture_that_is_cut():
     target = target_from_angles(source_at(), 0.5, 0)
     mask = np.zeros((64, 64), np.uint8)
@@ -248,6 +253,7 @@ def test_warning_of_a_network_picture_that_is_cut():
     assert target.picture_warnings(mask) == ()
     mask[30, 63] = 200
     assert 'cut off' in target.picture_warnings(mask)[0]
+    assert 'no object' in target.picture_warnings(np.zeros_like(mask))[0]
 
 
 @pytest.mark.parametrize(

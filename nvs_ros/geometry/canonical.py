@@ -134,7 +134,8 @@ def canonical_view(
     Raises
     ------
     ValueError
-        Shapes or types that do not fit, an empty mask, an object behind the camera or around it.
+        Shapes or types that do not fit, an empty mask, an object behind the camera or around it, or
+        one of which nothing is left in the canonical picture.
     """
     alpha = _check_picture(image, mask, camera)
     transform = check_rigid(object_from_camera, 'object_from_camera')
@@ -156,6 +157,7 @@ def canonical_view(
     view = Camera.canonical(image_size, zoom=distance / size / radius)
     ratio = minification(camera, view, camera_from_canonical, middle_rays(view))
     drawn = redraw(*_on_white(image, alpha, camera), view, camera_from_canonical, ratio)
+    _check_drawn(drawn)
     assumptions += remark + _edge_remarks(alpha, drawn[..., 3])
     image, mask = drawn[..., :3].copy(), drawn[..., 3].copy()
     return CanonicalView(image, mask, view, canonical, size, radius, assumptions, trained)
@@ -198,8 +200,8 @@ def photograph_view(
     Raises
     ------
     ValueError
-        Shapes or types that do not fit, an empty mask, ``fill`` outside 0 ... 1, an elevation
-        beyond a pole.
+        Shapes or types that do not fit, an empty mask or one of a single pixel, ``fill`` outside
+        0 ... 1, an elevation beyond a pole.
     """
     if not 0 < fill <= 1:
         raise ValueError(f'fill: expected more than 0 and at most 1, got {fill}')
@@ -216,6 +218,7 @@ def photograph_view(
         image.shape[1], image.shape[0], [[focal, 0, centre_x], [0, focal, centre_y], [0, 0, 1]]
     )
     drawn = redraw(*_on_white(image, alpha, photograph), view, np.eye(3), 1 / scale)
+    _check_drawn(drawn)
     radius = CANONICAL_FOCAL * image_size / (scale * max(width, height))
     pose = pose_from_spherical(Spherical(0.0, elevation_rad, radius))
     assumptions = (
@@ -248,6 +251,14 @@ def _check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDAr
             f'got a largest value of {int(alpha.max())}'
         )
     return alpha
+
+
+def _check_drawn(drawn: NDArray[np.uint8]) -> None:
+    if not drawn[..., 3].any():
+        raise ValueError(
+            'mask: expected an object that shows in the canonical picture, got one that is too '
+            'small, or lies elsewhere than its pose says'
+        )
 
 
 def _on_white(

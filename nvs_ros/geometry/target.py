@@ -112,6 +112,8 @@ class TargetCamera:
 
     def picture_warnings(self, mask: NDArray[np.uint8]) -> tuple[str, ...]:
         """What the network's mask (S, S) of ``canonical_camera`` adds to :attr:`warnings`."""
+        if not mask.any():
+            return ('the network drew no object: the view is empty',)
         if not touches_edge(mask):
             return ()
         return ('the object reaches the edge of the picture of the network: it is cut off there',)
@@ -275,9 +277,12 @@ def _view_warnings(
     warnings = []
     if not source.camera.contains(source.camera.project(rays)).all():
         warnings.append('the object is larger than the picture of the network: it is cut off')
-    rays = rays @ object_from_canonical[:3, :3].T @ object_from_camera[:3, :3]
+    middle = np.array([0.0, 0.0, 1.0])
+    camera_from_canonical = object_from_camera[:3, :3].T @ object_from_canonical[:3, :3]
+    rays = np.vstack([rays, middle]) @ camera_from_canonical.T
     seen = camera.contains(camera.project(rays))
-    if not seen.any():
+    # The ball may also fill the picture, with its rim and even its middle outside.
+    if not seen.any() and camera_from_canonical[2, 2] < math.cos(slope):
         warnings.append('the object is not in the picture that was asked for')
     elif not seen.all():
         warnings.append('part of the object is outside the picture that was asked for')
