@@ -33,3 +33,22 @@ def test_a_profile_survives_json():
 def test_an_unknown_field_is_named():
     with pytest.raises(UserError, match="found \\['radios'\\]"):
         read_profile(ZERO123, {'radios': 1}, 'mine')
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        {'radius': 5},
+        {'radius': ['near', 'far']},
+        {'radius': [2.0, 1.5]},
+        {'elevation_deg': [0, 1, 2]},
+        {'photograph_fill': 'all'},
+        {'photograph_fill': 1.5},
+        {'sampler': 3},
+        {'sampler': {'temperature': 1}},
+        {'sampler': {'eta': 7}},
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(values):
+    with pytest.raises(UserError, match='mine: expected a usable profile'):
+        read_profile(ZERO123, values, 'mine')

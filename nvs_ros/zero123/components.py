@@ -55,6 +55,11 @@ class Zero123Components:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise UserError(f'expected a kind of {", ".join(KINDS)}, got {self.kind!r}')
+        if not isinstance(self.latent_size, int):
+            raise UserError(
+                f'{self.model_id}: expected the side of a square latent as sample_size of the '
+                f'UNet, found {self.latent_size!r}'
+            )
         latent = self.vae.config.latent_channels
         width = self.image_encoder.config.projection_dim
         for name, expected, found in (

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import TrainedRange
+from nvs_ros.settings import SamplerSettings
 from nvs_ros.zero123.files import STABLE_ZERO123, ZERO123, ZERO123_XL
 
 
@@ -33,6 +34,16 @@ class ModelProfile:
     photograph_fill: float = 200 / 256
     sampler: Mapping[str, object] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ('radius', 'elevation_deg'):
+            if not (isinstance(getattr(self, name), tuple) and len(getattr(self, name)) == 2):
+                raise ValueError(f'{name}: expected two numbers, got {getattr(self, name)!r}')
+        if not 0 < self.photograph_fill <= 1:
+            raise ValueError(
+                f'photograph_fill: expected more than 0 and at most 1, got {self.photograph_fill}'
+            )
+        _ = self.trained, SamplerSettings(**self.sampler)  # both check their values
+
     @property
     def trained(self) -> TrainedRange:
         """For the geometry: beyond it views come with a warning."""
@@ -52,14 +63,17 @@ def read_profile(kind: str, values: Mapping[str, object], model_id: str) -> Mode
     Raises
     ------
     UserError
-        A field that does not exist.
+        A field that does not exist, or a value that cannot be.
     """
     names = {f.name for f in dataclasses.fields(ModelProfile)}
     if unknown := set(values) - names:
         raise UserError(
             f'{model_id}: expected a profile with {sorted(names)}, found {sorted(unknown)}'
         )
-    return dataclasses.replace(PROFILES[kind], **_tuples(values))
+    try:
+        return dataclasses.replace(PROFILES[kind], **_tuples(values))
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{model_id}: expected a usable profile, found {error}') from error
 
 
 def _tuples(values: Mapping[str, object]) -> dict[str, object]:
