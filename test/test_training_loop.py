@@ -1,13 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from nvs_ros.cli import main
 from nvs_ros.training.autoencoder import build_autoencoder, whiten_latents
 from nvs_ros.training.dataset import DatasetSettings, make_dataset
 from nvs_ros.training.diffusion import build_components, encode_dataset, train_diffusion
 from nvs_ros.training.loop import FitSettings, fit, learning_rate_factor
-from nvs_ros.training.recipe import profile
+from nvs_ros.training.recipe import Recipe, profile
 
 DATASET = DatasetSettings(objects=4, views=3, size=32)
 
@@ -95,3 +98,39 @@ def test_diffusion_trains_and_is_reproducible(tmp_path):
     assert torch.equal(whole.cc_projection.weight, parts.cc_projection.weight)
     losses = [float(row.split(',')[1]) for row in (tmp_path / 'whole/diffusion_loss.csv').open()]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('dataset: {objects: many}', "got 'many'"),
+        ('dataset: {shapes: 3}', "got 'shapes'"),
+        ('dataset: 3', 'got 3'),
+        ('polish: {}', "got 'polish'"),
+        ('words', "got 'words'"),
+        ('[1, dataset]', 'expected a mapping'),
+        ('a: [', 'while parsing'),
+        ('dataset: {categories: []}', 'at least one'),
+        ('dataset: {size: 50}', 'multiple of 16'),
+        ('dataset: {radius: [2.0, 1.6]}', 'low <= high'),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_gets_one_line(tmp_path, capsys, text, words):
+    (tmp_path / 'recipe.yaml').write_text(text)
+    options = ['--config', str(tmp_path / 'recipe.yaml'), '--output', str(tmp_path / 'run')]
+    assert main(['train', *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize('options', [['--stop-at', '0'], ['--output', '/proc/version/run']])
+def test_training_without_a_place_or_an_end_is_refused(tmp_path, capsys, options):
+    (tmp_path / 'recipe.yaml').write_text('')
+    given = ['--config', str(tmp_path / 'recipe.yaml'), '--output', str(tmp_path / 'run')]
+    assert main(['train', *given, *options]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_recipe_in_the_project_can_be_read():
+    config = Path(__file__).parents[1] / 'config' / 'training.yaml'
+    assert Recipe.from_yaml(config).dataset.views == 8

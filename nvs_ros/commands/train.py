@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nvs_ros.errors import UserError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -19,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.stop_at is not None and arguments.stop_at < 1:
+        raise UserError(f'--stop-at: expected at least 1, got {arguments.stop_at}')
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{arguments.output}: cannot be made: {error.strerror}') from error
+
     from nvs_ros.training.recipe import Recipe, train
 
     train(Recipe.from_yaml(arguments.config), arguments.output, arguments.stop_at)

@@ -76,7 +76,7 @@ def train_autoencoder(
     autoencoder = fit(
         module, make_batch, settings, run, name='autoencoder', stop_at=stop_at
     ).autoencoder
-    sample = network_images(images[:: max(1, len(images) // 500), 0])
+    sample = network_images(images[:: max(1, len(images) // 500), 0].copy())
     whiten_latents(autoencoder, sample.to(autoencoder.device))
     return autoencoder
 

@@ -38,6 +38,14 @@ class DatasetSettings(Settings):
     )
     seed: int = setting(0, 'Objects and cameras follow from it.', low=0)
 
+    def check(self) -> None:
+        if not self.categories:
+            raise ValueError('categories: expected at least one, got none')
+        for name in ('radius', 'elevation_deg'):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f'{name}: expected low <= high, got {(low, high)}')
+
 
 def sample_cameras(settings: DatasetSettings, rng: np.random.Generator) -> np.ndarray:
     """Random cameras that look at the object -> (views, 3) azimuth_rad, elevation_rad, radius."""

@@ -25,6 +25,7 @@ from nvs_ros.zero123.files import ZERO123_XL
 from nvs_ros.zero123.profile import ModelProfile
 
 CONTEXT = 128
+PATCH_SIZE = 16
 GUIDANCE_DROPOUT = 0.1
 """Share of samples without token and conditioning latent (classifier-free guidance)."""
 IDENTITY_FRACTION = 0.07
@@ -54,7 +55,7 @@ def build_components(vae: AutoencoderKL, profile: ModelProfile) -> Zero123Compon
     encoder = CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             image_size=size,
-            patch_size=16,
+            patch_size=PATCH_SIZE,
             hidden_size=128,
             intermediate_size=512,
             num_hidden_layers=3,
@@ -139,7 +140,9 @@ def encode_dataset(vae: AutoencoderKL, images: np.ndarray, file: Path) -> np.nda
             mode = vae.encode(network_images(flat).to(device)).latent_dist.mode()
         latents.append(mode.half().cpu().numpy().reshape(len(chunk), -1, *mode.shape[1:]))
     torch.set_num_threads(threads)
-    np.save(file, np.concatenate(latents))
+    partial = file.with_suffix('.partial.npy')
+    np.save(partial, np.concatenate(latents))
+    os.replace(partial, file)
     return np.load(file, mmap_mode='r')
 
 

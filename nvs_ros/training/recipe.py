@@ -4,7 +4,7 @@ save."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nvs_ros.errors import UserError
 from nvs_ros.geometry.camera import CANONICAL_FOCAL
 from nvs_ros.training.autoencoder import train_autoencoder
 from nvs_ros.training.dataset import DatasetSettings, make_dataset
-from nvs_ros.training.diffusion import build_components, encode_dataset, train_diffusion
+from nvs_ros.training.diffusion import PATCH_SIZE, build_components, encode_dataset, train_diffusion
 from nvs_ros.training.loop import FitSettings, join_processes
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.files import NETWORKS
@@ -34,6 +34,10 @@ class Recipe:
     autoencoder: FitSettings = field(default_factory=FitSettings)
     diffusion: FitSettings = field(default_factory=FitSettings)
 
+    def __post_init__(self) -> None:
+        if self.dataset.size % PATCH_SIZE:
+            raise ValueError(f'size: expected a multiple of {PATCH_SIZE}, got {self.dataset.size}')
+
     @classmethod
     def from_yaml(cls, file: Path) -> Recipe:
         """Read ``{dataset: {...}, autoencoder: {...}, diffusion: {...}}``; what is left out keeps
@@ -41,12 +45,19 @@ class Recipe:
         stages = {stage.name: stage.default_factory for stage in fields(cls)}
         try:
             content = yaml.safe_load(Path(file).read_text()) or {}
-            unknown = set(content) - set(stages)
-            if unknown:
-                raise ValueError(f'expected stages {sorted(stages)}, got {sorted(unknown)}')
+            _check_keys(content, stages)
+            for name, values in content.items():
+                _check_keys(values or {}, [each.name for each in fields(stages[name])])
             return cls(**{name: stages[name](**content[name] or {}) for name in content})
         except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
             raise UserError(f'{file}: {error}') from None
+
+
+def _check_keys(content: Any, names: Collection[str]) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f'expected a mapping with some of {", ".join(names)}, got {content!r}')
+    if unknown := [key for key in content if key not in names]:
+        raise ValueError(f'expected some of {", ".join(names)}, got {unknown[0]!r}')
 
 
 def train(recipe: Recipe, run: Path, stop_at: int | None = None) -> None:
@@ -75,7 +86,8 @@ def train(recipe: Recipe, run: Path, stop_at: int | None = None) -> None:
     if not vae_folder.exists():
         autoencoder = train_autoencoder(images, recipe.autoencoder, run)
         if rank == 0:
-            autoencoder.save_pretrained(vae_folder)
+            with new_folder(vae_folder) as partial:
+                autoencoder.save_pretrained(partial)
     vae = first_then_others(lambda: AutoencoderKL.from_pretrained(vae_folder))
     latents = first_then_others(lambda: encode_dataset(vae, images, run / 'latents.npy'))
     components = build_components(vae, profile(recipe.dataset))
