@@ -203,6 +203,7 @@ def test_config_of_the_models_scheduler_carries_over():
     ('fields', 'message'),
     [
         ({'resampling_passes': 0}, 'resampling_passes.*got 0'),
+        ({'resampling_passes': 2.5}, 'resampling_passes.*got 2.5'),
         ({'resampling_window': (900, 800)}, r'resampling_window.*\(900, 800\)'),
         ({'schedule': 'sandglass'}, 'sandglass'),
         ({'prediction_type': 'x0'}, 'x0'),
@@ -217,6 +218,11 @@ def test_config_of_the_models_scheduler_carries_over():
 def test_bad_values_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         hourglass(**fields)
+
+
+def test_a_uniform_schedule_without_steps_is_refused():
+    with pytest.raises(ValueError, match='num_inference_steps.*got 0'):
+        HourglassDDIMScheduler(schedule='uniform').set_timesteps(0)
 
 
 def test_epsilon_is_refused_where_there_is_no_signal():

@@ -112,8 +112,10 @@ class HourglassDDIMScheduler(DDIMScheduler):
                 "prediction_type: expected 'epsilon', 'sample' or 'v_prediction', "
                 f'got {prediction_type!r}'
             )
-        if resampling_passes < 1:
-            raise ValueError(f'resampling_passes: expected at least 1, got {resampling_passes}')
+        if not isinstance(resampling_passes, int) or resampling_passes < 1:
+            raise ValueError(
+                f'resampling_passes: expected a whole number from 1, got {resampling_passes}'
+            )
         if resampling_window[0] > resampling_window[1]:
             raise ValueError(f'resampling_window: expected low <= high, got {resampling_window}')
         self._pairs: list[tuple[int, int]] = []
@@ -133,9 +135,10 @@ class HourglassDDIMScheduler(DDIMScheduler):
             Where ``timesteps`` shall lie.
         """
         if self.config.schedule == 'uniform':
-            if num_inference_steps is None:
+            if num_inference_steps is None or num_inference_steps < 1:
                 raise ValueError(
-                    'num_inference_steps: the uniform schedule needs a number, got None'
+                    'num_inference_steps: the uniform schedule needs a number from 1, '
+                    f'got {num_inference_steps}'
                 )
             super().set_timesteps(num_inference_steps)
             distinct = self.timesteps.tolist()
