@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -58,3 +59,9 @@ def test_refuses_in_one_line(options, words, capsys):
 def test_a_place_for_the_summary_is_asked_for_before_the_work(tmp_path, capsys, file):
     assert main(['evaluate', '--json', str(tmp_path / file)]) == 2
     assert '--json' in capsys.readouterr().err
+
+
+def test_a_robot_without_numba_is_told_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'nvs_ros.evaluation.protocol', None)
+    assert main(['evaluate', '--objects', '1']) == 2
+    assert 'numba' in capsys.readouterr().err

@@ -32,7 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         raise UserError(f'--json: expected a file in a folder that exists, got {arguments.json}')
 
-    from nvs_ros.evaluation.protocol import evaluate, summarise
+    try:
+        from nvs_ros.evaluation.protocol import evaluate, summarise
+    except ImportError as error:
+        raise UserError(f'evaluate needs numba, which renders the objects: {error}') from error
     from nvs_ros.synthesizer import Synthesizer
 
     presets = arguments.presets.split(',')

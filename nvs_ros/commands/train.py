@@ -28,8 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(f'{arguments.output}: cannot be made: {error.strerror}') from error
 
-    from nvs_ros.training.recipe import Recipe, train
-
+    try:
+        from nvs_ros.training.recipe import Recipe, train
+    except ImportError as error:
+        raise UserError(f'train needs numba, which renders the objects: {error}') from error
     train(Recipe.from_yaml(arguments.config), arguments.output, arguments.stop_at)
     print(f'model in {arguments.output / "model"}')
     return 0
