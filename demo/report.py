@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from rclpy.time import Time
 from truth import Score, Truth, mean, read_truths, score, truth_at
 
@@ -148,7 +147,8 @@ def _write_sheet(
         ['measured', *(f'synthetic {name}' for name in names)],
         ['measured, cut out', *(f'truth {name}' for name in names)],
     ]
-    Image.fromarray(contact_sheet(rows, captions, CELL)).save(file)
+    content = 'measured frame at the left, synthesised views above, truth below'
+    save_view(contact_sheet(rows, captions, CELL), file, {'content': content})
 
 
 def _print_table(compared: list[Comparison]) -> None:

@@ -31,7 +31,8 @@ def test_writes_a_view_that_says_what_it_is(photograph, capsys):
         assert view.text['nvs_ros:synthetic'] == 'true'
         assert view.text['nvs_ros:seed'] == '3' and view.text['nvs_ros:azimuth_deg'] == '60.0'
         assert view.text['nvs_ros:preset'] == 'hourglass'
-    assert 'not measured' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'not measured' in printed and 'assumed: the photograph is not calibrated' in printed
 
 
 def test_a_mask_file_does_the_same_as_alpha(photograph):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,9 @@ def _start(remap: Sequence[str]) -> Node:
         if not RULE.fullmatch(rule):
             raise UserError(f'--remap: expected a rule from:=to, got {rule!r}')
     arguments = [word for rule in remap for word in ('--ros-args', '-r', rule)]
-    # Python's own handler of SIGINT: it ends the sleep between two messages.
+    # Python's own handler of SIGINT ends the sleep between two messages. It is set here because a
+    # process that a script starts in the background ignores SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     return rclpy.create_node('nvs_replay', start_parameter_services=False)
 

@@ -110,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
             'distance_sizes': arguments.distance,
         },
     )
+    for assumption in source.assumptions:
+        print(f'assumed: {assumption}')
     for warning in view.warnings:
         print(f'warning: {warning}')
     height, width = view.mask.shape
