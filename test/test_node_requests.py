@@ -231,8 +231,8 @@ def test_an_orbit_gives_each_finished_view_and_all_in_the_end(running, robot):
     assert answer.status == GoalStatus.STATUS_SUCCEEDED
     assert answer.result.success, answer.result.message
     views = answer.result.views.views
-    azimuths = [math.degrees(view.azimuth_rad) % 360 for view in views]
-    np.testing.assert_allclose(azimuths, [0, 72, 144, 216, 288], atol=1e-6)
+    turns = [view.azimuth_rad - i * math.tau / 5 for i, view in enumerate(views)]
+    np.testing.assert_allclose([math.remainder(t, math.tau) for t in turns], [0] * 5, atol=1e-8)
     assert {view.seed for view in views} == {3}
     assert len({view.header.frame_id for view in views}) == 5
     assert running.synthesizer.batches == [2, 2, 1]
