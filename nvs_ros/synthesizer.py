@@ -22,6 +22,7 @@ from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera
+from nvs_ros.hero.batches import in_batches
 from nvs_ros.hero.presets import preset
 from nvs_ros.hero.sampler import sample
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS, SamplerSettings
@@ -209,13 +210,14 @@ class Synthesizer:
         targets: Sequence[TargetCamera],
         settings: SamplerSettings | None = None,
         *,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         callback: Callable[[dict], None] | None = None,
     ) -> list[View]:
         """Synthesise the object as the target cameras would see it.
 
-        A view depends on the frame, its camera, the settings and the seed, not on what else is in
-        the batch.
+        A view depends on the frame, its camera, the settings and its seed, not on what else is in
+        the batch. All targets are one batch, with mutual self-attention one for each seed; a batch
+        that does not fit memory is halved.
 
         Parameters
         ----------
@@ -223,23 +225,31 @@ class Synthesizer:
         targets : sequence of TargetCamera
         settings : SamplerSettings, optional
             :meth:`preset` when omitted.
-        seed : int
-            0 to 2**63 - 1. Same seed, same view, on the same device.
+        seed : int or sequence of int
+            0 to 2**63 - 1, of all targets or of each. Same seed, same view, on the same device.
         callback : callable, optional
-            See :func:`nvs_ros.hero.sampler.sample`; may raise to cancel.
+            See :func:`nvs_ros.hero.sampler.sample`, counted over all batches; may raise to cancel.
 
         Raises
         ------
         ValueError
-            The seed is another.
+            A seed is another, or there are not as many as targets.
+        MemoryError
+            Not even one view fits memory.
         """
-        if not 0 <= seed < SEEDS:
-            raise ValueError(f'seed: expected 0 to {SEEDS - 1}, got {seed}')
-        if not targets:
-            return []
-        images = self._sample(observation, targets, settings or self.preset(), seed, callback)
+        settings = settings or self.preset()
+        seeds = _seeds(seed, len(targets))
+
+        def make(batch, report):
+            chosen = [targets[i] for i in batch], settings, [seeds[i] for i in batch]
+            return self._sample(observation, *chosen, report)
+
+        batches = [range(len(targets))] if targets else []
+        if settings.mutual_self_attention:  # each seed has a source branch of its own
+            batches = [[i for i, s in enumerate(seeds) if s == one] for one in dict.fromkeys(seeds)]
+        images = in_batches(batches, make, callback)
         views = []
-        for target, canonical in zip(targets, images, strict=True):
+        for target, canonical, own_seed in zip(targets, images, seeds, strict=True):
             outline = silhouette(canonical)
             image, mask = target.warp_back(canonical, outline)
             views.append(
@@ -249,15 +259,15 @@ class Synthesizer:
                     camera=target.camera,
                     object_from_camera=target.object_from_camera,
                     relative=target.relative,
-                    seed=seed,
+                    seed=own_seed,
                     model_id=self.components.model_id,
                     warnings=target.warnings + target.picture_warnings(outline),
                 )
             )
         return views
 
-    def _sample(self, observation, targets, settings, seed, callback) -> np.ndarray:
-        """Canonical pictures (n, S, S, 3) uint8 of the targets."""
+    def _sample(self, observation, targets, settings, seeds, callback) -> np.ndarray:
+        """Canonical pictures (n, S, S, 3) uint8 of targets that share a source branch."""
         components, condition = self.components, observation.condition
         elevation = observation.source.spherical.elevation_rad
         poses = np.stack(
@@ -267,7 +277,7 @@ class Synthesizer:
             components, condition.embedding, poses, source_polar_rad=np.pi / 2 - elevation
         )
         shape = condition.latent.shape
-        generators = [torch.Generator().manual_seed(seed) for _ in targets]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
         latents = sample(
             components.unet,
@@ -279,10 +289,22 @@ class Synthesizer:
             generator=generators,
             source_token=tokens[:1],
             source_cond_latent=condition.latent,
-            source_generator=torch.Generator().manual_seed(seed + SOURCE_SEED_OFFSET),
+            source_generator=torch.Generator().manual_seed(seeds[0] + SOURCE_SEED_OFFSET),
             callback=callback,
         )
         return rgb_images(decode_latents(components, latents))
+
+
+def _seeds(seed: int | Sequence[int], targets: int) -> list[int]:
+    """A seed for each target."""
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+    for wrong in [one for one in seeds if not 0 <= one < SEEDS]:
+        raise ValueError(f'seed: expected 0 to {SEEDS - 1}, got {wrong}')
+    if not isinstance(seed, Sequence):
+        seeds *= targets
+    if len(seeds) != targets:
+        raise ValueError(f'seed: expected one for each of {targets} targets, got {len(seeds)}')
+    return seeds
 
 
 def _usable(name: str | torch.device) -> torch.device:

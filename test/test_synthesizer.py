@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,93 @@ def test_a_view_does_not_depend_on_the_rest_of_its_batch(synthesizer, observatio
     difference = together[1].image.astype(int) - alone[0].image.astype(int)
     assert np.abs(difference).max() <= 2
     assert not np.array_equal(together[0].image, together[1].image)
+
+
+@pytest.mark.parametrize('mutual', [True, False])
+def test_each_target_may_have_its_seed(synthesizer, observation, mutual):
+    settings = dataclasses.replace(QUICK, mutual_self_attention=mutual)
+    targets = targets_at(observation, 1.0, 1.0, -2.0)
+    seen = []
+    views = synthesizer.synthesize(
+        observation,
+        targets,
+        settings,
+        seed=[7, 3, 7],
+        callback=lambda state: seen.append((state['evaluation'], state['evaluations'])),
+    )
+    assert [view.seed for view in views] == [7, 3, 7]
+    total = 16 if mutual else 8
+    assert seen == [(n, total) for n in range(1, total + 1)]
+    for target, view in zip(targets, views, strict=True):
+        (alone,) = synthesizer.synthesize(observation, [target], settings, seed=view.seed)
+        difference = view.image.astype(int) - alone.image.astype(int)
+        assert np.abs(difference).max() <= 2
+    assert not np.array_equal(views[0].image, views[1].image)
+
+
+@pytest.mark.parametrize(
+    ('seed', 'message'),
+    [(-1, 'got -1'), ([0], '2 targets, got 1'), ([0, 2**63], f'got {2**63}')],
+)
+def test_wrong_seeds_are_named(synthesizer, observation, seed, message):
+    with pytest.raises(ValueError, match=f'seed: .*{message}'):
+        synthesizer.synthesize(observation, targets_at(observation, 1.0, 2.0), QUICK, seed=seed)
+
+
+@pytest.mark.parametrize('error', [MemoryError, torch.OutOfMemoryError, "can't allocate memory"])
+def test_a_batch_that_does_not_fit_is_halved(synthesizer, observation, error):
+    """At most two targets fit, in whatever way a device says so."""
+    targets = targets_at(observation, 1.0, -2.0, 2.5, 0.3, -0.7)
+    expected = synthesizer.synthesize(observation, targets, QUICK)
+    sizes = []
+
+    def limit(_unet, args):
+        sizes.append(len(args[0]))
+        if len(args[0]) > 6:
+            raise RuntimeError(error) if isinstance(error, str) else error('full')
+
+    hook = synthesizer.components.unet.register_forward_pre_hook(limit)
+    try:
+        views = synthesizer.synthesize(observation, targets, QUICK)
+    finally:
+        hook.remove()
+    assert [size for size in sizes if size > 6] == [12, 8]
+    for one, other in zip(views, expected, strict=True):
+        difference = one.image.astype(int) - other.image.astype(int)
+        assert np.abs(difference).max() <= 2
+
+
+def test_a_view_that_does_not_fit_is_an_error_and_the_next_request_is_served(
+    synthesizer, observation
+):
+    targets = targets_at(observation, 1.0, -2.0)
+
+    def full(*_):
+        raise torch.OutOfMemoryError('CUDA out of memory')
+
+    hook = synthesizer.components.unet.mid_block.register_forward_pre_hook(full)
+    try:
+        with pytest.raises(MemoryError, match='one view needs more memory.*CUDA'):
+            synthesizer.synthesize(observation, targets, QUICK)
+    finally:
+        hook.remove()
+    assert len(synthesizer.synthesize(observation, targets, QUICK)) == 2
+
+
+def test_other_errors_of_the_network_are_not_tried_again(synthesizer, observation):
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        raise RuntimeError('broken')
+
+    hook = synthesizer.components.unet.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match='broken'):
+            synthesizer.synthesize(observation, targets_at(observation, 1.0, 2.0), QUICK)
+    finally:
+        hook.remove()
+    assert len(calls) == 1
 
 
 def test_default_takes_66_network_evaluations(synthesizer, observation):
