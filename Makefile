@@ -1,5 +1,5 @@
 # make demo    a bag through the node: out/contact_sheet.png, out/views/, out/views.mcap
-# make test    lint and tests
+# make test    lint and tests; those of node and bag under ROS 2 Kilted and Jazzy
 # make clean   remove the environment and everything built
 #
 # Both build what they need first, and only once. A machine needs Linux x86-64, Python 3.11, a C++
@@ -11,7 +11,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint build clean
+.PHONY: help demo test test-kilted test-jazzy lint build clean
 
 prefix := $(CURDIR)/.venv
 python := .venv/bin/python
@@ -21,14 +21,24 @@ built := build/.built
 package_files := package.xml setup.py setup.cfg $(wildcard resource/* launch/* config/*)
 interface_files := $(shell find nvs_interfaces -type f)
 
+jazzy := .venv-jazzy
+jazzy_installed := $(jazzy)/.installed
+jazzy_built := $(jazzy)/.built
+
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 demo: build
 	@$(python) demo/run.py
 
-test: lint
+test: test-kilted test-jazzy
+
+test-kilted: lint
 	@$(python) -m pytest
+
+test-jazzy: $(jazzy_built)
+	@$(jazzy)/bin/python -m pytest test/test_node_*.py test/test_bag_*.py \
+	  test/test_package_build.py::test_ros_is_that_of_the_environment
 
 lint: build
 	@$(python) -m ruff check .
@@ -36,7 +46,7 @@ lint: build
 build: $(built)
 
 clean:
-	rm -rf .venv build install log out .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-jazzy build install log out .pytest_cache .ruff_cache .hypothesis
 
 $(installed): constraints.txt requirements.txt requirements-environment.txt scripts/relocate_ros_wheels.py
 	@command -v $(PYTHON) >/dev/null || \
@@ -59,9 +69,31 @@ $(installed): constraints.txt requirements.txt requirements-environment.txt scri
 # nvs_interfaces lies inside nvs_ros, where colcon does not look by itself: --base-paths names both.
 $(built): $(installed) $(package_files) $(interface_files)
 	@echo "== build: nvs_interfaces and nvs_ros with colcon (about a minute)"
-	@env AMENT_PREFIX_PATH=$(prefix) CMAKE_PREFIX_PATH=$(prefix) PATH=$(prefix)/bin:$$PATH \
-	  $(python) -m colcon --log-level error build --base-paths . nvs_interfaces \
-	  --merge-install --symlink-install --install-base .venv \
-	  --event-handlers console_cohesion- --cmake-args -G Ninja -DBUILD_TESTING=OFF
+	@$(call colcon,.venv,--base-paths . nvs_interfaces --symlink-install)
 	@echo $(CURDIR)/build/nvs_ros >.venv/lib/python3.11/site-packages/nvs_ros.pth
 	@touch $@
+
+# The ROS 2 wheels of Jazzy beside everything else of .venv, which the .pth file appends to the path:
+# what both have, and the messages built against each, comes from the environment's own.
+$(jazzy_installed): $(installed) requirements-jazzy.txt
+	@echo "== environment: .venv-jazzy (270 MB on disk)"
+	@$(PYTHON) -m venv --without-pip $(jazzy)
+	@$(python) -m pip --python $(jazzy)/bin/python install -qq --disable-pip-version-check \
+	  --no-deps -r requirements-jazzy.txt
+	@printf '%s\n' $(prefix)/lib/python3.11/site-packages $(CURDIR) \
+	  >$(jazzy)/lib/python3.11/site-packages/nvs_ros.pth
+	@$(jazzy)/bin/python scripts/relocate_ros_wheels.py
+	@touch $@
+
+$(jazzy_built): $(jazzy_installed) $(interface_files)
+	@echo "== build: nvs_interfaces for Jazzy"
+	@$(call colcon,$(jazzy),--base-paths nvs_interfaces --build-base build/jazzy)
+	@touch $@
+
+# $(call colcon,PREFIX,OPTIONS) builds with the Python and into the folder PREFIX.
+define colcon
+env AMENT_PREFIX_PATH=$(CURDIR)/$1 CMAKE_PREFIX_PATH=$(CURDIR)/$1 PATH=$(CURDIR)/$1/bin:$(prefix)/bin:$$PATH \
+  $1/bin/python -m colcon --log-level error build $2 \
+  --merge-install --install-base $1 \
+  --event-handlers console_cohesion- --cmake-args -G Ninja -DBUILD_TESTING=OFF
+endef

@@ -1,5 +1,6 @@
 """What is pinned, installed and built: manifests, package data, environment, Makefile."""
 
+import importlib
 import os
 import re
 import shutil
@@ -29,8 +30,8 @@ def requirement_lines(file):
     return [line for line in lines if line and not line.startswith('-r')]
 
 
-def pins():
-    pairs = (line.split('==') for line in requirement_lines('constraints.txt'))
+def pins(file='constraints.txt'):
+    pairs = (line.split('==') for line in requirement_lines(file))
     return {canonical(name): version for name, version in pairs}
 
 
@@ -70,6 +71,16 @@ def test_the_environment_is_what_the_constraints_say():
 
 
 @in_environment
+def test_ros_is_that_of_the_environment():
+    """Run in the environment of each distribution; one of them sees the packages of the other."""
+    file = 'requirements-jazzy.txt' if Path(sys.prefix).name == '.venv-jazzy' else 'constraints.txt'
+    pinned = {name: version for name, version in pins(file).items() if name.startswith('ros-')}
+    assert pinned == {name: metadata.version(name) for name in pinned}
+    for name in ('rclpy', 'sensor_msgs.msg', 'nvs_interfaces.msg'):
+        assert Path(importlib.import_module(name).__file__).is_relative_to(sys.prefix), name
+
+
+@in_environment
 def test_no_cmake_file_names_the_machine_that_built_the_wheels():
     files = list(Path(sys.prefix, 'share').rglob('*.cmake'))
     assert files
@@ -95,8 +106,13 @@ def built(tmp_path):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     for path in tmp_path.rglob('*'):
         os.utime(path, (1000, 1000))
-    for stamp in ('.venv/.installed', 'build/.built'):
-        (tmp_path / stamp).parent.mkdir()
+    for stamp in (
+        '.venv/.installed',
+        '.venv-jazzy/.installed',
+        'build/.built',
+        '.venv-jazzy/.built',
+    ):
+        (tmp_path / stamp).parent.mkdir(exist_ok=True)
         (tmp_path / stamp).touch()
         os.utime(tmp_path / stamp, (2000, 2000))
     return tmp_path
@@ -111,7 +127,7 @@ def planned(project, target):
 @pytest.mark.parametrize('target', ['demo', 'test'])
 def test_a_second_run_installs_and_builds_nothing(built, target):
     commands = planned(built, target)
-    assert 'pip install' not in commands
+    assert '-m pip' not in commands
     assert 'colcon' not in commands
     assert commands.strip()
 
@@ -120,16 +136,17 @@ def test_a_changed_message_is_built_again_without_installing(built):
     (built / 'nvs_interfaces/package.xml').touch()
     commands = planned(built, 'test')
     assert 'colcon' in commands
-    assert 'pip install' not in commands
+    assert '-m pip' not in commands
 
 
 def test_a_changed_pin_is_installed(built):
     (built / 'constraints.txt').touch()
     commands = planned(built, 'demo')
-    assert commands.index('pip install') < commands.index('colcon') < commands.index('demo/run.py')
+    assert commands.index('-m pip') < commands.index('colcon') < commands.index('demo/run.py')
 
 
 def test_clean_leaves_what_was_there_before(built):
-    before = {path for path in built.rglob('*') if not {'.venv', 'build'} & set(path.parts)}
+    made = {'.venv', '.venv-jazzy', 'build'}
+    before = {path for path in built.rglob('*') if not made & set(path.parts)}
     subprocess.run(['make', '--silent', '-C', str(built), 'clean'], check=True)
     assert set(built.rglob('*')) == before
