@@ -187,8 +187,10 @@ def test_parameters_come_from_the_file_and_the_command_line(tmp_path):
     file = tmp_path / 'nvs.yaml'
     file.write_text(
         '/**:\n  ros__parameters:\n    seed: 4\n    use_sim_time: true\n'
-        '    sync: {slop_s: 0.5}\n    views: {azimuths_deg: [10.0, 20.0]}\n'
+        '    sync: {slop_s: 0.1}\n    views: {azimuths_deg: [10.0, 20.0]}\n'
         '    sampler: {guidance_scale: 2.0}\n'
+        '/nvs:\n  ros__parameters:\n    sync.slop_s: 0.5\n'
+        '/other:\n  ros__parameters:\n    preset: hourglass\n'
     )
     configuration = read_configuration(file, {'seed': '5', 'preset': 'zero123'})
     assert configuration.node.seed == 5
@@ -197,6 +199,9 @@ def test_parameters_come_from_the_file_and_the_command_line(tmp_path):
     assert configuration.views.azimuths_deg == (10.0, 20.0)
     assert configuration.sampler().guidance_scale == 2.0
     assert read_configuration(ROOT / 'config' / 'nvs.yaml', {}) == read_configuration(None, {})
+    file.write_text('/other:\n  ros__parameters:\n    seed: 4\n')
+    with pytest.raises(UserError, match='expected parameters of'):
+        read_configuration(file, {})
 
 
 @pytest.mark.parametrize(

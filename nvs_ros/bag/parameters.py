@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rclpy.parameter import Parameter, parameter_dict_from_yaml_file
 
 from nvs_ros.errors import UserError
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.settings_text import parameter_fields
+
+NODES = ('/**', 'nvs', '/nvs')
+"""Sections of a parameter file that concern the node; a later one comes before an earlier one."""
 
 
 def read_configuration(file: Path | None, given: Mapping[str, str]) -> Configuration:
@@ -45,21 +46,26 @@ def read_configuration(file: Path | None, given: Mapping[str, str]) -> Configura
 
 
 def _read(file: Path) -> dict[str, Any]:
+    # rclpy's own reader wants the node's name in the file up to Jazzy, even beside a wildcard.
     try:
-        found = parameter_dict_from_yaml_file(str(file), use_wildcard=True, target_nodes=['/nvs'])
+        tree = yaml.safe_load(file.read_text())
+        sections = [tree[node]['ros__parameters'] for node in NODES if node in tree]
+        found = dict(item for section in sections for item in _flat(section))
     except OSError as error:
         raise UserError(f'cannot read {file}: {error.strerror}') from error
-    except (RuntimeError, AttributeError, TypeError, yaml.YAMLError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(
             f'{file} is not a ROS parameter file: {" ".join(str(error).split())}'
         ) from error
+    if not sections:
+        raise UserError(f'{file}: expected parameters of {" or ".join(NODES)}, got none')
     # As for the node, names that it does not declare (use_sim_time, ...) are of no concern.
-    return {
-        name: _plain(Parameter.from_parameter_msg(message).value)
-        for name, message in found.items()
-        if name in parameter_fields()
-    }
+    return {name: value for name, value in found.items() if name in parameter_fields()}
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, array.array) else value
+def _flat(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, value
