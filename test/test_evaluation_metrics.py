@@ -1,11 +1,14 @@
-import json
-import sys
-
 import numpy as np
 import pytest
 
-from nvs_ros.cli import main
-from nvs_ros.evaluation.metrics import foreground_psnr, mask_iou, psnr
+from nvs_ros.evaluation.metrics import (
+    find_perceptual,
+    foreground_psnr,
+    mask_iou,
+    measure,
+    psnr,
+    ssim,
+)
 
 
 def test_psnr_of_a_known_error():
@@ -36,32 +39,24 @@ def test_iou_by_hand():
     assert mask_iou(np.zeros_like(a), np.zeros_like(a)) == 1
 
 
-def test_the_command_prints_references_beside_the_presets(tmp_path, capsys):
-    file = tmp_path / 'summary.json'
-    options = ['--objects', '1', '--views', '2', '--presets', 'hourglass', '--json', str(file)]
-    assert main(['evaluate', *options]) == 0
-    summary = json.loads(file.read_text())
-    assert set(summary) == {'copy_source', 'white', 'codec', 'hourglass'}
-    assert summary['codec']['all']['psnr'] > summary['white']['all']['psnr']
-    table = capsys.readouterr().out
-    assert all(method in table for method in summary)
+def test_ssim_of_flat_pictures_by_formula():
+    """Without structure only the luminance term is left: (2ab + c) / (a^2 + b^2 + c)."""
+    a, b, c = 100.0, 150.0, (0.01 * 255) ** 2
+    pictures = [np.full((16, 16, 3), value, np.uint8) for value in (a, b)]
+    assert ssim(*pictures) == pytest.approx((2 * a * b + c) / (a * a + b * b + c))
+    assert ssim(pictures[0], pictures[0]) == 1
 
 
-@pytest.mark.parametrize(
-    ('options', 'words'), [(['--objects', '0'], '--objects'), (['--presets', 'best'], "'best'")]
-)
-def test_refuses_in_one_line(options, words, capsys):
-    assert main(['evaluate', *options]) == 2
-    assert words in capsys.readouterr().err
+def test_the_mask_of_a_view_is_read_off_the_picture():
+    truth = np.full((16, 16, 3), 255, np.uint8)
+    truth[4:12, 4:12] = (200, 30, 30)
+    mask = np.where(truth[..., 1] < 255, 255, 0).astype(np.uint8)
+    shifted = np.roll(truth, 4, axis=1)
+    measured = measure(shifted, truth, mask, None)
+    assert set(measured) == {'psnr', 'ssim', 'fg_psnr', 'iou'}
+    assert measured['iou'] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize('file', ['missing/summary.json', ''])
-def test_a_place_for_the_summary_is_asked_for_before_the_work(tmp_path, capsys, file):
-    assert main(['evaluate', '--json', str(tmp_path / file)]) == 2
-    assert '--json' in capsys.readouterr().err
-
-
-def test_a_robot_without_numba_is_told_so(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, 'nvs_ros.evaluation.protocol', None)
-    assert main(['evaluate', '--objects', '1']) == 2
-    assert 'numba' in capsys.readouterr().err
+def test_lpips_is_measured_or_what_is_missing_is_said():
+    perceptual, note = find_perceptual()
+    assert note.startswith('not measured: ' if perceptual is None else 'measured')

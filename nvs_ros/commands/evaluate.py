@@ -3,64 +3,167 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import json
+import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
+from nvs_ros import __version__
 from nvs_ros.errors import UserError
-from nvs_ros.settings import DEFAULT_PRESET
+
+LADDER = 'zero123,hourglass,resample,amf,msa,zero-to-hero'
+QUICK = {'objects': 12, 'views': 3, 'sources': 1, 'seeds': 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--model', default='embedded', help='(default %(default)s)')
     parser.add_argument(
-        '--presets', default=DEFAULT_PRESET, help='with commas between (default %(default)s)'
+        '--presets',
+        default=LADDER,
+        help='with commas between; PRESET:FIELD=VALUE changes fields of the sampler, windows as '
+        'LOW..HIGH (default %(default)s)',
     )
-    parser.add_argument('--objects', type=int, default=24, help='(default %(default)s)')
-    parser.add_argument('--views', type=int, default=8, help='of each object (default %(default)s)')
-    parser.add_argument('--seeds', type=int, default=1, help='(default %(default)s)')
+    parser.add_argument(
+        '--sweep',
+        action='store_true',
+        help="instead of --presets: the default preset and it with one of the method's constants "
+        'changed at a time, on the validation split',
+    )
+    _add_objects(parser)
     parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the summary')
+    parser.add_argument(
+        '--workers',
+        type=int,
+        help='processes of one thread each (default: one for each core with the embedded model on '
+        'a CPU, else 1)',
+    )
+    parser.add_argument(
+        '--json',
+        type=Path,
+        metavar='FILE',
+        help='write the figures; those of each object go to FILE.objects/ at once, and the same '
+        'command, also with more --objects, goes on from there',
+    )
+    parser.add_argument(
+        '--plots', type=Path, metavar='DIR', help='write ladder.png, angle.png and sheet.png'
+    )
+
+
+def _add_objects(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--set',
+        default='household',
+        help='procedural, what training draws from; household, its household objects; '
+        'meshes:PKG[/PATTERN][@y],..., textured meshes of installed packages, @y where y is up '
+        '(default %(default)s)',
+    )
+    parser.add_argument(
+        '--split', choices=('test', 'validation'), help='(default test; of a sweep validation)'
+    )
+    parser.add_argument('--objects', type=int, help='(default 50, or all meshes)')
+    parser.add_argument('--views', type=int, help="of each object (default 8, the paper's)")
+    parser.add_argument(
+        '--sources',
+        type=int,
+        help='views of each object that are a source, each with all others as targets; 0: all of '
+        "them (default 0, the paper's)",
+    )
+    parser.add_argument('--seeds', type=int, help="(default 3, the paper's)")
+    parser.add_argument(
+        '--quick',
+        action='store_true',
+        help='{objects} objects of {views} views, {sources} source, {seeds} seed, where not said '
+        'otherwise: some minutes on two cores'.format(**QUICK),
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name, least in (('objects', 1), ('views', 2), ('seeds', 1)):
-        if getattr(arguments, name) < least:
-            raise UserError(f'--{name}: expected at least {least}, got {getattr(arguments, name)}')
-
     if arguments.json is not None and (
         arguments.json.is_dir() or not arguments.json.parent.is_dir()
     ):
         raise UserError(f'--json: expected a file in a folder that exists, got {arguments.json}')
-
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f'--workers: expected at least 1, got {arguments.workers}')
     try:
-        from nvs_ros.evaluation.protocol import evaluate, summarise
+        from nvs_ros.evaluation import protocol, report
     except ImportError as error:
-        raise UserError(f'evaluate needs numba, which renders the objects: {error}') from error
-    from nvs_ros.synthesizer import Synthesizer
+        raise UserError(f'evaluate needs numba and scikit-image: {error}') from error
 
-    presets = arguments.presets.split(',')
+    evaluation, config, references = _prepare(arguments)
+    model = {'source': arguments.model, 'device': arguments.device}
+    with contextlib.ExitStack() as stack:
+        if arguments.json is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            folder = arguments.json.with_name(arguments.json.name + '.objects')
+        protocol.open_folder(folder, config)
+        workers = arguments.workers or _workers(arguments.model, evaluation)
+        protocol.evaluate(evaluation, folder, model, workers)
+        results = protocol.read_results(folder, evaluation.settings.objects)
+        presets = [m for m in evaluation.methods if m not in references]
+        evaluations = {m.name: m.evaluations(evaluation.synthesizer) for m in evaluation.methods}
+        summary = report.summarise(results, presets, references, evaluations, config)
+        print(report.terminal_text(summary))
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(summary, indent=2) + '\n')
+        if arguments.plots is not None:
+            from nvs_ros.evaluation.plots import write_plots
+
+            write_plots(summary, results, folder, arguments.plots)
+    return 0
+
+
+def _workers(model: str, evaluation: Any) -> int:
+    small = model == 'embedded' and evaluation.synthesizer.components.device.type == 'cpu'
+    return len(os.sched_getaffinity(0)) if small else 1
+
+
+def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[Any]]:
+    """What is to be measured, what it is made with, and which of its methods are references."""
+    import torch
+
+    from nvs_ros.evaluation import methods, metrics, objects, protocol
+    from nvs_ros.evaluation.sweep import sweep_presets
+    from nvs_ros.synthesizer import Synthesizer
+    from nvs_ros.zero123.components import find_model
+
+    chosen = QUICK if arguments.quick else {}
+    for name in QUICK:
+        if getattr(arguments, name) is not None:
+            chosen = chosen | {name: getattr(arguments, name)}
     try:
+        settings = protocol.ProtocolSettings(**chosen)
         synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
-        for name in presets:
-            synthesizer.preset(name)
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
-    summary = summarise(
-        evaluate(
-            synthesizer,
-            presets,
-            objects=arguments.objects,
-            views=arguments.views,
-            seeds=arguments.seeds,
-        )
-    )
-    print(f'{"":16}{"all":>24}{"azimuth over 45 deg":>28}')
-    print(f'{"":16}' + f'{"PSNR":>10}{"fg PSNR":>9}{"IoU":>8}' * 2)
-    for method, splits in summary.items():
-        cells = ''.join(
-            f'{m["psnr"]:10.2f}{m["fg_psnr"]:9.2f}{m["iou"]:8.3f}' for m in splits.values()
-        )
-        print(f'{method:16}{cells}')
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(summary, indent=2) + '\n')
-    return 0
+    split = arguments.split or ('validation' if arguments.sweep else 'test')
+    size = synthesizer.components.image_size
+    object_set = objects.open_set(arguments.set, split=split, views=settings.views, size=size)
+    if object_set.size is not None and not 1 <= settings.objects <= object_set.size:
+        settings = dataclasses.replace(settings, objects=object_set.size)
+
+    texts = sweep_presets() if arguments.sweep else arguments.presets.split(',')
+    presets = [methods.parse_preset(synthesizer, text) for text in texts]
+    references = methods.references(synthesizer)
+    perceptual, lpips = metrics.find_perceptual()
+    wanted = [*references, *presets]
+    config = {
+        'version': __version__,
+        'torch': torch.__version__,
+        'model': synthesizer.components.model_id,
+        'weights_sha256': protocol.weights_sha256(find_model(arguments.model).weight_paths),
+        'dtype': str(synthesizer.components.dtype),
+        'device': synthesizer.components.device.type,
+        'set': arguments.set,
+        'split': split,
+        'views': settings.views,
+        'sources': settings.sources or settings.views,
+        'seeds': settings.seeds,
+        'lpips': lpips,
+        'methods': {m.name: dataclasses.asdict(m.settings) | {'kind': m.kind} for m in wanted},
+    }
+    evaluation = protocol.Evaluation(synthesizer, object_set, wanted, settings, perceptual)
+    return evaluation, config, references

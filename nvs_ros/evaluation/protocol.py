@@ -1,134 +1,234 @@
-"""Views of held-out objects against the truth, beside references that cannot see the other side."""
+"""The paper's protocol: every view of each object from every other, with several seeds.
+
+One object is one piece of work. Its figures and pictures are written as soon as they are there, so
+that a run can be interrupted and continued, or made longer.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+import hashlib
+import json
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
-from nvs_ros.evaluation.metrics import foreground_psnr, mask_iou, psnr
-from nvs_ros.geometry import Camera, CanonicalView, Spherical, pose_from_spherical, target_from_pose
-from nvs_ros.silhouette import silhouette
+from nvs_ros.errors import UserError
+from nvs_ros.evaluation.methods import (
+    DETERMINISTIC,
+    Method,
+    deterministic_pictures,
+    pictures_of,
+)
+from nvs_ros.evaluation.metrics import Perceptual, find_perceptual, measure
+from nvs_ros.evaluation.objects import ObjectSet, Views
+from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.canonical import CanonicalView
+from nvs_ros.geometry.spherical import Spherical, pose_from_spherical, wrap_angle
+from nvs_ros.geometry.target import target_from_pose
+from nvs_ros.settings import Settings, setting
 from nvs_ros.synthesizer import Synthesizer
-from nvs_ros.training.dataset import DatasetSettings, render_object
-from nvs_ros.zero123.conditioning import decode_latents, network_images, rgb_images
-
-HELD_OUT_SEED = 1000
-"""Objects of this seed are in no training set (training takes 0)."""
-METRICS = ('psnr', 'fg_psnr', 'iou')
-REFERENCES = ('copy_source', 'white', 'codec')
-FAR_RAD = np.radians(45)
 
 
 @dataclass(frozen=True)
-class Record:
-    """One picture against the truth."""
+class ProtocolSettings(Settings):
+    """Which views are made; the defaults are the paper's."""
 
-    method: str
-    object_index: int
-    delta_azimuth_rad: float
-    psnr: float
-    fg_psnr: float
-    iou: float
+    objects: int = setting(50, 'Objects.', low=1)
+    views: int = setting(8, 'Views of each object, from random sides.', low=2)
+    sources: int = setting(0, 'Views of each that are a source; 0: all of them.', low=0)
+    seeds: int = setting(3, 'Seeds of the noise.', low=1)
+
+    def check(self) -> None:
+        if self.sources > self.views:
+            raise ValueError(
+                f'sources: expected at most the {self.views} views, got {self.sources}'
+            )
+
+    @property
+    def pairs(self) -> int:
+        """Source and target, of each object."""
+        return (self.sources or self.views) * (self.views - 1)
 
 
-def evaluate(
-    synthesizer: Synthesizer,
-    presets: Sequence[str],
-    *,
-    objects: int,
-    views: int = 8,
-    seeds: int = 1,
-) -> list[Record]:
-    """Synthesise every other view of each held-out object from its first.
+@dataclass(frozen=True)
+class Evaluation:
+    """What a process needs to measure any object of the set."""
 
-    Parameters
-    ----------
-    synthesizer : Synthesizer
-    presets : sequence of str
-        With the same noise for each of them.
-    objects, views, seeds : int
+    synthesizer: Synthesizer
+    objects: ObjectSet
+    methods: Sequence[Method]
+    settings: ProtocolSettings
+    perceptual: Perceptual | None = None
+
+
+def measure_object(evaluation: Evaluation, index: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Make and measure all views of one object.
 
     Returns
     -------
-    list of Record
-        For each preset and each of :data:`REFERENCES`.
+    result : dict
+        ``object``, ``name``, ``sha256`` of the pictures, and ``records``: one for each method,
+        pair and seed, with the azimuth change in degrees and the metrics.
+    strip : (S, S * (2 + methods), 3) uint8
+        The first source, the target of the largest azimuth change, and what each method made.
     """
-    size = synthesizer.components.image_size
-    settings = DatasetSettings(objects=objects, views=views, size=size, seed=HELD_OUT_SEED)
-    records = []
-    for index in tqdm(range(objects), 'objects'):
-        images, masks, cameras = render_object(settings, index)
-        for method, pictures in _pictures(synthesizer, images, masks, cameras, presets, seeds):
-            for target, picture in enumerate(pictures, start=1):
-                truth, mask = images[target], masks[target]
-                turn = np.angle(np.exp(1j * (cameras[target, 0] - cameras[0, 0])))
-                records.append(
-                    Record(
-                        method,
-                        index,
-                        float(turn),
-                        psnr(picture, truth),
-                        foreground_psnr(picture, truth, mask),
-                        mask_iou(silhouette(picture), mask),
-                    )
+    views = evaluation.objects.views(index)
+    records, strip = [], []
+    for source in range(evaluation.settings.sources or evaluation.settings.views):
+        targets = [target for target in range(len(views.images)) if target != source]
+        turns = [wrap_angle(float(a)) for a in views.cameras[targets, 0] - views.cameras[source, 0]]
+        shown = int(np.argmax(np.abs(turns)))
+        if source == 0:
+            strip = [views.images[0], views.images[targets[shown]]]
+        for method, seed, pictures in _pictures(evaluation, index, views, source, targets):
+            if source == seed == 0:
+                strip.append(pictures[shown])
+            for target, turn, picture in zip(targets, turns, pictures, strict=True):
+                metrics = measure(
+                    picture, views.images[target], views.masks[target], evaluation.perceptual
                 )
-    return records
+                place = {'method': method, 'source': source, 'target': target, 'seed': seed}
+                records.append(place | {'delta_azimuth_deg': float(np.degrees(turn))} | metrics)
+    result = {'object': index, 'name': views.name, 'sha256': views.sha256, 'records': records}
+    return result, np.concatenate(strip, 1)
 
 
 def _pictures(
-    synthesizer: Synthesizer,
-    images: np.ndarray,
-    masks: np.ndarray,
-    cameras: np.ndarray,
-    presets: Sequence[str],
-    seeds: int,
-) -> Iterator[tuple[str, Sequence[np.ndarray]]]:
-    """Method and its pictures of all views but the first."""
-    yield 'copy_source', [images[0]] * (len(images) - 1)
-    yield 'white', [np.full_like(images[0], 255)] * (len(images) - 1)
-    yield 'codec', through_codec(synthesizer, images[1:])
-    poses = [pose_from_spherical(Spherical(*map(float, camera))) for camera in cameras]
-    source = CanonicalView(
-        images[0],
-        masks[0],
-        Camera.canonical(images.shape[1]),
-        poses[0],
+    evaluation: Evaluation, index: int, views: Views, source: int, targets: list[int]
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Method, seed and its pictures of the targets."""
+    synthesizer, truths = evaluation.synthesizer, views.images[targets]
+    still = deterministic_pictures(synthesizer, views.images[source], truths)
+    yield from ((name, 0, pictures) for name, pictures in still.items())
+    poses = [pose_from_spherical(Spherical(*map(float, camera))) for camera in views.cameras]
+    view = CanonicalView(
+        views.images[source],
+        views.masks[source],
+        Camera.canonical(views.images.shape[1]),
+        poses[source],
         unit_m=1.0,
-        radius=float(cameras[0, 2]),
+        radius=float(views.cameras[source, 2]),
         trained=synthesizer.components.profile.trained,
     )
-    observation = synthesizer.observe(source)
-    targets = [target_from_pose(source, source.camera, pose) for pose in poses[1:]]
-    for name in presets:
-        for seed in range(seeds):
-            made = synthesizer.synthesize(observation, targets, synthesizer.preset(name), seed=seed)
-            yield name, [view.image for view in made]
+    observation = synthesizer.observe(view)
+    cameras = [target_from_pose(view, view.camera, poses[target]) for target in targets]
+    for seed in range(evaluation.settings.seeds):
+        # Objects and sources have noise of their own, methods the same.
+        noise = int(np.random.SeedSequence([index, source, seed]).generate_state(1)[0])
+        for method in evaluation.methods:
+            made = pictures_of(method, synthesizer, observation, cameras, truths, noise)
+            yield method.name, seed, made
 
 
-@torch.inference_mode()
-def through_codec(synthesizer: Synthesizer, images: np.ndarray) -> np.ndarray:
-    """Pictures (n, S, S, 3) uint8 encoded and decoded: no view can be better than its codec."""
-    components = synthesizer.components
-    pixels = network_images(images).to(components.device, components.dtype)
-    latents = components.vae.encode(pixels).latent_dist.mode()
-    return rgb_images(decode_latents(components, latents * components.vae.config.scaling_factor))
+def method_names(methods: Sequence[Method]) -> list[str]:
+    """Everything that is measured, in the order of the strips."""
+    return [*DETERMINISTIC, *(method.name for method in methods)]
 
 
-def summarise(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]:
-    """Means: method -> ``all`` and ``far`` (azimuth changes over 45 degrees) -> metric."""
-    groups = defaultdict(list)
-    for record in records:
-        groups[record.method, 'all'].append(record)
-        if abs(record.delta_azimuth_rad) > FAR_RAD:
-            groups[record.method, 'far'].append(record)
-    summary: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for (method, split), group in groups.items():
-        rows = [dataclasses.asdict(record) for record in group]
-        summary[method][split] = {m: float(np.mean([row[m] for row in rows])) for m in METRICS}
-    return dict(summary)
+def evaluate(evaluation: Evaluation, folder: Path, model: dict[str, Any], workers: int = 1) -> None:
+    """Measure the objects that are not measured yet.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    folder : Path
+        Gets ``object_<i>.json`` and ``object_<i>.png`` for each object, see
+        :func:`measure_object`.
+    model : dict
+        Arguments of :meth:`Synthesizer.from_pretrained`, for the other processes.
+    workers : int
+        Processes of one thread each; with 1 this one does the work.
+    """
+    wanted = range(evaluation.settings.objects)
+    missing = [index for index in wanted if not _file(folder, index).exists()]
+    with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc='objects') as bar:
+        if workers == 1:
+            for index in missing:
+                _write(folder, *measure_object(evaluation, index))
+                bar.update()
+            return
+        job = dataclasses.replace(evaluation, synthesizer=None, perceptual=None)
+        with ProcessPoolExecutor(
+            min(workers, max(1, len(missing))), get_context('spawn'), _start, (job, model)
+        ) as pool:
+            futures = [pool.submit(_measure_and_write, folder, index) for index in missing]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    bar.update()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+_evaluation: Evaluation | None = None
+"""In a worker: loaded once, for all its objects."""
+
+
+def _start(job: Evaluation, model: dict[str, Any]) -> None:
+    global _evaluation
+    torch.set_num_threads(1)
+    _evaluation = dataclasses.replace(
+        job, synthesizer=Synthesizer.from_pretrained(**model), perceptual=find_perceptual()[0]
+    )
+
+
+def _measure_and_write(folder: Path, index: int) -> None:
+    _write(folder, *measure_object(_evaluation, index))
+
+
+def _file(folder: Path, index: int) -> Path:
+    return folder / f'object_{index:05d}.json'
+
+
+def _write(folder: Path, result: dict[str, Any], strip: np.ndarray) -> None:
+    file = _file(folder, result['object'])
+    Image.fromarray(strip).save(file.with_suffix('.png'))
+    partial = file.with_suffix('.partial')
+    partial.write_text(json.dumps(result) + '\n')
+    os.replace(partial, file)
+
+
+def read_results(folder: Path, objects: int) -> list[dict[str, Any]]:
+    """What :func:`evaluate` wrote of the first objects."""
+    return [json.loads(_file(folder, index).read_text()) for index in range(objects)]
+
+
+def open_folder(folder: Path, config: dict[str, Any]) -> None:
+    """Make the folder of a run, or make sure that it is of a run with the same configuration.
+
+    Raises
+    ------
+    UserError
+        Its results were made with another configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file, text = folder / 'config.json', json.dumps(config, indent=2) + '\n'
+    if not file.exists():
+        file.write_text(text)
+    elif (found := json.loads(file.read_text())) != json.loads(text):
+        differ = [key for key in config if found.get(key) != json.loads(text)[key]]
+        raise UserError(
+            f'{folder} has results of another configuration ({", ".join(differ)}): '
+            'remove it, or give another --json'
+        )
+
+
+def weights_sha256(paths: Sequence[Path]) -> str:
+    """Hash of the contents of weight files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, 'rb') as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    return digest.hexdigest()

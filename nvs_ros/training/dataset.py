@@ -16,6 +16,7 @@ from tqdm import tqdm
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
 from nvs_ros.settings import Settings, setting
+from nvs_ros.training.mesh import Mesh
 from nvs_ros.training.objects import CATEGORIES, make_object
 from nvs_ros.training.render import render
 
@@ -74,19 +75,25 @@ def render_object(
     """
     rng = np.random.default_rng([settings.seed, index])
     mesh = make_object(settings.categories[index % len(settings.categories)], rng)
-    camera = Camera.canonical(settings.size)
     cameras = sample_cameras(settings, rng)
+    return (*render_views(mesh, cameras, settings.size), cameras.astype(np.float32))
+
+
+def render_views(mesh: Mesh, cameras: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Render a mesh from cameras (views, 3), as :func:`sample_cameras` makes them.
+
+    Returns
+    -------
+    images : (views, size, size, 3) uint8
+        RGB on white.
+    masks : (views, size, size) uint8
+    """
+    intrinsics = Camera.canonical(size).matrix
     renderings = []
     for azimuth, elevation, radius in cameras:
         position = position_from_spherical(Spherical(azimuth, elevation, radius))
-        renderings.append(
-            render(mesh, look_at(position), camera.matrix, settings.size, settings.size)
-        )
-    return (
-        np.stack([r.image for r in renderings]),
-        np.stack([r.mask for r in renderings]),
-        cameras.astype(np.float32),
-    )
+        renderings.append(render(mesh, look_at(position), intrinsics, size, size))
+    return np.stack([r.image for r in renderings]), np.stack([r.mask for r in renderings])
 
 
 def _render_images(job: tuple[DatasetSettings, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,189 @@
+"""What is compared: presets of the sampler, and references that stand beside every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import yaml
+
+from nvs_ros.errors import UserError
+from nvs_ros.geometry.target import TargetCamera
+from nvs_ros.hero.oracle import injected_attention_maps, record_attention_maps
+from nvs_ros.hero.sampler import make_scheduler, sample
+from nvs_ros.settings import SamplerSettings
+from nvs_ros.synthesizer import Observation, Synthesizer
+from nvs_ros.zero123.conditioning import (
+    decode_latents,
+    network_images,
+    pose_tokens,
+    rgb_images,
+)
+
+DETERMINISTIC = ('copy_source', 'white', 'codec')
+"""References without a network evaluation: the source picture, nothing, and the truth through
+the autoencoder, than which no view can be better."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make views with the network.
+
+    Attributes
+    ----------
+    name : str
+        A preset with its overrides, or a reference.
+    settings : SamplerSettings
+    kind : str
+        ``'sampler'``; ``'one_step'``, the picture that the first network evaluation predicts;
+        ``'oracle'``, sampling with the attention maps of the true picture (section 4.1).
+    """
+
+    name: str
+    settings: SamplerSettings
+    kind: str = 'sampler'
+
+    def evaluations(self, synthesizer: Synthesizer) -> int:
+        """Network evaluations of a view."""
+        if self.kind == 'one_step':
+            return 1
+        scheduler = make_scheduler(synthesizer.components.scheduler, self.settings)
+        return len(scheduler.timesteps) + (self.kind == 'oracle')
+
+
+def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
+    """A preset with some fields replaced: ``zero-to-hero:alpha_c=0.5:msa_window=700..1000``.
+
+    Raises
+    ------
+    UserError
+        No such preset or field, or a wrong value.
+    """
+    name, *assignments = text.split(':')
+    overrides = {}
+    for assignment in assignments:
+        field, equals, value = assignment.partition('=')
+        if not equals:
+            raise UserError(f'preset {text}: expected PRESET:FIELD=VALUE, got {assignment!r}')
+        low, dots, high = value.partition('..')
+        overrides[field] = yaml.safe_load(f'[{low}, {high}]' if dots else value)
+    try:
+        return Method(text, synthesizer.preset(name, **overrides))
+    except ValueError as error:
+        raise UserError(f'preset {text}: {error}') from error
+
+
+def references(synthesizer: Synthesizer) -> list[Method]:
+    """The references that need the network.
+
+    ``one_step``, the blurred mean view; ``uniform_equal``, plain sampling with as many evaluations
+    as the full method; ``mean_pooling``, the full method with the mean of the maps in place of
+    their minimum; ``oracle``, the hourglass with the maps of the true picture.
+    """
+    hourglass, full = synthesizer.preset('hourglass'), synthesizer.preset()
+    evaluations = Method('', full).evaluations(synthesizer)
+    uniform = synthesizer.preset('zero123', num_inference_steps=evaluations)
+    return [
+        Method('one_step', hourglass, 'one_step'),
+        Method('uniform_equal', uniform),
+        Method('mean_pooling', synthesizer.preset(pooling='mean')),
+        Method('oracle', hourglass, 'oracle'),
+    ]
+
+
+def deterministic_pictures(
+    synthesizer: Synthesizer, source: np.ndarray, truths: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Pictures (n, S, S, 3) uint8 of each of :data:`DETERMINISTIC`."""
+    copies = np.broadcast_to(source, truths.shape)
+    pictures = (copies, np.full_like(truths, 255), through_codec(synthesizer, truths))
+    return dict(zip(DETERMINISTIC, pictures, strict=True))
+
+
+@torch.inference_mode()
+def through_codec(synthesizer: Synthesizer, images: np.ndarray) -> np.ndarray:
+    """Pictures (n, S, S, 3) uint8 encoded and decoded."""
+    components = synthesizer.components
+    return rgb_images(decode_latents(components, _latents(synthesizer, images)))
+
+
+def pictures_of(
+    method: Method,
+    synthesizer: Synthesizer,
+    observation: Observation,
+    targets: Sequence[TargetCamera],
+    truths: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Views of one source, (n, S, S, 3) uint8.
+
+    Parameters
+    ----------
+    method : Method
+    synthesizer : Synthesizer
+    observation : Observation
+    targets : sequence of n TargetCamera
+    truths : (n, S, S, 3) uint8
+        The true pictures; the oracle alone looks at them.
+    seed : int
+        Methods that draw the same noise get the same noise.
+    """
+    if method.kind == 'one_step':
+        return _first_prediction(method, synthesizer, observation, targets, seed)
+    if method.kind == 'oracle':
+        return _oracle(method, synthesizer, observation, targets, truths, seed)
+    views = synthesizer.synthesize(observation, targets, method.settings, seed=seed)
+    return np.stack([view.image for view in views])
+
+
+class _Enough(Exception):
+    """Ends a run that has given what was wanted."""
+
+
+def _first_prediction(method, synthesizer, observation, targets, seed) -> np.ndarray:
+    kept = {}
+
+    def stop(progress: dict) -> None:
+        kept.update(progress)
+        raise _Enough
+
+    try:
+        synthesizer.synthesize(observation, targets, method.settings, seed=seed, callback=stop)
+    except _Enough:
+        return rgb_images(decode_latents(synthesizer.components, kept['denoised']))
+    raise RuntimeError('expected a callback after the first network evaluation, got none')
+
+
+def _oracle(method, synthesizer, observation, targets, truths, seed) -> np.ndarray:
+    components, condition = synthesizer.components, observation.condition
+    latents = _latents(synthesizer, truths)
+    elevation = observation.source.spherical.elevation_rad
+    inputs = {
+        'tokens': pose_tokens(
+            components,
+            condition.embedding,
+            np.stack([target.relative.vector() for target in targets]),
+            source_polar_rad=np.pi / 2 - elevation,
+        ),
+        'cond_latents': condition.latent.expand_as(latents),
+        # The same noise for each target, as the synthesizer draws it.
+        'noise': torch.randn(condition.latent.shape, generator=torch.Generator().manual_seed(seed))
+        .to(components.device)
+        .expand(latents.shape),
+        'settings': method.settings,
+    }
+    unet, scheduler = components.unet, components.scheduler
+    maps = record_attention_maps(unet, scheduler, latents=latents.float(), **inputs)
+    attention = injected_attention_maps(unet, maps)
+    sampled = sample(unet, scheduler, **inputs, attention=attention)
+    return rgb_images(decode_latents(components, sampled))
+
+
+@torch.inference_mode()
+def _latents(synthesizer: Synthesizer, images: np.ndarray) -> torch.Tensor:
+    """Latents of pictures, scaled as the network denoises them."""
+    components = synthesizer.components
+    pixels = network_images(images).to(components.device, components.dtype)
+    return components.vae.encode(pixels).latent_dist.mode() * components.vae.config.scaling_factor

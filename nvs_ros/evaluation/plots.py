@@ -1,0 +1,126 @@
+"""Plots of a run: the ladder, the metrics over the azimuth change, and the pictures themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from nvs_ros.evaluation.methods import DETERMINISTIC
+from nvs_ros.evaluation.report import TITLES
+from nvs_ros.evaluation.statistics import SPLITS
+from nvs_ros.pictures import contact_sheet
+
+UNITS = {'psnr': ' (dB)', 'fg_psnr': ' (dB)'}
+BINS = ('0_45', '45_90', '90_135', '135_180')
+SHEET_OBJECTS = 12
+CELL_PX = 96
+
+
+def write_plots(
+    summary: dict[str, Any], results: Sequence[dict[str, Any]], folder: Path, output: Path
+) -> None:
+    """Write ``ladder.png``, ``angle.png`` and ``sheet.png``.
+
+    Parameters
+    ----------
+    summary : dict
+        From :func:`nvs_ros.evaluation.report.summarise`.
+    results : sequence of dict
+        From :func:`nvs_ros.evaluation.protocol.read_results`.
+    folder : Path
+        Where the strips of pictures are.
+    output : Path
+        Made when it does not exist.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    ladder_figure(summary).savefig(output / 'ladder.png', dpi=110)
+    angle_figure(summary).savefig(output / 'angle.png', dpi=110)
+    names = [*summary['references'], *summary['presets']]
+    Image.fromarray(sheet(results[:SHEET_OBJECTS], folder, names)).save(output / 'sheet.png')
+
+
+def _panels(summary: dict[str, Any], height: float) -> tuple[Figure, list[tuple[str, Axes]]]:
+    """A figure with one panel for each metric."""
+    metrics = [metric for metric in TITLES if metric in summary['references']['white']]
+    figure = Figure(figsize=(3.1 * len(metrics) + 1.2, height), layout='constrained')
+    return figure, list(zip(metrics, figure.subplots(1, len(metrics)), strict=True))
+
+
+def ladder_figure(summary: dict[str, Any]) -> Figure:
+    """Each method that uses the network minus the first preset: mean and 95 % interval."""
+    first = next(iter(summary['presets']))
+    others = [
+        *(name for name in summary['references'] if name not in DETERMINISTIC),
+        *(name for name in summary['presets'] if name != first),
+    ]
+    figure, panels = _panels(summary, 1.2 + 0.32 * len(others))
+    for number, (metric, axes) in enumerate(panels):
+        for row, name in enumerate(others):
+            difference = _difference(summary, name, first)[metric]
+            if difference[1] is None:
+                continue
+            mean, low, high = difference
+            color = 'C0' if name in summary['presets'] else '0.45'
+            axes.errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt='o', ms=4, color=color)
+        axes.axvline(0, color='0.7', lw=1, zorder=0)
+        axes.set_yticks(range(len(others)), others if number == 0 else [''] * len(others))
+        axes.set_ylim(len(others) - 0.5, -0.5)
+        axes.set_title(TITLES[metric] + UNITS.get(metric, ''))
+    figure.suptitle(
+        f'minus {first}, paired over {summary["objects"]} objects, 95 % intervals; '
+        'grey: references',
+        fontsize=10,
+    )
+    return figure
+
+
+def _difference(summary: dict[str, Any], name: str, first: str) -> dict[str, list[float | None]]:
+    """``name`` minus ``first``; the summary has one of the two directions."""
+    if f'{name}-{first}' in summary['paired']:
+        return summary['paired'][f'{name}-{first}']
+    turned = summary['paired'][f'{first}-{name}']
+    return {
+        metric: [None if value is None else -value for value in (mean, high, low)]
+        for metric, (mean, low, high) in turned.items()
+    }
+
+
+def angle_figure(summary: dict[str, Any]) -> Figure:
+    """Metrics of each method over the azimuth change."""
+    figure, panels = _panels(summary, 4.2)
+    middles = [np.mean(SPLITS[split]) for split in BINS]
+    for metric, axes in panels:
+        for number, method in enumerate(summary['presets'].values()):
+            axes.plot(middles, _over_angle(method, metric), 'o-', ms=3, color=f'C{number}')
+        for number, method in enumerate(summary['references'].values()):
+            style = (0, (1 + number, 1.5))
+            axes.plot(middles, _over_angle(method, metric), color='0.5', linestyle=style)
+        axes.set_xticks(middles, [split.replace('_', '-') for split in BINS])
+        axes.set_xlabel('azimuth change (deg)')
+        axes.set_title(TITLES[metric] + UNITS.get(metric, ''))
+    labels = [*summary['presets'], *summary['references']]
+    figure.legend(panels[0][1].get_lines(), labels, loc='outside right', fontsize=8)
+    return figure
+
+
+def _over_angle(method: dict[str, Any], metric: str) -> list[float]:
+    values = (method['splits'][split][metric] for split in BINS)
+    return [np.nan if value is None else value for value in values]
+
+
+def sheet(results: Sequence[dict[str, Any]], folder: Path, names: Sequence[str]) -> np.ndarray:
+    """Pictures of the first objects: source, truth of the view farthest round, all methods."""
+    rows, captions = [], []
+    for result in results:
+        with Image.open(folder / f'object_{result["object"]:05d}.png') as picture:
+            strip = np.asarray(picture)
+        turns = [r['delta_azimuth_deg'] for r in result['records'] if r['source'] == 0]
+        rows.append(np.split(strip, strip.shape[1] // strip.shape[0], 1))
+        captions.append([result['name'][-12:], f'true {max(turns, key=abs):+.0f} deg', *names])
+    return contact_sheet(rows, captions, CELL_PX)

@@ -1,0 +1,30 @@
+"""The constants of the method, one changed at a time."""
+
+from __future__ import annotations
+
+from nvs_ros.settings import DEFAULT_PRESET
+
+CONSTANTS: dict[str, tuple[str, ...]] = {
+    'alpha_c': ('0.05', '0.5', '0.8'),
+    'alpha_h': ('0.25', '0.75', '1.0'),
+    'pooling': ('mean', 'ema'),
+    'resampling_passes': ('1', '3', '8'),
+    'in_step_window': ('600..1000',),
+    'cross_step_window': ('0..1000', '800..1000'),
+    'msa_window': ('0..1000', '400..1000', '800..1000'),
+    'guidance_scale': ('1.0', '1.5', '2.0', '4.0'),
+    'eta': ('1.0',),
+}
+"""Field of :class:`nvs_ros.settings.SamplerSettings` -> values beside the paper's."""
+
+
+def sweep_presets() -> list[str]:
+    """The default preset, then it with each value, as ``--presets`` takes them."""
+    return [
+        DEFAULT_PRESET,
+        *(
+            f'{DEFAULT_PRESET}:{field}={value}'
+            for field, values in CONSTANTS.items()
+            for value in values
+        ),
+    ]

@@ -1,0 +1,155 @@
+"""Textured meshes that other packages ship: found and loaded at test time, never committed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nvs_ros.errors import UserError
+from nvs_ros.training.mesh import Mesh
+
+SUFFIXES = ('.obj', '.glb', '.gltf', '.dae')
+Z_FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
+COLLISION = ('_col', 'collision', 'vhacd')
+"""In the path of meshes that are made for physics and not for the eye."""
+LONGEST_EDGE = 0.015
+"""Faces have one colour; they are divided until their edges are shorter than this, in longest sides
+of the object: about a sample of a 64-pixel picture."""
+PLACEHOLDER_SIZE = 2
+"""Side of the picture that trimesh puts where a file names one that is missing, pixels."""
+FLAT = 0.02
+"""A mesh whose thinnest side is less than this part of its longest is a poster, not an object."""
+
+
+class MeshFile(NamedTuple):
+    """A mesh on disk."""
+
+    path: str
+    y_up: bool = False
+
+
+def find_meshes(packages: Sequence[str]) -> tuple[MeshFile, ...]:
+    """Textured meshes in installed packages.
+
+    Parameters
+    ----------
+    packages : sequence of str
+        Names of distributions, such as ``pybullet``; ``NAME/PATTERN`` takes the files in whose path
+        the shell pattern is found, ``NAME@y`` and ``NAME/PATTERN@y`` say that they have y up where
+        files of robotics have z up.
+
+    Returns
+    -------
+    tuple of MeshFile
+        In an order that does not depend on the machine; of equal files the first.
+
+    Raises
+    ------
+    UserError
+        trimesh or a package is not installed, or there is no textured mesh.
+    """
+    trimesh = _trimesh()
+    found = {}
+    for package in packages:
+        where, _, up = package.partition('@')
+        name, _, pattern = where.partition('/')
+        if up not in ('', 'y', 'z'):
+            raise UserError(f'set: expected {where}@y or {where}@z, got {package}')
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            raise UserError(f'set: no package {name} here; python -m pip install {name}') from None
+        files = distribution.files or []
+        for file in sorted(map(str, files)):
+            seen = file.lower().endswith(SUFFIXES) and not any(word in file for word in COLLISION)
+            if seen and fnmatch(file, f'*{pattern}*'):
+                path = str(distribution.locate_file(file))
+                found.setdefault(
+                    hashlib.sha256(Path(path).read_bytes()).hexdigest(), (path, up == 'y')
+                )
+    files = (MeshFile(path, y_up) for path, y_up in found.values())
+    textured = tuple(file for file in files if _is_textured(trimesh, file.path))
+    if not textured:
+        raise UserError(f'set: no textured mesh ({" ".join(SUFFIXES)}) in {", ".join(packages)}')
+    return textured
+
+
+def load_mesh(file: MeshFile) -> Mesh:
+    """A textured mesh with one colour for each of many small faces, z up, longest side 1."""
+    parts = [part for part in _parts(_trimesh(), file.path) if len(part.faces)]
+    extent = np.ptp(np.concatenate([part.vertices for part in parts]), axis=0).max()
+    meshes = [_divided(_trimesh(), part, LONGEST_EDGE * extent) for part in parts]
+    mesh = sum(meshes[1:], meshes[0])
+    if file.y_up:
+        mesh = dataclasses.replace(
+            mesh, vertices=mesh.vertices @ Z_FROM_Y_UP.T, normals=mesh.normals @ Z_FROM_Y_UP.T
+        )
+    return mesh.normalised()
+
+
+def _trimesh():
+    try:
+        import trimesh
+    except ImportError:
+        raise UserError('set: meshes need trimesh; python -m pip install trimesh') from None
+    return trimesh
+
+
+def _parts(trimesh, path: str) -> list:
+    """The meshes of a file, moved to where they stand in it."""
+    return trimesh.load_scene(path, process=False).dump()
+
+
+def _is_textured(trimesh, path: str) -> bool:
+    try:
+        parts = [part for part in _parts(trimesh, path) if hasattr(part, 'faces')]
+    except Exception:  # the loaders of trimesh raise anything at files that are not theirs
+        return False
+    if not any(_texture(part) is not None for part in parts):
+        return False
+    extents = np.ptp(np.concatenate([part.vertices for part in parts]), axis=0)
+    return extents.min() > FLAT * extents.max()
+
+
+def _texture(part) -> np.ndarray | None:
+    """The picture on a mesh, (h, w, 3) uint8."""
+    material = getattr(part.visual, 'material', None)
+    picture = getattr(material, 'image', None) or getattr(material, 'baseColorTexture', None)
+    if picture is None or getattr(part.visual, 'uv', None) is None:
+        return None
+    if max(picture.size) <= PLACEHOLDER_SIZE:
+        return None
+    return np.asarray(picture.convert('RGB'))
+
+
+def _divided(trimesh, part, longest_edge: float) -> Mesh:
+    """A part with small faces, each in the colour of the texture under its middle."""
+    vertices, faces, index = trimesh.remesh.subdivide_to_size(
+        part.vertices, part.faces, longest_edge, max_iter=16, return_index=True
+    )
+    texture = _texture(part)
+    if texture is None:
+        colors = part.visual.to_color().face_colors[index, :3]
+    else:
+        corners = part.triangles[index]
+        middle = trimesh.triangles.points_to_barycentric(corners, vertices[faces].mean(1))
+        u, v = np.einsum('nk,nkd->dn', middle, part.visual.uv[part.faces][index])
+        height, width = texture.shape[:2]
+        colors = texture[
+            (np.floor((1 - v % 1) * height).astype(int)) % height,
+            (np.floor(u % 1 * width).astype(int)) % width,
+        ]
+    normals = np.repeat(part.face_normals[index][:, None], 3, 1)
+    return Mesh(
+        np.asarray(vertices, np.float64),
+        np.asarray(faces, np.int64),
+        (colors / 255).astype(np.float32),
+        normals.astype(np.float32),
+    )
