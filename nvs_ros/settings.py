@@ -213,6 +213,14 @@ class ModelSettings(Settings):
         'auto', 'Number format of the network.', choices=('auto', 'float32', 'float16', 'bfloat16')
     )
     threads: int = setting(0, 'CPU threads of the network; 0: chosen by torch.', low=0, high=1024)
+    source_memory_mb: int = setting(
+        1000,
+        'What may be remembered of the source branch of a frame, so that further views of it need '
+        'none; a seed takes 41 embedded, 613 at full size in float16.',
+        unit='MB',
+        low=0,
+        high=1_000_000,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +285,31 @@ class RequestSettings(Settings):
         'Views of an orbit made at once; 1 shows each as soon as possible.',
         low=1,
         high=64,
+        runtime=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CompletionSettings(Settings):
+    """The completed shape, and the confidence of views."""
+
+    preset: str = setting(
+        'draft',
+        'Named sampler settings of its own views; the calibration of the confidence is for these.',
+        runtime=True,
+    )
+    seeds: int = setting(
+        3, 'Times that each view is made, to see how far they agree.', low=2, high=64, runtime=True
+    )
+    cells: int = setting(
+        64, 'Cells of the hull along its longer sides.', low=16, high=160, runtime=True
+    )
+    normals: bool = setting(False, 'Give each point of the cloud its normal.', runtime=True)
+    min_confidence: float = setting(
+        0.0,
+        'Views under it are not published, nor used for the shape; 0: all are.',
+        low=0.0,
+        high=1.0,
         runtime=True,
     )
 

@@ -21,6 +21,7 @@ GROUPS: dict[str, type[settings.Settings]] = {
     'model': settings.ModelSettings,
     'views': settings.ViewSettings,
     'requests': settings.RequestSettings,
+    'completion': settings.CompletionSettings,
     'sampler': settings.SamplerSettings,
 }
 """Prefix of the parameter names -> group."""

@@ -30,3 +30,11 @@ def silhouette(image: np.ndarray) -> np.ndarray:
     framed = cv2.copyMakeBorder(bright, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     _, regions = cv2.connectedComponents(framed, connectivity=4)
     return np.where(regions[1:-1, 1:-1] == regions[0, 0], 0, 255).astype(np.uint8)
+
+
+def mask_iou(mask: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two (H, W) uint8 masks, object where more than half covered; 1
+    when both are empty."""
+    a, b = mask > 127, other > 127
+    union = np.logical_or(a, b).sum()
+    return float(np.logical_and(a, b).sum() / union) if union else 1.0

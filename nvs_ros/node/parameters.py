@@ -42,6 +42,7 @@ class Configuration:
     model: settings.ModelSettings
     views: settings.ViewSettings
     requests: settings.RequestSettings
+    completion: settings.CompletionSettings
     sampler_overrides: dict[str, Any]
     """Fields of the sampler set by parameters, on top of any preset."""
 

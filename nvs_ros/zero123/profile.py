@@ -27,12 +27,16 @@ class ModelProfile:
         Longer side of the object over the side of the picture, for photographs without calibration.
     sampler : mapping
         Fields of :class:`nvs_ros.settings.SamplerSettings` that differ from the paper's defaults.
+    confidence : mapping
+        How evidence about a view becomes its confidence, as
+        :class:`nvs_ros.completion.confidence.Calibration` reads it; empty: not calibrated.
     """
 
     radius: tuple[float, float] = (1.5, 2.2)
     elevation_deg: tuple[float, float] = (-58.0, 58.0)
     photograph_fill: float = 200 / 256
     sampler: Mapping[str, object] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ('radius', 'elevation_deg'):

@@ -1,0 +1,134 @@
+"""Measured points and imagined ones in one cloud, and told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from nvs_ros.completion.hull import transformed
+from nvs_ros.completion.surface import MEASURED, Surface
+from nvs_ros.synthesizer import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Points of an object's surface.
+
+    Attributes
+    ----------
+    points : (N, 3) float64
+        Metres.
+    normals : (N, 3) float64
+        Unit vectors that point outward.
+    colors : (N, 3) uint8
+        RGB.
+    synthetic : (N,) bool
+        False: measured by the depth camera, kept as it was.
+    confidence : (N,) float32
+        0..1; 1 for measured points.
+    views : (N,) int16
+        As in :class:`nvs_ros.completion.surface.Surface`.
+    """
+
+    points: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    colors: NDArray[np.uint8]
+    synthetic: NDArray[np.bool_]
+    confidence: NDArray[np.float32]
+    views: NDArray[np.int16]
+
+    def moved(self, target_from_source: NDArray[np.float64]) -> Cloud:
+        """The cloud in another frame."""
+        return Cloud(
+            transformed(target_from_source, self.points),
+            self.normals @ target_from_source[:3, :3].T,
+            self.colors,
+            self.synthetic,
+            self.confidence,
+            self.views,
+        )
+
+
+def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Points and colours that a frame's depth gives for the object.
+
+    Returns
+    -------
+    points : (N, 3) float64
+        Object frame, metres; none without depth.
+    colors : (N, 3) uint8
+        RGB.
+    """
+    if frame.depth_m is None:
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+    mask = np.asarray(frame.mask)
+    inside = mask if mask.dtype == np.bool_ else mask > 127
+    with np.errstate(invalid='ignore'):
+        rows, columns = np.nonzero(inside & np.isfinite(frame.depth_m) & (frame.depth_m > 0))
+    rays = frame.camera.unproject(np.column_stack([columns, rows]))
+    points = rays / rays[:, 2:] * frame.depth_m[rows, columns, None]
+    known = np.isfinite(points).all(1)  # no ray where the distortion model reaches none
+    points = transformed(frame.object_from_camera, points[known])
+    return points, frame.image[rows[known], columns[known]]
+
+
+def completed_cloud(frame: Frame, surface: Surface, spacing_m: float) -> Cloud:
+    """What was measured, and what of the surface nobody measured.
+
+    Parameters
+    ----------
+    frame : Frame
+    surface : Surface
+    spacing_m : float
+        Vertices closer than this to a measured point are left out.
+    """
+    points, colors = measured_points(frame)
+    normals = np.zeros((0, 3))
+    rest = np.ones(len(surface.vertices), bool)
+    if len(points):
+        # The hull ends at the measured depth, so its normals hold there.
+        normals = surface.normals[cKDTree(surface.vertices).query(points)[1]]
+        rest = cKDTree(points).query(surface.vertices)[0] > spacing_m
+    count = len(points), int(rest.sum())
+    return Cloud(
+        np.concatenate([points, surface.vertices[rest]]),
+        np.concatenate([normals, surface.normals[rest]]),
+        np.concatenate([colors, surface.colors[rest]]),
+        np.repeat([False, True], count),
+        np.concatenate([np.ones(count[0], np.float32), surface.confidence[rest]]),
+        np.concatenate([np.full(count[0], MEASURED, np.int16), surface.views[rest]]),
+    )
+
+
+def view_gains(cloud: Cloud, surface: Surface, spacing_m: float) -> NDArray[np.float64]:
+    """How much a real picture from each view would add.
+
+    That is the area of the surface it would see and that is not known yet, foreshortened and
+    weighted by the doubt in it (1 - confidence); measured surface adds nothing.
+
+    Parameters
+    ----------
+    cloud : Cloud
+        Made of the surface.
+    surface : Surface
+    spacing_m : float
+        Vertices closer than this to a measured point count as measured.
+
+    Returns
+    -------
+    (views,) float64
+        m^2.
+    """
+    doubt = 1.0 - surface.confidence
+    measured = cloud.points[~cloud.synthetic]
+    if len(measured):
+        doubt[cKDTree(measured).query(surface.vertices)[0] <= spacing_m] = 0
+    corners = surface.vertices[surface.faces]
+    areas = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    area = np.bincount(surface.faces.ravel(), np.repeat(areas / 6, 3), len(surface.vertices))
+    return surface.seen @ (doubt * area)

@@ -1,0 +1,156 @@
+"""From one frame to the whole shape of its object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nvs_ros.completion.cloud import Cloud, completed_cloud, view_gains
+from nvs_ros.completion.confidence import Calibration, Evidence, evidence_of
+from nvs_ros.completion.cycle import cycle_check
+from nvs_ros.completion.hull import Grid, carve
+from nvs_ros.completion.surface import Surface, hull_surface
+from nvs_ros.completion.uncertainty import Estimate, estimate_views
+from nvs_ros.geometry import TargetCamera
+from nvs_ros.settings import CompletionSettings
+from nvs_ros.synthesizer import Frame, Observation, Synthesizer
+
+NOT_CALIBRATED = (
+    'confidence is not calibrated for this model: it is how far the silhouettes of several seeds '
+    'agree'
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TrustedView:
+    """A viewpoint with what is known of it.
+
+    Attributes
+    ----------
+    estimate : Estimate
+    evidence : Evidence
+    confidence : float
+        0..1: the IoU that the silhouette is expected to have with the true one.
+    """
+
+    estimate: Estimate
+    evidence: Evidence
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """The whole shape of an object, most of it imagined. Frames are the object frame.
+
+    Attributes
+    ----------
+    cloud : Cloud
+    surface : Surface
+        Without the measured points.
+    gains : (views,) float64
+        Unknown surface that a real picture from each viewpoint would show, m^2.
+    """
+
+    cloud: Cloud
+    surface: Surface
+    gains: NDArray[np.float64]
+
+    @property
+    def next_best_view(self) -> int:
+        """Index of the viewpoint from which a real picture would add most."""
+        return int(self.gains.argmax())
+
+
+def trusted_views(
+    synthesizer: Synthesizer,
+    observation: Observation,
+    targets: Sequence[TargetCamera],
+    settings: CompletionSettings,
+    *,
+    seed: int = 0,
+    callback: Callable[[dict], None] | None = None,
+) -> list[TrustedView]:
+    """Synthesise viewpoints with several seeds, and back again, and say how far to trust them.
+
+    Parameters
+    ----------
+    synthesizer : Synthesizer
+    observation : Observation
+    targets : sequence of TargetCamera
+    settings : CompletionSettings
+    seed : int
+        The first one.
+    callback : callable, optional
+        As for :meth:`nvs_ros.synthesizer.Synthesizer.synthesize`, for each batch anew.
+    """
+    sampler = synthesizer.preset(settings.preset)
+    estimates = estimate_views(
+        synthesizer,
+        observation,
+        targets,
+        sampler,
+        seeds=settings.seeds,
+        seed=seed,
+        callback=callback,
+    )
+    calibration = calibration_of(synthesizer)
+    views = []
+    for estimate in estimates:
+        cycle = cycle_check(synthesizer, observation.source, estimate, sampler, callback)
+        evidence = evidence_of(estimate, cycle)
+        trust = calibration.confidence(evidence) if calibration else evidence.agreement
+        views.append(TrustedView(estimate, evidence, trust))
+    return views
+
+
+def calibration_of(synthesizer: Synthesizer) -> Calibration | None:
+    """What the model's profile brings, None when it brings nothing.
+
+    Raises
+    ------
+    ValueError
+        It brings something else.
+    """
+    return Calibration.from_profile(synthesizer.components.profile.confidence)
+
+
+def complete_shape(
+    frame: Frame,
+    observation: Observation,
+    views: Sequence[TrustedView],
+    settings: CompletionSettings,
+) -> Completion:
+    """Carve the object out of a block.
+
+    Parameters
+    ----------
+    frame : Frame
+        What was measured.
+    observation : Observation
+        Of the frame.
+    views : sequence of TrustedView
+        Of the observation; those under ``settings.min_confidence`` are not used.
+    settings : CompletionSettings
+
+    Raises
+    ------
+    ValueError
+        No view is trusted enough, or nothing is left of the object.
+    """
+    used = [i for i, view in enumerate(views) if view.confidence >= settings.min_confidence]
+    if not used:
+        raise ValueError(
+            f'expected a view with a confidence of {settings.min_confidence:g} or more, '
+            f'got at most {max((view.confidence for view in views), default=0):.2f}'
+        )
+    grid = Grid(observation.source.unit_m, settings.cells)
+    estimates = [view.estimate for view in views]
+    # No trust, no carving and no colours; the places in the lists stay.
+    confidences = [view.confidence if i in used else 0.0 for i, view in enumerate(views)]
+    occupancy = carve(grid, frame, estimates, confidences)
+    surface = hull_surface(grid, occupancy, observation.source, estimates, confidences)
+    cloud = completed_cloud(frame, surface, grid.cell_m)
+    return Completion(cloud, surface, view_gains(cloud, surface, grid.cell_m))

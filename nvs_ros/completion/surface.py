@@ -1,0 +1,169 @@
+"""The surface of a hull, coloured by the pictures that see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes
+
+from nvs_ros.completion.hull import SURFACE, Grid, look_up, transformed
+from nvs_ros.completion.uncertainty import Estimate
+from nvs_ros.geometry import CanonicalView, inverse
+
+MEASURED = -1
+"""In place of the index of a view: the camera that was there."""
+UNSEEN = -2
+"""In place of the index of a view: no camera sees this."""
+GRAZING = 0.1
+"""Cosine between normal and line of sight below which a camera does not see a surface."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A triangle mesh; nothing of its shape was measured.
+
+    Attributes
+    ----------
+    vertices : (N, 3) float64
+        Object frame, metres.
+    faces : (M, 3) int
+        Vertex indices, counter-clockwise seen from outside.
+    normals : (N, 3) float64
+        Unit vectors that point outward.
+    colors : (N, 3) uint8
+        RGB.
+    views : (N,) int16
+        Which view gave the colour: its index, :data:`MEASURED` or :data:`UNSEEN`.
+    confidence : (N,) float32
+        0..1; 0 where no camera looks.
+    seen : (views, N) float64
+        Cosine between normal and line of sight of each synthesised view, 0 where it sees nothing.
+    """
+
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    normals: NDArray[np.float64]
+    colors: NDArray[np.uint8]
+    views: NDArray[np.int16]
+    confidence: NDArray[np.float32]
+    seen: NDArray[np.float64]
+
+
+def hull_surface(
+    grid: Grid,
+    occupancy: NDArray[np.float32],
+    source: CanonicalView,
+    estimates: Sequence[Estimate],
+    confidences: Sequence[float],
+) -> Surface:
+    """Triangulate where the occupancy falls below :data:`nvs_ros.completion.hull.SURFACE`.
+
+    A vertex takes the colour of the measured picture where that sees it, else of the view that sees
+    it best: confidence times cosine of the angle to its normal. Its own confidence is that of the
+    view, times the share of the seeds that put the object there; what the measured camera sees has
+    the mean of all views, since they alone say how far away it is.
+
+    Parameters
+    ----------
+    grid : Grid
+    occupancy : (X, Y, Z) float32
+    source : CanonicalView
+        The measured picture.
+    estimates : sequence of Estimate
+    confidences : sequence of float
+        Of each, 0..1.
+
+    Raises
+    ------
+    ValueError
+        Nothing is left of the object.
+    """
+    if not occupancy.max(initial=0) > SURFACE:
+        raise ValueError('the views leave nothing of the object: their silhouettes do not fit')
+    padded = np.pad(occupancy, 1)
+    corners, faces, normals, _ = marching_cubes(padded, SURFACE, gradient_direction='ascent')
+    vertices = grid.corner + (corners - 1) * grid.cell_m
+    normals = -normals.astype(np.float64)
+    poses = [source.object_from_camera, *(e.target.object_from_camera for e in estimates)]
+    seen = np.stack([visible(vertices, normals, pose, grid.cell_m) for pose in poses])
+    trust = np.array(confidences)[:, None]
+    score = np.vstack([np.where(seen[:1] > 0, 2.0, 0.0), seen[1:] * trust])
+    best = score.argmax(0)
+    colors = np.zeros((len(vertices), 3), np.float32)
+    confidence = np.zeros(len(vertices), np.float32)
+    pictures = [(source.image, source.mask, source.camera)]
+    pictures += [(e.images[0], e.masks[0], e.target.camera) for e in estimates]
+    for i, (picture, pose) in enumerate(zip(pictures, poses, strict=True)):
+        own = best == i
+        image, mask, camera = picture
+        colors[own] = look_up(without_background(image, mask), camera, pose, vertices[own])
+        if i > 0:
+            share = look_up(estimates[i - 1].probability, camera, pose, vertices[own])
+            confidence[own] = confidences[i - 1] * share
+        else:
+            confidence[own] = np.mean(confidences)
+    unseen = score.max(0) <= 0
+    confidence[unseen] = 0
+    if not unseen.all():
+        nearest = cKDTree(vertices[~unseen]).query(vertices[unseen])[1]
+        colors[unseen] = colors[~unseen][nearest]
+    views = np.where(unseen, UNSEEN, best - 1).astype(np.int16)
+    colors = np.clip(colors + 0.5, 0, 255).astype(np.uint8)
+    return Surface(vertices, faces, normals, colors, views, confidence, seen[1:])
+
+
+def visible(
+    points: NDArray[np.float64],
+    normals: NDArray[np.float64],
+    object_from_camera: NDArray[np.float64],
+    spacing_m: float,
+) -> NDArray[np.float64]:
+    """Which points of a surface a camera sees, whatever its picture.
+
+    Parameters
+    ----------
+    points : (N, 3)
+        Object frame, metres.
+    normals : (N, 3)
+        Unit vectors.
+    object_from_camera : (4, 4)
+        The camera looks at the object.
+    spacing_m : float
+        Distance between neighbouring points.
+
+    Returns
+    -------
+    (N,) float64
+        Cosine of the angle between normal and line of sight; 0 for what faces away, or lies more
+        than two spacings behind another point.
+    """
+    x, y, z = transformed(inverse(object_from_camera), points).T
+    # Cells of the picture hold about two points across, so that a surface has no holes.
+    side = 2 * spacing_m / np.median(z)
+    column, row = (np.floor((v - v.min()) / side).astype(int) for v in (x / z, y / z))
+    nearest = np.full((row.max() + 1, column.max() + 1), np.inf)
+    np.minimum.at(nearest, (row, column), z)
+    to_camera = object_from_camera[:3, 3] - points
+    to_camera /= np.linalg.norm(to_camera, axis=1, keepdims=True)
+    cosine = (normals * to_camera).sum(1)
+    seen = (cosine > GRAZING) & (z <= nearest[row, column] + 2 * spacing_m)
+    return np.where(seen, cosine, 0.0)
+
+
+def without_background(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The picture with the colours of the object continued outward over its blended edge."""
+    solid = (mask > 127).astype(np.uint8)
+    inside = cv2.erode(solid, np.ones((3, 3), np.uint8))
+    if not inside.any():
+        return image.astype(np.float32)
+    _, labels = cv2.distanceTransformWithLabels(
+        1 - inside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colors = np.zeros((labels.max() + 1, 3), np.float32)
+    colors[labels[inside > 0]] = image[inside > 0]
+    return colors[labels]
