@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -84,7 +85,7 @@ class CanonicalView:
     assumptions: tuple[str, ...] = ()
     trained: TrainedRange = TrainedRange()
 
-    @property
+    @cached_property
     def spherical(self) -> Spherical:
         """Position about the object, radius in metres."""
         return spherical_from_pose(self.object_from_camera)
