@@ -25,7 +25,8 @@ from nvs_ros.geometry.target import TargetCamera
 from nvs_ros.hero.batches import in_batches
 from nvs_ros.hero.presets import preset
 from nvs_ros.hero.sampler import sample
-from nvs_ros.settings import DEFAULT_PRESET, SEEDS, SamplerSettings
+from nvs_ros.hero.source import SourcePool
+from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings
 from nvs_ros.silhouette import silhouette
 from nvs_ros.zero123.components import Zero123Components, load_components
 from nvs_ros.zero123.conditioning import (
@@ -115,10 +116,22 @@ class Synthesizer:
     """Zero-to-Hero sampling over the components of a Zero-1-to-3 model.
 
     Not thread-safe: one request at a time per instance.
+
+    Parameters
+    ----------
+    components : Zero123Components
+    source_memory_mb : int
+        As the setting of the model of that name.
     """
 
-    def __init__(self, components: Zero123Components) -> None:
+    def __init__(
+        self,
+        components: Zero123Components,
+        *,
+        source_memory_mb: int = ModelSettings.source_memory_mb,
+    ) -> None:
         self.components = components
+        self._sources = SourcePool(source_memory_mb * 10**6)
 
     @classmethod
     def from_pretrained(
@@ -128,6 +141,7 @@ class Synthesizer:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         kind: str | None = None,
+        source_memory_mb: int = ModelSettings.source_memory_mb,
     ) -> Synthesizer:
         """Load a model.
 
@@ -141,6 +155,8 @@ class Synthesizer:
             float16 on CUDA, else float32.
         kind : str, optional
             One of :data:`nvs_ros.zero123.files.KINDS`; from the files or their name when omitted.
+        source_memory_mb : int
+            See :class:`Synthesizer`.
 
         Raises
         ------
@@ -149,7 +165,8 @@ class Synthesizer:
         """
         device = _usable(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
-        return cls(load_components(source, device=device, dtype=dtype, kind=kind))
+        components = load_components(source, device=device, dtype=dtype, kind=kind)
+        return cls(components, source_memory_mb=source_memory_mb)
 
     def preset(self, name: str = DEFAULT_PRESET, **overrides: object) -> SamplerSettings:
         """A preset as this model wants it, with some fields replaced.
@@ -159,7 +176,7 @@ class Synthesizer:
         ValueError
             Unknown preset, unknown field or wrong value.
         """
-        return preset(name, **{**self.components.profile.sampler, **overrides})
+        return preset(name, self.components.profile.sampler, **overrides)
 
     def photograph(
         self, image: np.ndarray, mask: np.ndarray, *, elevation_rad: float = 0.0
@@ -289,6 +306,7 @@ class Synthesizer:
             generator=generators,
             source_token=tokens[:1],
             source_cond_latent=condition.latent,
+            source_memory=self._sources.memory(condition, settings, seeds[0]),
             source_generator=torch.Generator().manual_seed(seeds[0] + SOURCE_SEED_OFFSET),
             callback=callback,
         )

@@ -68,3 +68,10 @@ def test_presets_cannot_be_changed_but_overridden():
         preset('hero-to-zero')
     with pytest.raises(ValueError, match='alpha_x'):
         preset(alpha_x=1)
+
+
+def test_a_model_tunes_what_a_preset_leaves_open():
+    tuned = {'resampling_passes': 3, 'guidance_scale': 2.0}
+    assert preset('hourglass', tuned) == preset('hourglass', guidance_scale=2.0)
+    assert preset('resample', tuned) == preset('resample', resampling_passes=3, guidance_scale=2.0)
+    assert preset('resample', tuned, resampling_passes=4).resampling_passes == 4

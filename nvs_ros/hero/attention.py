@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from nvs_ros.hero.source import SourceMemory
+
 LayerPredicate = Callable[[str], bool]
 """Takes a layer's name, such as ``up_blocks.3.attentions.0.transformer_blocks.0.attn1``."""
 
@@ -50,11 +52,14 @@ class AttentionControl:
     source_groups : int
         0: every row of the batch is a target. g > 0: the batch is g equal groups, each of one
         source row followed by its target rows: ``[uncond: source, targets; cond: ...]``.
+    source_memory : SourceMemory or None
+        Keeps keys and values of the source rows; without source rows they are taken from there.
     map_dtype : torch.dtype
         Least precision in which maps are computed.
     """
 
     source_groups: int = 0
+    source_memory: SourceMemory | None = None
     map_dtype: torch.dtype = torch.float32
     _announced: int | None = None
 
@@ -122,11 +127,13 @@ class ControlledAttnProcessor:
             raise ValueError(f'{layer}: expected self-attention without a mask')
 
         query = _heads(attn, attn.to_q(hidden_states), attn.norm_q)
-        groups = control.source_groups
-        if groups == 0:
-            hidden = self._attend(attn, query, *_keys_values(attn, hidden_states), refine)
-        else:
+        if control.source_groups:
             hidden = self._attend_beside_source(attn, query, hidden_states, refine, mutual)
+        elif mutual:
+            source = control.source_memory.recall(layer)
+            hidden = self._attend(attn, query, *_for_targets(source, query), refine)
+        else:
+            hidden = self._attend(attn, query, *_keys_values(attn, hidden_states), refine)
         hidden = hidden.transpose(1, 2).flatten(2).to(hidden_states.dtype)
         hidden = attn.to_out[1](attn.to_out[0](hidden))
         if attn.residual_connection:
@@ -143,17 +150,18 @@ class ControlledAttnProcessor:
     ) -> torch.Tensor:
         """Attention of a batch with source rows; mutual: targets see the source of their group."""
         groups = self.control.source_groups
+        source_query, target_query = _split(query, groups)
         if mutual:
-            key, value = _keys_values(attn, _split(hidden_states, groups)[0])
-            targets = len(hidden_states) // groups - 1
-            keys = key, key.repeat_interleave(targets, 0)
-            values = value, value.repeat_interleave(targets, 0)
+            source_kv = _keys_values(attn, _split(hidden_states, groups)[0])
+            target_kv = _for_targets(source_kv, target_query)
+            if self.control.source_memory is not None:
+                self.control.source_memory.keep(self.layer, *source_kv)
         else:
             keys, values = (_split(x, groups) for x in _keys_values(attn, hidden_states))
-        source_query, target_query = _split(query, groups)
+            source_kv, target_kv = zip(keys, values, strict=True)
         source_refine = self.control.source_refiner(self.layer)
-        source = self._attend(attn, source_query, keys[0], values[0], source_refine)
-        target = self._attend(attn, target_query, keys[1], values[1], refine)
+        source = self._attend(attn, source_query, *source_kv, source_refine)
+        target = self._attend(attn, target_query, *target_kv, refine)
         return _join(source, target, groups)
 
     def _attend(
@@ -191,6 +199,15 @@ def _heads(attn: Attention, x: torch.Tensor, norm: nn.Module | None = None) -> t
 def _keys_values(attn: Attention, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     key = _heads(attn, attn.to_k(hidden_states), attn.norm_k)
     return key, _heads(attn, attn.to_v(hidden_states))
+
+
+def _for_targets(
+    source: tuple[torch.Tensor, torch.Tensor], query: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of the source rows, for each target row of their groups."""
+    key, value = source
+    targets = len(query) // len(key)
+    return key.repeat_interleave(targets, 0), value.repeat_interleave(targets, 0)
 
 
 def _parts(shape: tuple[int, int, int], device: torch.device) -> Iterator[Part]:

@@ -100,9 +100,11 @@ class AttentionMapFilter(AttentionControl):
         if not self._maps_wanted:
             self._filters.clear()
         self._mutual = settings.mutual_self_attention and inside(t, settings.msa_window)
-        if self._mutual and self.source_groups == 0:
+        remembered = self.source_memory is not None and self.source_memory.complete
+        if self._mutual and self.source_groups == 0 and not remembered:
             raise RuntimeError(
-                f'mutual self-attention at t={t} needs source rows in the batch (source_groups)'
+                f'mutual self-attention at t={t} needs source rows in the batch (source_groups) '
+                'or the memory of them (source_memory)'
             )
 
     def refiner(self, layer: str) -> Refine | None:

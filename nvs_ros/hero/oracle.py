@@ -99,7 +99,9 @@ def record_attention_maps(
         Layer name -> maps before softmax, (rows * heads, tokens, tokens).
     """
     noised = make_scheduler(scheduler, settings).add_noise(latents, noise, torch.tensor([timestep]))
-    rows, contexts = network_rows(noised, cond_latents, tokens, settings)
+    contexts, cond_latents = (network_rows(x, settings) for x in (tokens, cond_latents))
+    noised = noised.repeat(len(contexts) // len(noised), 1, 1, 1)
+    rows = torch.cat([noised, cond_latents.to(noised.dtype)], 1)
     with controlled_attention(unet, _Recorder(), layers) as recorder:
         unet(rows.to(unet.dtype), timestep, contexts.to(unet.dtype))
     return recorder.maps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from nvs_ros.settings import DEFAULT_PRESET, SamplerSettings
@@ -38,13 +39,18 @@ BEYOND_NVS = MappingProxyType(
 """Overrides of ``'amf'`` for other pipelines (section 5.3): a longer window, less history."""
 
 
-def preset(name: str = DEFAULT_PRESET, **overrides: object) -> SamplerSettings:
+def preset(
+    name: str = DEFAULT_PRESET, tuned: Mapping[str, object] | None = None, **overrides: object
+) -> SamplerSettings:
     """Return the settings of a preset, with some fields replaced.
 
     Parameters
     ----------
     name : str
         Key of :data:`PRESETS`.
+    tuned : mapping, optional
+        Fields as a model wants them. What the preset itself sets stays: a part of the method that
+        it leaves out is not brought back.
     **overrides
         Fields of :class:`~nvs_ros.settings.SamplerSettings`.
 
@@ -55,8 +61,11 @@ def preset(name: str = DEFAULT_PRESET, **overrides: object) -> SamplerSettings:
     """
     if name not in PRESETS:
         raise ValueError(f'preset: expected one of {list(PRESETS)}, got {name!r}')
+    chosen, defaults = PRESETS[name], SamplerSettings()
     fields = {field.name for field in dataclasses.fields(SamplerSettings)}
     unknown = sorted(set(overrides) - fields)
     if unknown:
         raise ValueError(f'expected fields of SamplerSettings, got {unknown}')
-    return dataclasses.replace(PRESETS[name], **overrides)
+    free = {field for field in fields if getattr(chosen, field) == getattr(defaults, field)}
+    tuned = {field: value for field, value in (tuned or {}).items() if field in free}
+    return dataclasses.replace(chosen, **{**tuned, **overrides})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from nvs_ros.hero.attention import AttentionControl
 from nvs_ros.hero.filtering import attention_map_filtering
 from nvs_ros.hero.maps import inside
 from nvs_ros.hero.scheduler import HourglassDDIMScheduler
+from nvs_ros.hero.shortcuts import single_token_context, timestep_table
+from nvs_ros.hero.source import SourceMemory
 from nvs_ros.settings import SamplerSettings
 
 _SCHEDULER_FIELDS = (
@@ -62,6 +64,7 @@ def sample(
     source_cond_latent: torch.Tensor | None = None,
     source_generator: torch.Generator | None = None,
     source_noise: torch.Tensor | None = None,
+    source_memory: SourceMemory | None = None,
     callback: Callable[[dict[str, Any]], None] | None = None,
     attention: AbstractContextManager[AttentionControl] | None = None,
 ) -> torch.Tensor:
@@ -89,6 +92,9 @@ def sample(
         All noise of the source branch; one per frame, so that all targets share the branch.
     source_noise : torch.Tensor, optional
         (1, c, h, w), initial noise of the source branch instead of a draw from `source_generator`.
+    source_memory : SourceMemory, optional
+        What an earlier run computed of the source branch; filled by this run if it is not complete.
+        One for each frame, model, settings and source noise.
     callback : callable, optional
         Called after each network evaluation with a dict of ``evaluation`` (from 1),
         ``evaluations``, ``timestep``, ``latents`` and ``denoised`` (n, c, h, w); it may raise to
@@ -109,35 +115,45 @@ def sample(
     """
     generator = list(generator) if isinstance(generator, Sequence) else generator
     _check_targets(tokens, cond_latents, noise, generator)
-    target = _Branch(tokens, cond_latents, noise, generator, make_scheduler(scheduler, settings))
-    timesteps = target.scheduler.timesteps.tolist()
+    own_scheduler = make_scheduler(scheduler, settings)
+    timesteps = own_scheduler.timesteps.tolist()
+    target = _Branch(tokens, cond_latents, noise, generator, own_scheduler)
     branches = [target]
-    if settings.mutual_self_attention and any(inside(t, settings.msa_window) for t in timesteps):
+    mutual = settings.mutual_self_attention and any(
+        inside(t, settings.msa_window) for t in timesteps
+    )
+    if mutual and not (source_memory is not None and source_memory.complete):
         if source_token is None or source_cond_latent is None:
             raise ValueError('mutual self-attention: expected source_token and source_cond_latent')
         if source_noise is None:
             shape = source_cond_latent.shape
             source_noise = randn_tensor(shape, source_generator, noise.device, noise.dtype)
-        own_scheduler = make_scheduler(scheduler, settings)
-        source = _Branch(
-            source_token, source_cond_latent, source_noise, source_generator, own_scheduler
-        )
-        branches = [source, target]
+        given = source_token, source_cond_latent, source_noise, source_generator
+        branches = [_Branch(*given, make_scheduler(scheduler, settings)), target]
+        if source_memory is not None:
+            source_memory.restart()
 
-    groups = 2 if settings.guidance_scale > 1 else 1
     device_timesteps = torch.tensor(timesteps, device=noise.device)
-    with attention or attention_map_filtering(unet, settings) as control:
+    with ExitStack() as stack:
+        stack.enter_context(single_token_context(unet))
+        table = stack.enter_context(timestep_table(unet, timesteps))
+        control = stack.enter_context(attention or attention_map_filtering(unet, settings))
+        control.source_memory = source_memory
+        batch = _Batch(branches, settings, unet.dtype)
         for index, t in enumerate(timesteps):
-            if t < settings.msa_window[0]:
-                branches = [target]
-            control.source_groups = groups if len(branches) > 1 else 0
+            if len(batch.branches) > 1 and t < settings.msa_window[0]:
+                batch = _Batch([target], settings, unet.dtype)
+            control.source_groups = batch.halves if len(batch.branches) > 1 else 0
             control.announce(t)
-            predictions = _predict(unet, device_timesteps[index], branches, settings)
-            for branch, prediction in zip(branches, predictions, strict=True):
-                branch.step(prediction, t, settings.eta)
+            table.index = index
+            if source_memory is not None:
+                source_memory.evaluation = index
+            batch.evaluate(unet, device_timesteps[index], t)
             if callback is not None:
                 progress = {'evaluation': index + 1, 'evaluations': len(timesteps), 'timestep': t}
                 callback(progress | {'latents': target.latents, 'denoised': target.denoised})
+    if mutual and source_memory is not None:
+        source_memory.finish()
     return target.latents
 
 
@@ -180,36 +196,39 @@ class _Branch:
         )
 
 
-def _predict(
-    unet: nn.Module, timestep: torch.Tensor, branches: list[_Branch], settings: SamplerSettings
-) -> list[torch.Tensor]:
-    """One network evaluation of all branches; rows ``[uncond: branches; cond: branches]``."""
-    rows, contexts = network_rows(
-        torch.cat([branch.latents for branch in branches]),
-        torch.cat([branch.cond_latents for branch in branches]),
-        torch.cat([branch.tokens for branch in branches]),
-        settings,
-    )
-    prediction = unet(rows.to(unet.dtype), timestep, contexts.to(unet.dtype), return_dict=False)[0]
-    prediction = prediction.to(rows.dtype)
-    if settings.guidance_scale > 1:
-        uncond, cond = prediction.chunk(2)
-        prediction = uncond + settings.guidance_scale * (cond - uncond)
-    return list(prediction.split([len(branch.latents) for branch in branches]))
+class _Batch:
+    """The rows of network evaluations: ``[uncond: branches; cond: branches]``."""
+
+    def __init__(
+        self, branches: list[_Branch], settings: SamplerSettings, dtype: torch.dtype
+    ) -> None:
+        self.branches = branches
+        self.settings = settings
+        self.halves = 2 if settings.guidance_scale > 1 else 1
+        cond_latents = torch.cat([branch.cond_latents for branch in branches])
+        self.cond_latents = network_rows(cond_latents, settings).to(dtype)
+        tokens = torch.cat([branch.tokens for branch in branches])
+        self.context = network_rows(tokens, settings).to(dtype)
+
+    def evaluate(self, unet: nn.Module, timestep: torch.Tensor, t: int) -> None:
+        """Evaluate the network once and denoise each branch."""
+        latents = torch.cat([branch.latents for branch in self.branches])
+        rows = torch.cat([latents] * self.halves).to(self.cond_latents.dtype)
+        rows = torch.cat([rows, self.cond_latents], 1)
+        prediction = unet(rows, timestep, self.context, return_dict=False)[0].to(latents.dtype)
+        if self.halves > 1:
+            uncond, cond = prediction.chunk(2)
+            prediction = uncond + self.settings.guidance_scale * (cond - uncond)
+        parts = prediction.split([len(branch.latents) for branch in self.branches])
+        for branch, part in zip(self.branches, parts, strict=True):
+            branch.step(part, t, self.settings.eta)
 
 
-def network_rows(
-    latents: torch.Tensor,
-    cond_latents: torch.Tensor,
-    tokens: torch.Tensor,
-    settings: SamplerSettings,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the network's input and context, with guidance ``[uncond, cond]``.
+def network_rows(condition: torch.Tensor, settings: SamplerSettings) -> torch.Tensor:
+    """Return a condition of each row, with guidance ``[uncond, cond]``.
 
     The unconditional half has a zero token and a zero conditioning latent.
     """
     if settings.guidance_scale > 1:
-        latents = torch.cat([latents, latents])
-        cond_latents = torch.cat([torch.zeros_like(cond_latents), cond_latents])
-        tokens = torch.cat([torch.zeros_like(tokens), tokens])
-    return torch.cat([latents, cond_latents.to(latents.dtype)], 1), tokens
+        return torch.cat([torch.zeros_like(condition), condition])
+    return condition

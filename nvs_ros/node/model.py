@@ -45,7 +45,11 @@ def load_synthesizer(settings: ModelSettings, log: Callable[[str], None]) -> Syn
     reporter.start()
     try:
         synthesizer = Synthesizer.from_pretrained(
-            settings.source, device=device, dtype=dtype, kind=kind
+            settings.source,
+            device=device,
+            dtype=dtype,
+            kind=kind,
+            source_memory_mb=settings.source_memory_mb,
         )
     finally:
         done.set()
