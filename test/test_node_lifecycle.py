@@ -7,7 +7,7 @@ pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from robot import PERIOD_S, LightSynthesizer, graph, wait_until
 from sensor_msgs.msg import Image
 
@@ -176,17 +176,34 @@ def test_stamps_that_never_match_are_explained():
         )
 
 
+def warned(capfd, sentence, act=lambda: None):
+    """Wait until a sentence is in the log, doing something meanwhile; return the log."""
+    log = ''
+
+    def said():
+        nonlocal log
+        act()
+        log += capfd.readouterr().err
+        return sentence in log
+
+    wait_until(said, period_s=PERIOD_S)
+    return log
+
+
 def test_a_publisher_with_incompatible_qos_is_named(capfd):
     setting = 'qos_overrides./image.subscription.reliability'
     with graph({setting: 'reliable'}) as running:
         running.robot.node.create_publisher(
             Image, 'image', QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         )
-        log = ''
+        warned(capfd, f'a publisher on /image offers an incompatible reliability: set {setting}')
 
-        def warned():
-            nonlocal log
-            log += capfd.readouterr().err
-            return f'a publisher on /image offers an incompatible reliability: set {setting}' in log
 
-        wait_until(warned)
+def test_a_subscriber_with_incompatible_qos_is_named(capfd):
+    with graph() as running:
+        robot = running.robot
+        robot.subscribe(Image, '/nvs/view_0/image')
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        robot.subscribe(Image, '/nvs/view_3/image', latched)
+        sentence = 'a subscriber of /nvs/view_3/image gets nothing'
+        assert '/nvs/view_0' not in warned(capfd, sentence, robot.publish_frame)

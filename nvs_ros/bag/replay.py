@@ -12,7 +12,6 @@ from pathlib import Path
 import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from nvs_ros.bag.reader import Bag
 from nvs_ros.errors import UserError
+from nvs_ros.node.qos import PublisherEventCallbacks
 
 RULE = re.compile(r'[~/A-Za-z_][\w/]*:=[~/A-Za-z_][\w/]*')
 """A remapping rule; rcl's own message about a wrong one takes three lines."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -17,8 +16,8 @@ from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.frames import check_message, stamp_ns
 from nvs_ros.node.intake import Intake
 from nvs_ros.node.objects import detections_type
-from nvs_ros.node.outputs import OVERRIDABLE
 from nvs_ros.node.parameters import Configuration
+from nvs_ros.node.qos import OVERRIDABLE, SubscriptionEventCallbacks
 
 PATIENCE_S = 3.0
 """Silence of an input that is worth a warning."""
@@ -128,7 +127,8 @@ class Inputs:
             qos,
             callback_group=group,
             event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=lambda event: self._incompatible(name, event)
+                incompatible_qos=lambda event: self._incompatible(name, event),
+                use_default_callbacks=False,
             ),
             qos_overriding_options=OVERRIDABLE,
         )

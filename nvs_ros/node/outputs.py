@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
-from rclpy.qos import QoSPolicyKind, QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -17,13 +17,9 @@ from nvs_ros.geometry import Spherical, relative_pose, spherical_from_pose
 from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.node.conversions import array_from_image, image_from_array
 from nvs_ros.node.frames import SourceFrame
+from nvs_ros.node.qos import NO_EVENTS, OVERRIDABLE
 from nvs_ros.pictures import contact_sheet
 from nvs_ros.synthesizer import View
-
-OVERRIDABLE = QoSOverridingOptions(
-    [QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY, QoSPolicyKind.DEPTH]
-)
-"""Policies that ``qos_overrides.<topic>.<publisher|subscription>.*`` may change."""
 
 
 def novel_view(view: View, source: SourceFrame, frame_id: str, preset: str) -> NovelView:
@@ -106,6 +102,7 @@ class Outputs:
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
         self._single: list[ViewPublishers] = []
+        self._unmatched: set[str] = set()
         self._views = self._publisher(NovelViewArray, '~/views')
         self._sheet = self._publisher(Image, '~/contact_sheet')
 
@@ -159,7 +156,26 @@ class Outputs:
         if self._sheet.get_subscription_count():
             self._sheet.publish(sheet_message(views, source))
 
+    def unmatched(self) -> list[str]:
+        """Topics with a subscriber that gets nothing, at this call and at the one before.
+
+        It asks for another QoS or type; discovery alone would have been over by now.
+        """
+        publishers = (self._views, self._sheet, *itertools.chain.from_iterable(self._single))
+        found = {
+            publisher.topic_name
+            for publisher in publishers
+            if self._node.count_subscribers(publisher.topic_name)
+            > publisher.get_subscription_count()
+        }
+        lasting, self._unmatched = found & self._unmatched, found
+        return sorted(lasting)
+
     def _publisher(self, kind: type, topic: str) -> LifecyclePublisher:
         return self._node.create_lifecycle_publisher(
-            kind, topic, QoSProfile(depth=1), qos_overriding_options=OVERRIDABLE
+            kind,
+            topic,
+            QoSProfile(depth=1),
+            event_callbacks=NO_EVENTS,
+            qos_overriding_options=OVERRIDABLE,
         )

@@ -130,6 +130,12 @@ class Session:
             self.intake.count_dropped('disabled')
             return None
         self._outputs.resize(len(self._parameters.configuration.views.viewpoints))
+        for topic in self._outputs.unmatched():
+            self._health.warn(
+                f'qos {topic}',
+                f'a subscriber of {topic} gets nothing: it asks for another type, or for more '
+                f'than is offered (see qos_overrides.{topic}.publisher)',
+            )
         indices = self._outputs.wanted(everything=not node_settings.on_demand)
         if not indices:
             self.intake.count_dropped('nobody listens')
