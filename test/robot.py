@@ -33,6 +33,7 @@ from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.node.conversions import image_from_array
 from nvs_ros.node.view_node import ViewNode
 from nvs_ros.synthesizer import Observation, View
+from nvs_ros.zero123.profile import ModelProfile
 
 TIMEOUT_S = 20.0
 EVALUATIONS = 4
@@ -49,7 +50,7 @@ class LightSynthesizer:
     """
 
     def __init__(self) -> None:
-        self.components = SimpleNamespace(model_id='light', device='cpu')
+        self.components = SimpleNamespace(model_id='light', device='cpu', profile=ModelProfile())
         self.gate = threading.Event()
         self.gate.set()
         self.sampling = threading.Event()
@@ -89,7 +90,8 @@ class LightSynthesizer:
             self._never.wait(self.evaluation_s)
             callback({'evaluation': i + 1, 'evaluations': EVALUATIONS})
         source, views = observation.source, []
-        for target in targets:
+        seeds = seed if isinstance(seed, tuple) else (seed,) * len(targets)
+        for target, own_seed in zip(targets, seeds, strict=True):
             image, mask = target.warp_back(source.image, source.mask)
             view = View(
                 image=image,
@@ -97,7 +99,7 @@ class LightSynthesizer:
                 camera=target.camera,
                 object_from_camera=target.object_from_camera,
                 relative=target.relative,
-                seed=seed,
+                seed=own_seed,
                 model_id='light',
                 warnings=target.warnings,
             )

@@ -88,7 +88,7 @@ def carve(
         0..1, at least :data:`SURFACE` inside the object.
     """
     centres = grid.centres
-    occupancy = measured_occupancy(grid, frame)
+    occupancy = measured_occupancy(centres, grid.cell_m, frame)
     left = np.flatnonzero(occupancy > 0)
     for estimate, confidence in zip(estimates, confidences, strict=True):
         target = estimate.target
@@ -99,11 +99,27 @@ def carve(
     return occupancy.reshape(grid.shape)
 
 
-def measured_occupancy(grid: Grid, frame: Frame) -> NDArray[np.float32]:
-    """What one measured picture leaves of the block, (cells,), 0..1."""
+def measured_occupancy(
+    centres: NDArray[np.float64], cell_m: float, frame: Frame
+) -> NDArray[np.float32]:
+    """What one measured picture leaves of cells.
+
+    Parameters
+    ----------
+    centres : (N, 3) float64
+        Object frame, metres.
+    cell_m : float
+        Side of a cell.
+    frame : Frame
+
+    Returns
+    -------
+    (N,) float32
+        Occupancy, 0..1.
+    """
     mask = np.asarray(frame.mask)
     coverage = mask.astype(np.float32) / (1 if mask.dtype == np.bool_ else 255)
-    pose, centres = frame.object_from_camera, grid.centres
+    pose = frame.object_from_camera
     inside = look_up(coverage, frame.camera, pose, centres)
     if frame.depth_m is None:
         return inside
@@ -112,7 +128,7 @@ def measured_occupancy(grid: Grid, frame: Frame) -> NDArray[np.float32]:
     surface = look_up(known, frame.camera, pose, centres, cv2.INTER_NEAREST)
     before = surface - transformed(inverse(pose), centres)[:, 2]
     # Half of the cell on the surface lies behind it.
-    behind = np.clip(0.5 - before / grid.cell_m, 0, 1)
+    behind = np.clip(0.5 - before / cell_m, 0, 1)
     return np.where(surface > 0, np.minimum(inside, behind), inside).astype(np.float32)
 
 

@@ -34,11 +34,14 @@ class TrustedView:
     evidence : Evidence
     confidence : float
         0..1: the IoU that the silhouette is expected to have with the true one.
+    warnings : tuple of str
+        What there is to know about the confidence.
     """
 
     estimate: Estimate
     evidence: Evidence
     confidence: float
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +104,12 @@ def trusted_views(
     for estimate in estimates:
         cycle = cycle_check(synthesizer, observation.source, estimate, sampler, callback)
         evidence = evidence_of(estimate, cycle)
-        trust = calibration.confidence(evidence) if calibration else evidence.agreement
-        views.append(TrustedView(estimate, evidence, trust))
+        if calibration is None:
+            views.append(
+                TrustedView(estimate, evidence, evidence.agreement, warnings=(NOT_CALIBRATED,))
+            )
+        else:
+            views.append(TrustedView(estimate, evidence, calibration.confidence(evidence)))
     return views
 
 
@@ -140,16 +147,16 @@ def complete_shape(
     ValueError
         No view is trusted enough, or nothing is left of the object.
     """
-    used = [i for i, view in enumerate(views) if view.confidence >= settings.min_confidence]
-    if not used:
+    trust = [view.confidence for view in views]
+    if not max(trust, default=-1) >= settings.min_confidence:
         raise ValueError(
             f'expected a view with a confidence of {settings.min_confidence:g} or more, '
-            f'got at most {max((view.confidence for view in views), default=0):.2f}'
+            f'got {max(trust, default=0):.2f} at most'
         )
     grid = Grid(observation.source.unit_m, settings.cells)
     estimates = [view.estimate for view in views]
     # No trust, no carving and no colours; the places in the lists stay.
-    confidences = [view.confidence if i in used else 0.0 for i, view in enumerate(views)]
+    confidences = [c if c >= settings.min_confidence else 0.0 for c in trust]
     occupancy = carve(grid, frame, estimates, confidences)
     surface = hull_surface(grid, occupancy, observation.source, estimates, confidences)
     cloud = completed_cloud(frame, surface, grid.cell_m)

@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from nvs_ros.completion.pipeline import Completion, TrustedView, complete_shape, trusted_views
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.node.frames import SourceFrame, source_frames
 from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import Transforms
 from nvs_ros.node.worker import Job
-from nvs_ros.settings import SamplerSettings
+from nvs_ros.settings import CompletionSettings, SamplerSettings
 from nvs_ros.synthesizer import Observation, Synthesizer, View
 
 
@@ -91,19 +92,73 @@ class Engine:
         Cancelled
             By the job.
         """
-        job.check()
+        observation = self._observation(source, job)
         started = time.monotonic()
-        if self._observed is None or self._observed[0] is not source:
-            self._observed = (source, self._synthesizer.observe(source.canonical))
-            self._record('observe', time.monotonic() - started)
-            started = time.monotonic()
 
         def callback(state: dict) -> None:
             job.check()
             on_progress(state['evaluation'] / state['evaluations'])
 
         views = self._synthesizer.synthesize(
-            self._observed[1], targets, sampler, seed=seed, callback=callback
+            observation, targets, sampler, seed=seed, callback=callback
         )
         self._record('synthesize', time.monotonic() - started)
         return views
+
+    def trusted(
+        self,
+        source: SourceFrame,
+        targets: Sequence[TargetCamera],
+        settings: CompletionSettings,
+        seed: int,
+        job: Job,
+    ) -> list[TrustedView]:
+        """Say how far to trust viewpoints; in the worker's thread only.
+
+        Raises
+        ------
+        Cancelled
+            By the job.
+        """
+        observation = self._observation(source, job)
+        started = time.monotonic()
+        views = trusted_views(
+            self._synthesizer,
+            observation,
+            targets,
+            settings,
+            seed=seed,
+            callback=lambda state: job.check(),
+        )
+        self._record('trust', time.monotonic() - started)
+        return views
+
+    def completion(
+        self,
+        source: SourceFrame,
+        views: Sequence[TrustedView],
+        settings: CompletionSettings,
+        job: Job,
+    ) -> Completion:
+        """The whole shape of an object; in the worker's thread only.
+
+        Raises
+        ------
+        ValueError
+            The views do not make one.
+        Cancelled
+            By the job.
+        """
+        observation = self._observation(source, job)
+        started = time.monotonic()
+        completion = complete_shape(source.measured, observation, views, settings)
+        self._record('complete', time.monotonic() - started)
+        return completion
+
+    def _observation(self, source: SourceFrame, job: Job) -> Observation:
+        job.check()
+        if self._observed is None or self._observed[0] is not source:
+            started = time.monotonic()
+            self._observed = (source, self._synthesizer.observe(source.canonical))
+            self._record('observe', time.monotonic() - started)
+        return self._observed[1]

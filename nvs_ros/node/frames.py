@@ -39,8 +39,10 @@ class SourceFrame:
         The stamp of ``header``.
     object_id : str
         ``''`` when there is only one object.
+    measured : Frame
+        The picture as it was taken; its object frame is "upright" below.
     canonical : CanonicalView
-        What the network is shown; its object frame is "upright" below.
+        What the network is shown, in the same object frame.
     frame_from_object : (4, 4) float64
         Pose of the object as it was measured, metres.
     frame_from_upright : (4, 4) float64
@@ -50,6 +52,7 @@ class SourceFrame:
     header: Header
     stamp_ns: int
     object_id: str
+    measured: Frame
     canonical: CanonicalView
     frame_from_object: np.ndarray
     frame_from_upright: np.ndarray
@@ -123,19 +126,23 @@ def source_frames(
             frame_from_object, frame_from_upright = _object_poses(
                 seen, header.frame_id, frame.stamp_ns, configuration, transforms
             )
-            view = canonical(
-                Frame(
-                    image,
-                    mask(messages['mask'], seen.label),
-                    camera,
-                    inverse(frame_from_upright) @ frame_from_camera,
-                    seen.size_m,
-                    depth_m,
-                )
+            measured = Frame(
+                image,
+                mask(messages['mask'], seen.label),
+                camera,
+                inverse(frame_from_upright) @ frame_from_camera,
+                seen.size_m,
+                depth_m,
             )
             sources.append(
                 SourceFrame(
-                    header, frame.stamp_ns, seen.id, view, frame_from_object, frame_from_upright
+                    header,
+                    frame.stamp_ns,
+                    seen.id,
+                    measured,
+                    canonical(measured),
+                    frame_from_object,
+                    frame_from_upright,
                 )
             )
         except ValueError as error:

@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from geometry_msgs.msg import PoseStamped
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from nvs_interfaces.msg import NovelView, NovelViewArray
+from nvs_ros.completion.pipeline import TrustedView
 from nvs_ros.geometry import Spherical, relative_pose, spherical_from_pose
 from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.node.conversions import array_from_image, image_from_array
@@ -22,7 +24,13 @@ from nvs_ros.pictures import contact_sheet
 from nvs_ros.synthesizer import View
 
 
-def novel_view(view: View, source: SourceFrame, frame_id: str, preset: str) -> NovelView:
+def novel_view(
+    view: View,
+    source: SourceFrame,
+    frame_id: str,
+    preset: str,
+    trusted: TrustedView | None = None,
+) -> NovelView:
     """Message of a view.
 
     Parameters
@@ -34,6 +42,8 @@ def novel_view(view: View, source: SourceFrame, frame_id: str, preset: str) -> N
         Optical frame of the virtual camera.
     preset : str
         Name of the sampler settings.
+    trusted : TrustedView, optional
+        How far to trust it.
     """
     header = Header(stamp=source.header.stamp, frame_id=frame_id)
     origin: Spherical = source.canonical.spherical
@@ -54,9 +64,13 @@ def novel_view(view: View, source: SourceFrame, frame_id: str, preset: str) -> N
         seed=view.seed,
         preset=preset,
         model_id=view.model_id,
-        confidence=math.nan,
+        confidence=trusted.confidence if trusted else math.nan,
         synthetic=True,
-        warnings=[*source.canonical.assumptions, *view.warnings],
+        warnings=[
+            *source.canonical.assumptions,
+            *view.warnings,
+            *(trusted.warnings if trusted else ()),
+        ],
     )
 
 
@@ -105,11 +119,13 @@ class Outputs:
         self._unmatched: set[str] = set()
         self._views = self._publisher(NovelViewArray, '~/views')
         self._sheet = self._publisher(Image, '~/contact_sheet')
+        self._cloud = self._publisher(PointCloud2, '~/completed_cloud')
+        self._next_view = self._publisher(PoseStamped, '~/next_best_view')
 
     def close(self) -> None:
         """Destroy the publishers."""
         self.resize(0)
-        for publisher in (self._views, self._sheet):
+        for publisher in (self._views, self._sheet, self._cloud, self._next_view):
             self._node.destroy_lifecycle_publisher(publisher)
 
     def resize(self, count: int) -> None:
@@ -155,6 +171,15 @@ class Outputs:
         self._views.publish(views_message(views, source))
         if self._sheet.get_subscription_count():
             self._sheet.publish(sheet_message(views, source))
+
+    def wants_shape(self) -> bool:
+        """Whether somebody has subscribed to what needs the whole shape."""
+        return any(p.get_subscription_count() for p in (self._cloud, self._next_view))
+
+    def publish_shape(self, cloud: PointCloud2, next_view: PoseStamped) -> None:
+        """Publish the cloud of an object and the view that would add most to it."""
+        self._cloud.publish(cloud)
+        self._next_view.publish(next_view)
 
     def unmatched(self) -> list[str]:
         """Topics with a subscriber that gets nothing, at this call and at the one before.

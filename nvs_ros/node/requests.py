@@ -18,6 +18,7 @@ from std_srvs.srv import SetBool
 from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelView
 from nvs_interfaces.srv import SynthesizeView
+from nvs_ros.node.completed import REFUSED
 from nvs_ros.node.outputs import views_message
 from nvs_ros.node.parameters import Parameters
 from nvs_ros.node.session import Session
@@ -84,8 +85,10 @@ class Requests:
                     job, source, [target], [frame_id], request.preset, request.seed
                 )
             )
-            (response.view,) = job.result()
-            response.success = True
+            (view,) = job.result()
+            if view is None:
+                raise ValueError(f'view {REFUSED}')
+            response.view, response.success = view, True
         except Exception as error:
             response.success, response.message = False, self._reason(error)
         return response
@@ -144,7 +147,8 @@ class Requests:
             frame_ids = [
                 session.frame_id(f'orbit_{start + i}', source.object_id) for i in range(len(part))
             ]
-            views = session.synthesize(job, source, part, frame_ids, goal.preset, goal.seed, report)
+            made = session.synthesize(job, source, part, frame_ids, goal.preset, goal.seed, report)
+            views = [view for view in made if view is not None]
             finished += views
             feedback.finished, feedback.progress = len(finished), len(finished) / total
             feedback.views = views

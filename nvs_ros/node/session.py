@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from rclpy.node import Node
 
 from nvs_interfaces.msg import NovelView
+from nvs_ros.completion.pipeline import TrustedView
 from nvs_ros.geometry import TargetCamera
+from nvs_ros.node.cameras import pose_from_rigid
+from nvs_ros.node.completed import REFUSED, admitted, cloud_message, next_view_message
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.engine import Engine
 from nvs_ros.node.frames import SourceFrame
@@ -106,19 +109,38 @@ class Session:
         preset: str = '',
         seed: int = -1,
         on_progress: Callable[[float], None] = lambda progress: None,
-    ) -> list[NovelView]:
-        """Make the messages of views; in the worker's thread."""
+        trusted: Sequence[TrustedView] | None = None,
+    ) -> list[NovelView | None]:
+        """Make the messages of views; in the worker's thread.
+
+        ``trusted`` says how far to trust them, where that is known already. Views under
+        ``completion.min_confidence`` are not made, with None in their place.
+        """
         configuration = self._parameters.configuration
+        seed = configuration.node.seed if seed < 0 else seed
+        if trusted is None and configuration.completion.min_confidence > 0:
+            trusted = self.engine.trusted(source, targets, configuration.completion, seed, job)
+        kept = range(len(targets))
+        if trusted is not None:
+            kept = admitted(trusted, configuration.completion.min_confidence)
         views = self.engine.views(
             source,
-            targets,
+            [targets[i] for i in kept],
             self.engine.sampler(configuration, preset),
-            configuration.node.seed if seed < 0 else seed,
+            seed,
             job,
             on_progress,
         )
-        name = preset or configuration.node.preset
-        return [novel_view(v, source, f, name) for v, f in zip(views, frame_ids, strict=True)]
+        messages: list[NovelView | None] = [None] * len(targets)
+        for i, view in zip(kept, views, strict=True):
+            messages[i] = novel_view(
+                view,
+                source,
+                frame_ids[i],
+                preset or configuration.node.preset,
+                trusted[i] if trusted else None,
+            )
+        return messages
 
     def _next_frame(self) -> Callable[[Job], None] | None:
         """Idle work of the worker: the views of the newest frame, if anybody wants them."""
@@ -137,7 +159,7 @@ class Session:
                 f'than is offered (see qos_overrides.{topic}.publisher)',
             )
         indices = self._outputs.wanted(everything=not node_settings.on_demand)
-        if not indices:
+        if not indices and not self._outputs.wants_shape():
             self.intake.count_dropped('nobody listens')
             return None
         return lambda job: self._stream(job, frame, indices)
@@ -147,7 +169,7 @@ class Session:
         try:
             sources = self.engine.sources(frame, self._parameters.configuration)
             for i, source in enumerate(sources):
-                self._publish_views(job, source, indices, is_first=i == 0)
+                self._publish(job, source, indices, is_first=i == 0)
         except Cancelled:
             self.intake.count_dropped('cancelled')
         except UnknownTransform as error:
@@ -163,27 +185,85 @@ class Session:
             self.intake.count_used()
             self._health.record('frame to views', time.monotonic() - frame.arrival_s)
 
-    def _publish_views(
-        self, job: Job, source: SourceFrame, indices: list[int], is_first: bool
-    ) -> None:
+    def _publish(self, job: Job, source: SourceFrame, indices: list[int], is_first: bool) -> None:
+        """Make and publish what is wanted of an object: views, shape, frames of the cameras."""
         configuration = self._parameters.configuration
-        viewpoints, size_px = configuration.views.viewpoints, configuration.views.image_size_px
-        targets: dict[int, TargetCamera] = {}
-        for i in indices:
-            if i < len(viewpoints):
-                try:
-                    targets[i] = configured_target(source, viewpoints[i], size_px)
-                except ValueError as error:
-                    self._health.warn(f'view {i}', f'view {i} is left out: {error}')
+        targets = self._configured_targets(source)
+        wants_shape = self._outputs.wants_shape()
+        trusted: dict[int, TrustedView] = {}
+        if wants_shape:
+            views = self.engine.trusted(
+                source,
+                list(targets.values()),
+                configuration.completion,
+                configuration.node.seed,
+                job,
+            )
+            trusted = dict(zip(targets, views, strict=True))
+        wanted = {i: target for i, target in targets.items() if i in indices}
+        if wanted:
+            self._publish_views(job, source, wanted, trusted, is_first)
+        if wants_shape:
+            self._publish_shape(job, source, list(trusted.values()))
+        if configuration.node.publish_tf:
+            shown = targets if wants_shape else wanted
+            poses = {i: source.frame_from_upright @ t.object_from_camera for i, t in shown.items()}
+            self.engine.transforms.publish(
+                [
+                    (source.header, self._view_frame_id(source, i), pose_from_rigid(pose))
+                    for i, pose in poses.items()
+                ]
+            )
+
+    def _configured_targets(self, source: SourceFrame) -> dict[int, TargetCamera]:
+        """The configured views that are possible, by their places."""
+        views = self._parameters.configuration.views
+        targets = {}
+        for i, viewpoint in enumerate(views.viewpoints):
+            try:
+                targets[i] = configured_target(source, viewpoint, views.image_size_px)
+            except ValueError as error:
+                self._health.warn(f'view {i}', f'view {i} is left out: {error}')
         if not targets:
             raise ValueError('none of the configured views is possible')
-        frame_ids = [self.frame_id(f'view_{i}', source.object_id) for i in targets]
-        messages = self.synthesize(job, source, list(targets.values()), frame_ids)
-        self._outputs.publish(source, list(targets) if is_first else [], messages)
-        if configuration.node.publish_tf:
-            self.engine.transforms.publish(
-                [(m.source_header, m.header.frame_id, m.camera_pose) for m in messages]
-            )
+        return targets
+
+    def _publish_views(
+        self,
+        job: Job,
+        source: SourceFrame,
+        targets: dict[int, TargetCamera],
+        trusted: dict[int, TrustedView],
+        is_first: bool,
+    ) -> None:
+        frame_ids = [self._view_frame_id(source, i) for i in targets]
+        messages = self.synthesize(
+            job,
+            source,
+            list(targets.values()),
+            frame_ids,
+            trusted=[trusted[i] for i in targets] if trusted else None,
+        )
+        made = {i: m for i, m in zip(targets, messages, strict=True) if m is not None}
+        if len(made) < len(targets):
+            self._health.warn('trust', f'{len(targets) - len(made)} views: {REFUSED}')
+        self._outputs.publish(source, list(made) if is_first else [], list(made.values()))
+
+    def _publish_shape(self, job: Job, source: SourceFrame, views: list[TrustedView]) -> None:
+        settings = self._parameters.configuration.completion
+        try:
+            completion = self.engine.completion(source, views, settings, job)
+        except ValueError as error:
+            self._health.warn('shape', f'no shape: {error}')
+            return
+        cloud = completion.cloud.moved(source.frame_from_upright)
+        self._outputs.publish_shape(
+            cloud_message(cloud, source.header, settings.normals),
+            next_view_message(source, views[completion.next_best_view]),
+        )
+
+    def _view_frame_id(self, source: SourceFrame, index: int) -> str:
+        return self.frame_id(f'view_{index}', source.object_id)
 
     def frame_id(self, name: str, object_id: str = '') -> str:
         """Optical frame of a virtual camera."""

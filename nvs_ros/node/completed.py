@@ -1,0 +1,83 @@
+"""What the node says of the whole object: confidence of views, its cloud, where to look next."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from nvs_ros.completion.cloud import Cloud
+from nvs_ros.completion.pipeline import TrustedView
+from nvs_ros.node.cameras import pose_from_rigid
+from nvs_ros.node.frames import SourceFrame
+
+POINT = (
+    ('x', '<f4', PointField.FLOAT32),
+    ('y', '<f4', PointField.FLOAT32),
+    ('z', '<f4', PointField.FLOAT32),
+    ('rgb', '<u4', PointField.FLOAT32),  # PCL's: the bits of a float32 are 0x00RRGGBB
+    ('synthetic', '<u4', PointField.UINT32),
+    ('confidence', '<f4', PointField.FLOAT32),
+    ('view', '<i4', PointField.INT32),
+)
+NORMAL = tuple((f'normal_{axis}', '<f4', PointField.FLOAT32) for axis in 'xyz')
+"""Name, stored type and declared type of the fields, one behind the other."""
+
+REFUSED = 'refused, their confidence is under completion.min_confidence'
+
+
+def cloud_message(cloud: Cloud, header: Header, normals: bool = False) -> PointCloud2:
+    """Message of a cloud: one row, little-endian, every number finite.
+
+    Parameters
+    ----------
+    cloud : Cloud
+        In the frame of the header.
+    header : std_msgs.msg.Header
+        Of the source image.
+    normals : bool
+        Add ``normal_x``, ``normal_y`` and ``normal_z``.
+    """
+    fields = POINT + NORMAL if normals else POINT
+    points = np.zeros(len(cloud.points), [(name, stored) for name, stored, _ in fields])
+    red, green, blue = cloud.colors.T.astype(np.uint32)
+    points['rgb'] = red << 16 | green << 8 | blue
+    points['synthetic'] = cloud.synthetic
+    points['confidence'] = cloud.confidence
+    points['view'] = cloud.views
+    for i, axis in enumerate('xyz'):
+        points[axis] = cloud.points[:, i]
+        if normals:
+            points[f'normal_{axis}'] = cloud.normals[:, i]
+    data = array.array('B')
+    data.frombytes(points.view(np.uint8))
+    return PointCloud2(
+        header=header,
+        height=1,
+        width=len(points),
+        fields=[
+            PointField(name=name, offset=points.dtype.fields[name][1], datatype=kind, count=1)
+            for name, _, kind in fields
+        ],
+        is_bigendian=False,
+        point_step=points.dtype.itemsize,
+        row_step=points.nbytes,
+        data=data,
+        is_dense=True,
+    )
+
+
+def next_view_message(source: SourceFrame, view: TrustedView) -> PoseStamped:
+    """Where a real camera should go, in the frame of the source image."""
+    object_from_camera = view.estimate.target.object_from_camera
+    pose = pose_from_rigid(source.frame_from_upright @ object_from_camera)
+    return PoseStamped(header=source.header, pose=pose)
+
+
+def admitted(views: Sequence[TrustedView], min_confidence: float) -> list[int]:
+    """Places of the views that may be published."""
+    return [i for i, view in enumerate(views) if view.confidence >= min_confidence]
