@@ -52,10 +52,9 @@ def package(tmp_path, monkeypatch):
     """An installed package with a textured box, its collision mesh and one without a texture."""
     from PIL import Image
 
-    # Left half red, right half green.
-    Image.fromarray(
-        np.repeat([[[255, 0, 0], [0, 255, 0]]], 4, 0).astype(np.uint8).repeat(4, 1)
-    ).save(tmp_path / 'box.png')
+    texture = np.zeros((4, 8, 3), np.uint8)
+    texture[:, :4, 0] = texture[:, 4:, 1] = 255  # left half red, right half green
+    Image.fromarray(texture).save(tmp_path / 'box.png')
     (tmp_path / 'box.mtl').write_text('newmtl skin\nmap_Kd box.png\n')
     corners = [(x, y, z) for x in (0, 2) for y in (0, 1) for z in (0, 4)]
     box = 'mtllib box.mtl\n' + ''.join(f'v {x} {y} {z}\n' for x, y, z in corners)

@@ -39,12 +39,12 @@ def test_more_views_of_the_same_objects_do_not_narrow_the_interval():
     few = [[record('a', value), record('b', 0.0)] for value in (1.0, 2.0, 4.0)]
     many = [
         [
-            record(r['method'], r['psnr'], target=t, seed=s)
-            for r in o
-            for t in (1, 2)
-            for s in (0, 1)
+            record(each['method'], each['psnr'], target=target, seed=seed)
+            for each in records
+            for target in (1, 2)
+            for seed in (0, 1)
         ]
-        for o in few
+        for records in few
     ]
     one, other = (paired(object_scores(results(x)), 'a', 'b')['psnr'] for x in (few, many))
     assert one == pytest.approx(other)
