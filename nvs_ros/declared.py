@@ -1,4 +1,4 @@
-"""Settings declared once, with default, range, unit and description; checked when a group is made."""
+"""Settings declared once, with default, range, unit and description; checked when made."""
 
 from __future__ import annotations
 

@@ -90,6 +90,6 @@ def test_no_shape_is_made_of_views_that_nobody_trusts():
         clouds = g.robot.subscribe(PointCloud2, '/nvs/completed_cloud')
         received = g.robot.subscribe(NovelViewArray, '/nvs/views')
         assert not g.robot.frames_until_message(received).views
-        statistics = g.node._session.intake.statistics
-        g.robot.frames_until(lambda: statistics.used > 2)
+        intake = g.node._session.intake
+        g.robot.frames_until(lambda: intake.statistics.used > 2)
         assert clouds.empty()
