@@ -83,12 +83,7 @@ def hull_surface(
     ValueError
         Nothing is left of the object.
     """
-    if not occupancy.max(initial=0) > SURFACE:
-        raise ValueError('the views leave nothing of the object: their silhouettes do not fit')
-    padded = np.pad(occupancy, 1)
-    corners, faces, normals, _ = marching_cubes(padded, SURFACE, gradient_direction='ascent')
-    vertices = grid.corner + (corners - 1) * grid.cell_m
-    normals = -normals.astype(np.float64)
+    vertices, faces, normals = triangulated(grid, occupancy)
     poses = [source.object_from_camera, *(e.target.object_from_camera for e in estimates)]
     seen = np.stack([visible(vertices, normals, pose, grid.cell_m) for pose in poses])
     trust = np.array(confidences)[:, None]
@@ -115,6 +110,23 @@ def hull_surface(
     views = np.where(unseen, UNSEEN, best - 1).astype(np.int16)
     colors = np.clip(colors + 0.5, 0, 255).astype(np.uint8)
     return Surface(vertices, faces, normals, colors, views, confidence, seen[1:])
+
+
+def triangulated(
+    grid: Grid, occupancy: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Vertices, faces and normals of a :class:`Surface`.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    if not occupancy.max(initial=0) > SURFACE:
+        raise ValueError('the views leave nothing of the object: their silhouettes do not fit')
+    padded = np.pad(occupancy, 1)
+    corners, faces, normals, _ = marching_cubes(padded, SURFACE, gradient_direction='ascent')
+    return grid.corner + (corners - 1) * grid.cell_m, faces, normals.astype(np.float64)
 
 
 def visible(

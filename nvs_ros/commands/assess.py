@@ -1,0 +1,92 @@
+"""``python -m nvs_ros assess``: completed shapes and the confidence of views against the truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from nvs_ros.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--model', default='embedded', help='(default %(default)s)')
+    parser.add_argument(
+        '--set',
+        default='household',
+        help='procedural, household or meshes:PKG, as for evaluate (default %(default)s)',
+    )
+    parser.add_argument(
+        '--objects', type=int, default=40, metavar='N', help='of the test split (default 40)'
+    )
+    parser.add_argument(
+        '--fit',
+        type=int,
+        default=0,
+        metavar='N',
+        help='first calibrate the confidence on N objects of the validation split, and write it '
+        'into the model (a folder, or the embedded one)',
+    )
+    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write numbers of all objects')
+    parser.add_argument('--plots', type=Path, metavar='DIR', help='write pictures')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.objects < 1:
+        raise UserError(f'--objects: expected at least 1, got {arguments.objects}')
+    if arguments.fit < 0:
+        raise UserError(f'--fit: expected at least 0, got {arguments.fit}')
+    if arguments.json is not None and (
+        arguments.json.is_dir() or not arguments.json.parent.is_dir()
+    ):
+        raise UserError(f'--json: expected a file in a folder that exists, got {arguments.json}')
+    try:
+        from nvs_ros.evaluation.completed import assess, fit, open_source
+        from nvs_ros.evaluation.trust import summarise, table, write_plots
+    except ImportError as error:
+        raise UserError(f'assess needs numba, which renders the objects: {error}') from error
+    from nvs_ros.settings import CompletionSettings
+    from nvs_ros.synthesizer import Synthesizer
+
+    settings = CompletionSettings()
+    try:
+        synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
+        synthesizer.preset(settings.preset)
+        source = open_source(arguments.set, synthesizer.components.image_size)
+        if arguments.fit:
+            index = _model_index(arguments.model)
+            _write(fit(synthesizer, source, arguments.fit, settings).profile(), index)
+            print(f'the confidence is calibrated: {index}')
+            synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    objects = min(arguments.objects, len(source.files) or arguments.objects)
+    results = list(assess(synthesizer, source, objects, settings))
+    summary = summarise(results)
+    print(table(summary))
+    if arguments.json is not None:
+        numbers = [{k: result[k] for k in ('name', 'views', 'shapes')} for result in results]
+        arguments.json.write_text(json.dumps({**summary, 'results': numbers}, indent=1) + '\n')
+    if arguments.plots is not None:
+        write_plots(summary, results, arguments.plots)
+    return 0
+
+
+def _model_index(model: str) -> Path:
+    """The file of a model that holds its profile."""
+    from nvs_ros.zero123.components import EMBEDDED
+
+    index = (EMBEDDED if model == 'embedded' else Path(model)) / 'model_index.json'
+    if not index.is_file():
+        raise UserError(f'--fit: expected the embedded model or a folder of a model, got {model}')
+    return index
+
+
+def _write(confidence: dict[str, float], index: Path) -> None:
+    content = json.loads(index.read_text())
+    content.setdefault('profile', {})['confidence'] = confidence
+    try:
+        index.write_text(json.dumps(content, indent=2) + '\n')
+    except OSError as error:
+        raise UserError(f'{index}: cannot be written: {error.strerror}') from error

@@ -1,0 +1,225 @@
+"""Completed shapes and the trust in views against the truth, object by object."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from nvs_ros.completion.confidence import Calibration, Evidence, fit_calibration
+from nvs_ros.completion.hull import SURFACE, Grid, carve, look_up, measured_occupancy, transformed
+from nvs_ros.completion.pipeline import TrustedView, trusted_views
+from nvs_ros.completion.surface import triangulated
+from nvs_ros.evaluation.objects import SPLIT_SEEDS, open_set
+from nvs_ros.evaluation.shapes import chamfer, scan, true_shape, volumetric_iou
+from nvs_ros.evaluation.textured import MeshFile, load_mesh
+from nvs_ros.geometry import (
+    Spherical,
+    inverse,
+    position_from_spherical,
+    target_from_angles,
+)
+from nvs_ros.settings import CompletionSettings, ViewSettings
+from nvs_ros.silhouette import mask_iou
+from nvs_ros.synthesizer import Frame, Observation, Synthesizer
+from nvs_ros.training.dataset import DatasetSettings, sample_cameras
+from nvs_ros.training.mesh import Mesh
+from nvs_ros.training.objects import make_object
+
+SURFACE_POINTS = 10000
+"""Of the true surface, for the Chamfer distance."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Objects with a camera before each.
+
+    Attributes
+    ----------
+    settings : DatasetSettings
+        Kinds of generated objects, ranges of the cameras, picture size and seed.
+    files : tuple of MeshFile
+        Meshes to take instead of generated objects.
+    """
+
+    settings: DatasetSettings
+    files: tuple[MeshFile, ...] = ()
+
+    def split(self, name: str) -> Source:
+        """The same kinds of objects of another split."""
+        settings = dataclasses.replace(self.settings, seed=SPLIT_SEEDS[name])
+        return dataclasses.replace(self, settings=settings)
+
+    def object(self, index: int) -> tuple[str, Mesh, Frame]:
+        """Name and mesh of an object, and its picture with depth."""
+        rng = np.random.default_rng([self.settings.seed, index])
+        if self.files:
+            path = self.files[index].path
+            name, mesh = '/'.join(path.split('/')[-2:]), load_mesh(self.files[index])
+        else:
+            name = self.settings.categories[index % len(self.settings.categories)]
+            mesh = make_object(name, rng)
+        camera = Spherical(*map(float, sample_cameras(self.settings, rng)[0]))
+        return name, mesh, scan(mesh, position_from_spherical(camera), self.settings.size)
+
+
+def open_source(name: str, size: int) -> Source:
+    """Find the objects.
+
+    Parameters
+    ----------
+    name : str
+        As for :func:`nvs_ros.evaluation.objects.open_set`.
+    size : int
+        Side of the pictures, pixels.
+
+    Raises
+    ------
+    UserError
+        No such set.
+    """
+    opened = open_set(name, split='test', views=2, size=size)
+    return Source(opened.settings, getattr(opened, 'files', ()))
+
+
+def observe_views(
+    synthesizer: Synthesizer, mesh: Mesh, frame: Frame, settings: CompletionSettings
+) -> tuple[Observation, list[TrustedView], list[Frame]]:
+    """The node's configured views of a frame, with trust, and what would truly be seen there."""
+    observation = synthesizer.observe(frame)
+    targets = [
+        target_from_angles(
+            observation.source, math.radians(azimuth), math.radians(elevation), distance
+        )
+        for azimuth, elevation, distance in ViewSettings().viewpoints
+    ]
+    views = trusted_views(synthesizer, observation, targets, settings)
+    size = observation.source.camera.width
+    truths = [scan(mesh, v.estimate.target.object_from_camera[:3, 3], size) for v in views]
+    return observation, views, truths
+
+
+def fit(
+    synthesizer: Synthesizer, source: Source, objects: int, settings: CompletionSettings
+) -> Calibration:
+    """Calibrate the confidence of views on the validation split."""
+    evidence: list[Evidence] = []
+    ious: list[float] = []
+    for index in tqdm(range(objects), 'calibrate', unit='object'):
+        _, mesh, frame = source.split('validation').object(index)
+        _, views, truths = observe_views(synthesizer, mesh, frame, settings)
+        for view, truth in zip(views, truths, strict=True):
+            evidence += [view.evidence] * len(view.estimate.masks)
+            ious += [mask_iou(mask, truth.mask) for mask in view.estimate.masks]
+    return fit_calibration(evidence, ious)
+
+
+def assess(
+    synthesizer: Synthesizer, source: Source, objects: int, settings: CompletionSettings
+) -> Iterator[dict[str, Any]]:
+    """Views and shapes of the objects of the test split.
+
+    Yields
+    ------
+    dict
+        ``name``; ``views``: a list of azimuth_deg, confidence, evidence and iou; ``shapes``: name
+        -> iou and chamfer (longest sides of the object); ``mesh``, ``frame``, ``occupancy``: for
+        pictures.
+    """
+    grid = Grid(1.0, settings.cells)
+    for index in tqdm(range(objects), 'assess', unit='object'):
+        name, mesh, frame = source.split('test').object(index)
+        observation, views, truths = observe_views(synthesizer, mesh, frame, settings)
+        solid, surface = true_shape(mesh, grid)
+        surface = surface[:: max(1, len(surface) // SURFACE_POINTS)]
+        occupancy = {
+            method: made.reshape(grid.shape)
+            for method, made in _hulls(grid, frame, views, truths).items()
+        }
+        yield {
+            'name': name,
+            'views': [
+                {
+                    'azimuth_deg': math.degrees(view.estimate.target.relative.delta_azimuth_rad),
+                    'confidence': view.confidence,
+                    'evidence': view.evidence._asdict(),
+                    'iou': mask_iou(view.estimate.masks[0], truth.mask),
+                }
+                for view, truth in zip(views, truths, strict=True)
+            ],
+            'shapes': {
+                method: {
+                    'iou': volumetric_iou(made >= SURFACE, solid),
+                    'chamfer': _surface_distance(grid, made, surface),
+                }
+                for method, made in occupancy.items()
+            },
+            'mesh': mesh,
+            'frame': frame,
+            'occupancy': occupancy,
+        }
+
+
+METHODS = {
+    'cone': 'measured silhouette and depth, in the ball of the longest side',
+    'mirrored': 'the same, as thick behind the centre as the depth is before it',
+    'copied': 'hull of the measured silhouette in every view, and depth',
+    'ours': 'completed, with depth',
+    'ours_no_depth': 'completed, without depth',
+    'true': 'hull of the true silhouettes of these views, and depth',
+}
+"""Name -> what it is."""
+
+
+def _hulls(
+    grid: Grid, frame: Frame, views: list[TrustedView], truths: list[Frame]
+) -> dict[str, np.ndarray]:
+    """Occupancy of the grid by method, see :data:`METHODS`."""
+    estimates = [view.estimate for view in views]
+    confidences = [view.confidence for view in views]
+    centres = grid.centres
+    measured = measured_occupancy(centres, grid.cell_m, frame)
+    ball = 0.5 + (0.5 - np.linalg.norm(centres, axis=1)) / grid.cell_m
+    coverage = frame.mask.astype(np.float32) / 255
+
+    def hull(masks: Callable[[int], np.ndarray]) -> np.ndarray:
+        left = measured.copy()
+        for i, estimate in enumerate(estimates):
+            pose = estimate.target.object_from_camera
+            left = np.minimum(left, look_up(masks(i), estimate.target.camera, pose, centres))
+        return left
+
+    return {
+        'cone': np.minimum(measured, np.clip(ball, 0, 1)).astype(np.float32),
+        'mirrored': np.minimum(measured, _mirrored(grid, frame)).astype(np.float32),
+        'copied': hull(lambda i: coverage),
+        'ours': carve(grid, frame, estimates, confidences),
+        'ours_no_depth': carve(
+            grid, dataclasses.replace(frame, depth_m=None), estimates, confidences
+        ),
+        'true': hull(lambda i: truths[i].mask.astype(np.float32) / 255),
+    }
+
+
+def _mirrored(grid: Grid, frame: Frame) -> np.ndarray:
+    """What lies before the mirror image of the depth, mirrored at the object's centre."""
+    pose = frame.object_from_camera
+    centres = grid.centres
+    depth = look_up(np.nan_to_num(frame.depth_m), frame.camera, pose, centres, cv2.INTER_NEAREST)
+    back = 2 * np.linalg.norm(pose[:3, 3]) - depth
+    return np.clip(0.5 + (back - transformed(inverse(pose), centres)[:, 2]) / grid.cell_m, 0, 1)
+
+
+def _surface_distance(grid: Grid, occupancy: np.ndarray, surface: np.ndarray) -> float:
+    """Chamfer distance; the longest side of the object where nothing is left of it."""
+    try:
+        vertices, *_ = triangulated(grid, occupancy)
+    except ValueError:
+        return 1.0
+    return chamfer(vertices, surface)

@@ -1,0 +1,75 @@
+"""How close a completed shape is to the true one."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from nvs_ros.completion.cloud import measured_points
+from nvs_ros.completion.hull import SURFACE, Grid, measured_occupancy
+from nvs_ros.geometry import Camera, look_at
+from nvs_ros.synthesizer import Frame
+from nvs_ros.training.mesh import Mesh
+from nvs_ros.training.render import render
+
+SCANS = 60
+"""Pictures from all round of which a true shape is made."""
+SCAN_SIZE = 128
+"""Side of these pictures, pixels."""
+SCAN_DISTANCE = 2.0
+"""Of their cameras, in longest sides of the object."""
+
+
+def scan(mesh: Mesh, position: np.ndarray, size: int = SCAN_SIZE) -> Frame:
+    """Picture and depth of a mesh of longest side 1, from a camera that looks at its centre."""
+    camera, pose = Camera.canonical(size), look_at(position)
+    rendering = render(mesh, pose, camera.matrix, size, size, supersample=1)
+    return Frame(rendering.image, rendering.mask, camera, pose, 1.0, rendering.depth_m)
+
+
+def true_shape(mesh: Mesh, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """What can be seen of a mesh from outside.
+
+    Taken from depth pictures, so that open and self-intersecting meshes have a volume too: what no
+    line of sight reaches is inside.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        Longest side 1, centred.
+    grid : Grid
+
+    Returns
+    -------
+    solid : (X, Y, Z) bool
+    surface : (N, 3) float64
+        Points of it, in the mesh's frame.
+    """
+    centres, points = grid.centres, []
+    left = np.arange(len(centres))
+    for direction in _directions(SCANS):
+        frame = scan(mesh, SCAN_DISTANCE * direction)
+        left = left[measured_occupancy(centres[left], grid.cell_m, frame) >= SURFACE]
+        points.append(measured_points(frame)[0])
+    solid = np.zeros(len(centres), bool)
+    solid[left] = True
+    return solid.reshape(grid.shape), np.concatenate(points)
+
+
+def _directions(count: int) -> np.ndarray:
+    """Unit vectors (count, 3) evenly all round, none of them vertical."""
+    height = 1 - (2 * np.arange(count) + 1) / count
+    angle = np.pi * (3 - np.sqrt(5)) * np.arange(count)
+    ring = np.sqrt(1 - height**2)
+    return np.column_stack([ring * np.cos(angle), ring * np.sin(angle), height])
+
+
+def volumetric_iou(solid: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union of two bool arrays; 0 when one alone is empty."""
+    return float((solid & truth).sum() / (solid | truth).sum())
+
+
+def chamfer(points: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of the two mean distances to the nearest point of the other set."""
+    there = cKDTree(truth).query(points)[0].mean()
+    return float((there + cKDTree(points).query(truth)[0].mean()) / 2)
