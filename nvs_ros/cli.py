@@ -18,6 +18,8 @@ COMMANDS = {
     'replay': 'Publish a bag into the running ROS graph.',
     'process': 'Make the views of a bag, without a ROS graph.',
     'evaluate': 'A model on objects that training never saw.',
+    'complete': 'The whole shape of an object from a photograph.',
+    'assess': 'Completed shapes and the confidence of views, against the truth.',
     'train': 'Train the embedded model.',
 }
 """Name -> one line of help; the module is ``nvs_ros.commands.<name>``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,12 @@ class Completion:
     def next_best_view(self) -> int:
         """Index of the viewpoint from which a real picture would add most."""
         return int(self.gains.argmax())
+
+    def scaled(self, factor: float) -> Completion:
+        """The same shape in another size."""
+        cloud = dataclasses.replace(self.cloud, points=self.cloud.points * factor)
+        surface = dataclasses.replace(self.surface, vertices=self.surface.vertices * factor)
+        return Completion(cloud, surface, self.gains * factor**2)
 
 
 def trusted_views(

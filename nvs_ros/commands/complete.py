@@ -1,0 +1,149 @@
+"""``python -m nvs_ros complete``: the whole shape of an object from one photograph."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from nvs_ros.errors import UserError
+from nvs_ros.settings import SEEDS, CompletionSettings
+
+PHOTOGRAPH_PX = 256
+"""Side of the picture that gives silhouette and colours."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    defaults = CompletionSettings()
+    parser.add_argument('photo', type=Path, help='photograph of one object; RGBA brings its mask')
+    parser.add_argument('--mask', type=Path, help='picture of the same size, above 0 is the object')
+    parser.add_argument(
+        '--source-elevation',
+        type=float,
+        default=0.0,
+        metavar='DEG',
+        help='how far above the object the photograph was taken (default %(default)s)',
+    )
+    parser.add_argument(
+        '--size',
+        type=float,
+        default=1.0,
+        metavar='M',
+        help='longest side of the object, metres (default %(default)s)',
+    )
+    parser.add_argument(
+        '-o', '--output', type=Path, default=Path('completed.ply'), help='PLY of the cloud to write'
+    )
+    parser.add_argument('--mesh', type=Path, help='PLY or STL of the surface to write as well')
+    parser.add_argument(
+        '--views', type=int, default=8, help='round the object, with the source (default 8)'
+    )
+    parser.add_argument(
+        '--seeds', type=int, default=defaults.seeds, help='of each view (default %(default)s)'
+    )
+    parser.add_argument(
+        '--cells', type=int, default=defaults.cells, help='of the hull (default %(default)s)'
+    )
+    parser.add_argument(
+        '--min-confidence',
+        type=float,
+        default=defaults.min_confidence,
+        help='views under it are not used (default %(default)s)',
+    )
+    parser.add_argument('--preset', default=defaults.preset, help='(default %(default)s)')
+    parser.add_argument('--model', default='embedded', help='(default %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='the first one (default %(default)s)')
+    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from nvs_ros.pictures import read_photograph
+
+    _check(arguments)
+    image, mask = read_photograph(arguments.photo, arguments.mask)
+
+    from tqdm import tqdm
+
+    from nvs_ros.completion.files import save_cloud, save_mesh
+    from nvs_ros.completion.pipeline import complete_shape, trusted_views
+    from nvs_ros.geometry import orbit, photograph_view, target_from_angles
+    from nvs_ros.synthesizer import Frame, Synthesizer
+
+    try:
+        settings = CompletionSettings(
+            preset=arguments.preset,
+            seeds=arguments.seeds,
+            cells=arguments.cells,
+            min_confidence=arguments.min_confidence,
+        )
+        synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
+        synthesizer.preset(settings.preset)
+        elevation = math.radians(arguments.source_elevation)
+        source = synthesizer.photograph(image, mask, elevation_rad=elevation)
+        sharp = photograph_view(
+            image,
+            mask,
+            image_size=PHOTOGRAPH_PX,
+            elevation_rad=elevation,
+            fill=synthesizer.components.profile.photograph_fill,
+        )
+        frame = Frame(sharp.image, sharp.mask, sharp.camera, sharp.object_from_camera, 1.0)
+        targets = [target_from_angles(source, *v) for v in orbit(arguments.views)[1:]]
+        with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
+            observation = synthesizer.observe(source)
+            views = trusted_views(
+                synthesizer,
+                observation,
+                targets,
+                settings,
+                seed=arguments.seed,
+                callback=lambda state: bar.update(),
+            )
+        completion = complete_shape(frame, observation, views, settings)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    completion = completion.scaled(arguments.size)
+    provenance = {
+        'model': views[0].estimate.model_id,
+        'preset': settings.preset,
+        'seeds': ' '.join(map(str, views[0].estimate.seeds)),
+        'source': arguments.photo.name,
+        'size_m': arguments.size,
+        'frame': 'object: z up, x towards the camera',
+    }
+    save_cloud(completion.cloud, arguments.output, provenance)
+    if arguments.mesh is not None:
+        save_mesh(completion.surface, arguments.mesh, provenance)
+    _report(arguments, source, views, completion)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.views < 2:
+        raise UserError(f'--views: expected at least 2, got {arguments.views}')
+    if not 0 < arguments.size < math.inf:
+        raise UserError(f'--size: expected a positive number of metres, got {arguments.size}')
+    if not 0 <= arguments.seed < SEEDS:
+        raise UserError(f'--seed: expected 0 to {SEEDS - 1}, got {arguments.seed}')
+    if arguments.output.suffix.lower() != '.ply':
+        raise UserError(f'expected an output ending in .ply, got {arguments.output}')
+    if arguments.mesh is not None and arguments.mesh.suffix.lower() not in ('.ply', '.stl'):
+        raise UserError(f'expected a mesh ending in .ply or .stl, got {arguments.mesh}')
+    if arguments.mesh == arguments.output:
+        raise UserError(f'the mesh would overwrite {arguments.output}: give another --mesh')
+
+
+def _report(arguments, source, views, completion) -> None:
+    for assumption in source.assumptions:
+        print(f'assumed: {assumption}')
+    for warning in dict.fromkeys(w for view in views for w in view.warnings):
+        print(f'warning: {warning}')
+    for i, view in enumerate(views):
+        azimuth_deg = math.degrees(view.estimate.target.relative.delta_azimuth_rad)
+        best = '  <- a real picture from here would add most'
+        note = best if i == completion.next_best_view else ''
+        print(f'view {i}: azimuth {azimuth_deg:+4.0f} deg, confidence {view.confidence:.2f}{note}')
+    synthetic = int(completion.cloud.synthetic.sum())
+    print(f'{arguments.output}: {len(completion.cloud.points)} points, {synthetic} synthetic')
+    if arguments.mesh is not None:
+        print(f'{arguments.mesh}: {len(completion.surface.faces)} triangles, synthetic')
