@@ -36,6 +36,30 @@ class Mesh:
             np.concatenate([self.normals, other.normals]),
         )
 
+    def transformed(
+        self, linear: np.ndarray, offset: np.ndarray | tuple[float, ...] = (0, 0, 0)
+    ) -> Mesh:
+        """Each vertex ``v`` becomes ``linear @ v + offset``.
+
+        Parameters
+        ----------
+        linear : (3, 3)
+            Invertible.
+        offset : (3,)
+        """
+        linear = np.asarray(linear, np.float64)
+        return Mesh(
+            self.vertices @ linear.T + offset,
+            self.faces,
+            self.colors,
+            (self.normals @ np.linalg.inv(linear)).astype(np.float32),
+        )
+
+    def turned(self, angle_rad: float) -> Mesh:
+        """Turned about z, positive counter-clockwise seen from above."""
+        c, s = np.cos(angle_rad), np.sin(angle_rad)
+        return self.transformed([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
     def normalised(self) -> Mesh:
         """Bounding box centred at the origin, longest side 1 (the frame Zero-1-to-3 was trained
         in)."""
@@ -150,3 +174,51 @@ def patch(
     points = origin + u[None, :, None] * edge_u + v[:, None, None] * edge_v
     normals = np.broadcast_to(np.cross(edge_u, edge_v), (rows, columns, 4, 3))
     return grid_surface(points, normals, colors)
+
+
+def block(
+    size: np.ndarray | tuple[float, ...],
+    colors: np.ndarray,
+    top: tuple[float, float] = (1.0, 1.0),
+) -> Mesh:
+    """A box, or a block with a smaller top, on the plane z = 0 and centred over the origin.
+
+    Parameters
+    ----------
+    size : (3,)
+        Sides along x, y and z.
+    colors : (3,) or (6, 3)
+        RGB of all faces, or of those towards +x, -x, +y, -y, +z, -z.
+    top : (2,)
+        Sides of the top along x and y, as shares of those of the bottom.
+    """
+    across = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) / 2
+    bottom = np.column_stack([across * size[:2], np.zeros(4)])
+    upper = np.column_stack([across * size[:2] * top, np.full(4, size[2])])
+    corners = np.concatenate([bottom, upper])
+    colors = np.broadcast_to(colors, (6, 3))
+    faces = [(0, 1, 4, 5), (2, 3, 6, 7), (1, 2, 5, 6), (3, 0, 7, 4), (4, 5, 7, 6), (1, 0, 2, 3)]
+    sides = []
+    for face, color in zip(faces, colors, strict=True):
+        points = corners[list(face)].reshape(2, 2, 3)
+        normal = np.cross(points[0, 1] - points[0, 0], points[1, 0] - points[0, 0])
+        normals = np.broadcast_to(normal, (1, 1, 4, 3))
+        sides.append(grid_surface(points, normals, color[None, None]))
+    return sum(sides[1:], sides[0])
+
+
+def ball(radii: np.ndarray | tuple[float, ...], color: np.ndarray, rings: int = 10) -> Mesh:
+    """An ellipsoid about the origin.
+
+    Parameters
+    ----------
+    radii : (3,)
+        Along x, y and z.
+    color : (3,)
+        RGB, 0..1.
+    rings : int
+        Number of rings from pole to pole.
+    """
+    angle = np.linspace(-np.pi / 2, np.pi / 2, rings + 1)
+    profile = np.stack([np.cos(angle), np.sin(angle)], -1)
+    return lathe(profile, np.tile(color, (rings, 1)), 2 * rings).transformed(np.diag(radii))
