@@ -78,15 +78,17 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
 def references(synthesizer: Synthesizer) -> list[Method]:
     """The references that need the network.
 
-    ``one_step``, the blurred mean view; ``uniform_equal``, plain sampling with as many evaluations
-    as the full method; ``mean_pooling``, the full method with the mean of the maps in place of
-    their minimum; ``oracle``, the hourglass with the maps of the true picture.
+    ``one_step``, the blurred mean view (without guidance, which would sharpen it);
+    ``uniform_equal``, plain sampling with as many evaluations as the full method;
+    ``mean_pooling``, the full method with the mean of the maps in place of their minimum;
+    ``oracle``, the hourglass with the maps of the true picture.
     """
     hourglass, full = synthesizer.preset('hourglass'), synthesizer.preset()
+    unguided = synthesizer.preset('hourglass', guidance_scale=1.0)
     evaluations = Method('', full).evaluations(synthesizer)
     uniform = synthesizer.preset('zero123', num_inference_steps=evaluations)
     return [
-        Method('one_step', hourglass, 'one_step'),
+        Method('one_step', unguided, 'one_step'),
         Method('uniform_equal', uniform),
         Method('mean_pooling', synthesizer.preset(pooling='mean')),
         Method('oracle', hourglass, 'oracle'),

@@ -98,9 +98,8 @@ def angle_figure(summary: dict[str, Any]) -> Figure:
     for metric, axes in panels:
         for number, method in enumerate(summary['presets'].values()):
             axes.plot(middles, _over_angle(method, metric), 'o-', ms=3, color=f'C{number}')
-        for number, method in enumerate(summary['references'].values()):
-            style = (0, (1 + number, 1.5))
-            axes.plot(middles, _over_angle(method, metric), color='0.5', linestyle=style)
+        for number, method in enumerate(summary['references'].values(), len(summary['presets'])):
+            axes.plot(middles, _over_angle(method, metric), 'x--', ms=3, lw=1, color=f'C{number}')
         axes.set_xticks(middles, [split.replace('_', '-') for split in BINS])
         axes.set_xlabel('azimuth change (deg)')
         axes.set_title(TITLES[metric] + UNITS.get(metric, ''))

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -41,9 +40,9 @@ def find_meshes(packages: Sequence[str]) -> tuple[MeshFile, ...]:
     Parameters
     ----------
     packages : sequence of str
-        Names of distributions, such as ``pybullet``; ``NAME/PATTERN`` takes the files in whose path
-        the shell pattern is found, ``NAME@y`` and ``NAME/PATTERN@y`` say that they have y up where
-        files of robotics have z up.
+        Names of distributions, such as ``pybullet``, or shell patterns of them. ``NAME/PATTERN``
+        takes the files in whose path the shell pattern is found. ``NAME@y`` and
+        ``NAME/PATTERN@y`` say that they have y up; files of robotics mostly have z up.
 
     Returns
     -------
@@ -56,29 +55,29 @@ def find_meshes(packages: Sequence[str]) -> tuple[MeshFile, ...]:
         trimesh or a package is not installed, or there is no textured mesh.
     """
     trimesh = _trimesh()
-    found = {}
+    found: dict[str, MeshFile] = {}
     for package in packages:
         where, _, up = package.partition('@')
         name, _, pattern = where.partition('/')
         if up not in ('', 'y', 'z'):
             raise UserError(f'set: expected {where}@y or {where}@z, got {package}')
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            raise UserError(f'set: no package {name} here; python -m pip install {name}') from None
-        files = distribution.files or []
-        for file in sorted(map(str, files)):
-            seen = file.lower().endswith(SUFFIXES) and not any(word in file for word in COLLISION)
-            if seen and fnmatch(file, f'*{pattern}*'):
-                path = str(distribution.locate_file(file))
-                found.setdefault(
-                    hashlib.sha256(Path(path).read_bytes()).hexdigest(), (path, up == 'y')
-                )
-    files = (MeshFile(path, y_up) for path, y_up in found.values())
-    textured = tuple(file for file in files if _is_textured(trimesh, file.path))
+        for path in _paths(name):
+            if fnmatch(str(path), f'*{pattern}*') and not any(w in str(path) for w in COLLISION):
+                content = hashlib.sha256(path.locate().read_bytes()).hexdigest()
+                found.setdefault(content, MeshFile(str(path.locate()), up == 'y'))
+    textured = tuple(mesh for mesh in found.values() if _is_textured(trimesh, mesh.path))
     if not textured:
         raise UserError(f'set: no textured mesh ({" ".join(SUFFIXES)}) in {", ".join(packages)}')
     return textured
+
+
+def _paths(name: str) -> list[metadata.PackagePath]:
+    """Mesh files of the installed packages whose name matches a shell pattern."""
+    packages = {d.name: d for d in metadata.distributions() if fnmatch(str(d.name), name)}
+    if not packages:
+        raise UserError(f'set: no package {name} here; python -m pip install {name}')
+    files = (file for key in sorted(packages) for file in packages[key].files or [])
+    return sorted((f for f in files if f.suffix.lower() in SUFFIXES), key=str)
 
 
 def load_mesh(file: MeshFile) -> Mesh:
