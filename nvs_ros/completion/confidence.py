@@ -16,7 +16,7 @@ from scipy.special import expit
 from nvs_ros.completion.cycle import CycleCheck
 from nvs_ros.completion.uncertainty import Estimate
 
-RIDGE = 1e-3
+RIDGE = 1e-4
 """Pull of the weights towards zero, against the mean loss of a view."""
 
 

@@ -144,7 +144,7 @@ def look_up(
     pixels = camera.project(transformed(inverse(object_from_camera), points))
     pixels = np.where(camera.contains(pixels)[:, None], pixels, -2).astype(np.float32)
     columns = 4096  # remap takes pictures, of at most 32767 pixels a side
-    rows = -(-len(pixels) // columns)
+    rows = len(pixels) // columns + 1
     padded = np.full((rows * columns, 2), -2, np.float32)
     padded[: len(pixels)] = pixels
     shown = cv2.remap(picture, padded.reshape(rows, columns, 2), None, interpolation, borderValue=0)

@@ -1,0 +1,146 @@
+"""Surface, colours, cloud and next best view of objects that are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from completion_scene import SIZE_M, Seen, box, sphere
+
+from nvs_ros.completion.cloud import completed_cloud, measured_points, view_gains
+from nvs_ros.completion.hull import Grid, carve
+from nvs_ros.completion.pipeline import TrustedView, complete_shape
+from nvs_ros.completion.surface import MEASURED, UNSEEN, hull_surface
+from nvs_ros.geometry import Spherical, rigid
+from nvs_ros.settings import CompletionSettings
+from nvs_ros.synthesizer import Observation
+
+GRID = Grid(SIZE_M, 48)
+LEVEL = Spherical(0.0, 0.0, 0.36)
+RIGHT, BEHIND, LEFT = np.pi / 2, np.pi, -np.pi / 2
+
+
+def surface_of(seen, confidences):
+    occupancy = carve(GRID, seen.frame, seen.estimates, confidences)
+    return hull_surface(GRID, occupancy, seen.source, seen.estimates, confidences)
+
+
+def test_normals_point_outward_and_faces_turn_the_same_way():
+    seen = Seen(sphere())
+    surface = surface_of(seen, [1.0] * len(seen.estimates))
+    radius = np.linalg.norm(surface.vertices, axis=1)
+    outward = surface.vertices / radius[:, None]
+    assert np.median((surface.normals * outward).sum(1)) > 0.97
+    assert np.median(radius) == pytest.approx(SIZE_M / 2, rel=0.05)
+    corners = surface.vertices[surface.faces]
+    turned = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert ((turned * corners.mean(1)).sum(1) > 0).mean() > 0.98
+
+
+def test_points_have_the_colour_of_the_picture_that_sees_them():
+    """The box is blue towards -x, where only the view from behind sees it."""
+    seen = Seen(box(), [RIGHT, BEHIND, LEFT], LEVEL)
+    surface = surface_of(seen, [0.9, 0.8, 0.9])
+    x, y, z = surface.vertices.T
+    level = np.abs(z) < 0.05
+    back, front = level & (x < -0.09) & (np.abs(y) < 0.04), level & (x > 0.09)
+    side = level & (y > 0.055) & (np.abs(x) < 0.06)
+    assert (surface.views[back] == 1).all() and (surface.views[front] == MEASURED).all()
+    assert (surface.views[side] == 0).mean() > 0.9
+    assert (surface.colors[back, 2] > surface.colors[back, 0]).all()
+    assert (surface.colors[front, 0] > surface.colors[front, 2]).all()
+    assert surface.confidence[back] == pytest.approx(0.8, abs=0.02)
+
+
+def test_what_no_camera_sees_is_not_trusted():
+    seen = Seen(box(), [RIGHT, BEHIND, LEFT], Spherical(0.0, 0.6, 0.36))
+    surface = surface_of(seen, [0.9] * 3)
+    below = surface.normals[:, 2] < -0.9
+    assert (surface.views[below] == UNSEEN).all() and not surface.confidence[below].any()
+    assert surface.colors[below].any(1).all()
+
+
+def test_measured_points_are_kept_as_they_are():
+    seen = Seen(box())
+    points, colors = measured_points(seen.frame)
+    surface = surface_of(seen, [0.9] * len(seen.estimates))
+    cloud = completed_cloud(seen.frame, surface, GRID.cell_m)
+    count = (~cloud.synthetic).sum()
+    assert count == len(points) > 500
+    assert np.array_equal(cloud.points[:count], points)
+    assert np.array_equal(cloud.colors[:count], colors)
+    assert (cloud.confidence[:count] == 1).all() and (cloud.views[:count] == MEASURED).all()
+    # On the box, to the width of a pixel.
+    distance = np.abs(points) - np.array([0.1, 0.06, 0.08])
+    assert np.percentile(np.abs(distance.max(1)), 95) < 0.004
+    gaps = np.linalg.norm(cloud.points[count:, None] - points[None, ::7], axis=2).min(1)
+    assert gaps.min() > 0.5 * GRID.cell_m
+
+
+def test_without_depth_all_is_synthetic():
+    seen = Seen(box())
+    frame = dataclasses.replace(seen.frame, depth_m=None)
+    surface = surface_of(seen, [0.9] * len(seen.estimates))
+    cloud = completed_cloud(frame, surface, GRID.cell_m)
+    assert cloud.synthetic.all() and len(cloud.points) == len(surface.vertices)
+    assert all(np.isfinite(a).all() for a in (cloud.points, cloud.normals, cloud.confidence))
+
+
+def test_unknown_depth_gives_no_points():
+    seen = Seen(box())
+    depth = seen.frame.depth_m.copy()
+    depth[:32] = np.nan
+    depth[32:40] = 0
+    points, _ = measured_points(dataclasses.replace(seen.frame, depth_m=depth))
+    whole, _ = measured_points(seen.frame)
+    assert 0 < len(points) < len(whole) and np.isfinite(points).all()
+
+
+@pytest.mark.parametrize(('trust', 'best'), [((0.9, 0.2), 1), ((0.2, 0.9), 0)])
+def test_the_next_best_view_sees_the_unknown_side(trust, best):
+    """Of two views from opposite sides, the one that is trusted less."""
+    seen = Seen(sphere(), [RIGHT, LEFT], LEVEL)
+    surface = surface_of(seen, trust)
+    cloud = completed_cloud(seen.frame, surface, GRID.cell_m)
+    assert view_gains(cloud, surface, GRID.cell_m).argmax() == best
+
+
+def test_looking_again_at_what_is_measured_adds_least():
+    seen = Seen(sphere(), [np.radians(10), RIGHT, BEHIND], LEVEL)
+    surface = surface_of(seen, [0.6] * 3)
+    cloud = completed_cloud(seen.frame, surface, GRID.cell_m)
+    gains = view_gains(cloud, surface, GRID.cell_m)
+    assert gains.argmin() == 0 and gains[2] > 2 * gains[0]
+    # Half of the sphere seen from behind, its doubt 0.4: not more than its disc.
+    assert gains[2] < 0.4 * np.pi * (SIZE_M / 2) ** 2 * 1.1
+
+
+def test_a_cloud_moves_with_its_frame():
+    seen = Seen(sphere())
+    surface = surface_of(seen, [0.9] * len(seen.estimates))
+    cloud = completed_cloud(seen.frame, surface, GRID.cell_m)
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    moved = cloud.moved(rigid(turn, (1.0, 2.0, 3.0)))
+    assert np.allclose(moved.points[0], turn @ cloud.points[0] + (1, 2, 3))
+    assert np.allclose(moved.normals[-1], turn @ cloud.normals[-1])
+
+
+def trusted(seen, confidences):
+    return [
+        TrustedView(estimate, None, confidence)
+        for estimate, confidence in zip(seen.estimates, confidences, strict=True)
+    ]
+
+
+def test_views_under_the_least_confidence_do_not_shape():
+    seen = Seen(box(), [RIGHT, BEHIND])
+    empty = lambda image, mask: (image, np.zeros_like(mask))  # noqa: E731
+    seen.estimates[1] = seen.estimate(BEHIND, empty)
+    views, observation = trusted(seen, [0.9, 0.6]), Observation(seen.source, None)
+    with pytest.raises(ValueError, match='nothing of the object'):
+        complete_shape(seen.frame, observation, views, CompletionSettings())
+    careful = CompletionSettings(min_confidence=0.7)
+    completion = complete_shape(seen.frame, observation, views, careful)
+    assert not (completion.cloud.views == 1).any()
+    with pytest.raises(ValueError, match=r'0\.95 or more, got 0\.90'):
+        refuse = CompletionSettings(min_confidence=0.95)
+        complete_shape(seen.frame, observation, views, refuse)
