@@ -1,10 +1,13 @@
 """Malformed and extreme messages of every subscribed type, mixed with good ones.
 
-The node never dies, every good frame that comes afterwards is served, and the counters add up.
+The node never dies, every good frame that comes in between is served, and the counters add up.
 """
 
 import array
 import math
+import os
+import time
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -12,12 +15,17 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from robot import graph, wait_until
+from robot import TIMEOUT_S, graph, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
-from nvs_ros.node import conversions
+from nvs_ros.geometry import inverse
+from nvs_ros.node import conversions, objects
+from nvs_ros.node.cameras import pose_from_rigid
 
+NUMBER = int(os.environ.get('NVS_HOSTILE', '2000'))
+"""Messages of each type."""
+LABEL = 7
 ODD = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e300, 1e-300)
 
 
@@ -30,10 +38,11 @@ class Hostile:
 
     def message(self, name):
         message = self.robot.scene.messages(self.robot.stamp_ns)[name]
-        kind = 'image' if name in ('mask', 'depth') else name
         if isinstance(message, CompressedImage):
-            kind = 'compressed'
-        spoil = [getattr(self, attribute) for attribute in dir(self) if attribute.startswith(kind)]
+            kinds = ('compressed',)
+        else:
+            kinds = ('image', name) if isinstance(message, Image) else (name,)
+        spoil = [getattr(self, attribute) for attribute in dir(self) if attribute.startswith(kinds)]
         self.rng.choice([*spoil, self.any_stamp, self.any_frame])(message)
         return message
 
@@ -59,6 +68,11 @@ class Hostile:
         message.step = 3
         message.data = array.array('B', bytes(3))
 
+    def image_large(self, message):
+        message.width = message.height = 700
+        message.step = 700 * 3
+        message.data = array.array('B', self.rng.bytes(1)) * (700 * 700 * 3)
+
     def image_encoding(self, message):
         message.encoding = str(
             self.rng.choice(['', 'nonsense', '64FC1', 'bayer_rggb8', 'mono16', '32FC1', 'yuv422'])
@@ -69,6 +83,10 @@ class Hostile:
 
     def image_endian(self, message):
         message.is_bigendian = int(self.rng.integers(2, 256))
+
+    def mask_without_the_label(self, message):
+        other = np.full((message.height, message.width), self.rng.integers(1, LABEL), np.uint16)
+        message.data = array.array('B', other.tobytes())
 
     def compressed_cut(self, message):
         message.data = message.data[: int(self.rng.integers(0, len(message.data)))]
@@ -116,6 +134,24 @@ class Hostile:
     def object_pose_behind(self, message):
         message.pose.position.z = -message.pose.position.z
 
+    def detections_none(self, message):
+        message.detections = []
+
+    def detections_many(self, message):
+        message.detections = message.detections * 200
+
+    def detections_id(self, message):
+        message.detections[0].id = str(self.rng.choice(['', '0', '-1', '9' * 50, 'é', 'cup']))
+
+    def detections_size(self, message):
+        for axis in 'xyz':
+            setattr(message.detections[0].bbox.size, axis, float(self.rng.choice(ODD)))
+
+    def detections_pose(self, message):
+        pose = message.detections[0].bbox.center
+        for part, axes in ((pose.position, 'xyz'), (pose.orientation, 'xyzw')):
+            setattr(part, self.rng.choice(list(axes)), float(self.rng.choice(ODD)))
+
 
 def compressed(image):
     """A picture message as PNG."""
@@ -124,72 +160,128 @@ def compressed(image):
     return CompressedImage(header=image.header, format='png', data=array.array('B', data.tobytes()))
 
 
-class Camera:
-    """Publishes frames as raw pictures with depth, or as compressed ones."""
-
-    def __init__(self, robot, kind):
-        self.robot, self.kind = robot, kind
-        self.inputs = ['image', 'camera_info', 'mask', 'object_pose']
-        node = robot.node
-        if kind == 'compressed':
-            for name in ('image', 'mask'):
-                robot.publishers[name] = node.create_publisher(
-                    CompressedImage, f'{name}/compressed', 5
-                )
-        else:
-            self.inputs.append('depth')
-            robot.publishers['depth'] = node.create_publisher(Image, 'depth', 5)
-        self.plain = robot.scene.messages
-        robot.scene.messages = self.messages
-
-    def messages(self, stamp_ns):
-        messages = self.plain(stamp_ns)
-        if self.kind == 'compressed':
-            return messages | {name: compressed(messages[name]) for name in ('image', 'mask')}
-        depth = np.full(self.robot.scene.mask.shape, 200, np.uint16)
-        messages['depth'] = conversions.image_from_array(depth, '16UC1', messages['image'].header)
-        return messages
+def raw_frame(scene, messages):
+    """Label image and depth, raw."""
+    header = messages['image'].header
+    labels = (scene.mask > 0) * np.uint16(LABEL)
+    depth = np.full(scene.mask.shape, 200, np.uint16)
+    return messages | {
+        'mask': conversions.image_from_array(labels, '16UC1', header),
+        'depth': conversions.image_from_array(depth, '16UC1', header),
+    }
 
 
-SETTINGS = {
-    'raw': {'input.depth': True},
-    'compressed': {'input.image_transport': 'compressed', 'input.mask_transport': 'compressed'},
+def compressed_frame(scene, messages):
+    """Picture and mask as PNG."""
+    return messages | {name: compressed(messages[name]) for name in ('image', 'mask')}
+
+
+def detected_frame(scene, messages):
+    """A box instead of a pose."""
+    from vision_msgs.msg import Detection3D
+
+    header = messages['object_pose'].header
+    detection = Detection3D(header=header, id='1')
+    detection.bbox.center = pose_from_rigid(inverse(scene.object_from_camera))
+    detection.bbox.size.x = 0.1
+    detections = objects.Detection3DArray(header=header, detections=[detection])
+    del messages['object_pose']
+    return messages | {'detections': detections}
+
+
+COMPRESSED = {'image': 'image/compressed', 'mask': 'mask/compressed'}
+# What makes a frame of the scene's messages, parameters, topics that differ, what is spoilt.
+KINDS = {
+    'raw': (
+        raw_frame,
+        {'input.depth': True, 'object.label': LABEL},
+        {'depth': 'depth'},
+        ('image', 'camera_info', 'mask', 'object_pose', 'depth'),
+    ),
+    'compressed': (
+        compressed_frame,
+        {'input.image_transport': 'compressed', 'input.mask_transport': 'compressed'},
+        COMPRESSED,
+        ('image', 'mask'),
+    ),
+    'detections': (
+        detected_frame,
+        {'input.objects': 'detections'},
+        {'detections': 'detections'},
+        ('detections',),
+    ),
 }
 
 
-@pytest.mark.parametrize(('kind', 'number'), [('raw', 2000), ('compressed', 500)])
-def test_the_node_survives_and_serves_every_good_frame(kind, number):
-    with graph({**SETTINGS[kind], 'views.azimuths_deg': [30.0]}) as running:
-        robot = running.robot
-        camera = Camera(robot, kind)
+class Camera:
+    """Publishes frames of a kind, counts the messages, and sees that good frames are served."""
+
+    def __init__(self, running, make_frame, topics):
+        self.robot = running.robot
+        self.sent = Counter()
+        plain, scene = self.robot.scene.messages, self.robot.scene
+        scene.messages = lambda stamp_ns: make_frame(scene, plain(stamp_ns))
+        for name, topic in topics.items():
+            kind = type(scene.messages(0)[name])
+            self.robot.publishers[name] = self.robot.node.create_publisher(kind, topic, 5)
+        self.views = self.robot.subscribe(NovelViewArray, '/nvs/views', 100)
+        self.robot.frames_until_message(self.views)
+
+    def publish(self, messages):
+        self.robot.publish(messages)
+        self.sent.update(messages.keys())
+
+    def serve(self):
+        """Publish one good frame; its views come."""
+        self.robot.stamp_ns += 100_000_000
+        self.publish(self.robot.scene.messages(self.robot.stamp_ns))
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            stamp = self.views.get(timeout=deadline - time.monotonic()).header.stamp
+            if stamp.sec * 10**9 + stamp.nanosec == self.robot.stamp_ns:
+                return
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'raw',
+        'compressed',
+        pytest.param(
+            'detections',
+            marks=pytest.mark.skipif(objects.Detection3DArray is None, reason='no vision_msgs'),
+        ),
+    ],
+)
+def test_the_node_survives_and_serves_every_good_frame(kind):
+    make_frame, parameters, topics, spoilt_inputs = KINDS[kind]
+    with graph({**parameters, 'views.azimuths_deg': [30.0]}) as running:
+        camera, robot = Camera(running, make_frame, topics), running.robot
+        camera.serve()  # nothing from before is on its way any more
+        camera.sent.clear()
         hostile = Hostile(robot, seed=1)
-        views = robot.subscribe(NovelViewArray, '/nvs/views')
-        robot.frames_until_message(views)
         intake = running.node._session.intake
-        for i in range(number):
-            robot.stamp_ns += 10_000_000
-            name = camera.inputs[i % len(camera.inputs)]
+        before = intake.statistics
+        for i in range(NUMBER * len(spoilt_inputs)):
+            robot.stamp_ns += 100_000_000
+            name = spoilt_inputs[i % len(spoilt_inputs)]
             spoilt = hostile.message(name)
-            before = intake.statistics.received[name]
-            if i % 3 == 0:  # one spoilt message among good ones
-                robot.publish({**robot.scene.messages(robot.stamp_ns), name: spoilt})
+            if i % 7 == 0:  # one spoilt message among good ones
+                camera.publish({**robot.scene.messages(robot.stamp_ns), name: spoilt})
             else:
-                robot.publish({name: spoilt})
+                camera.publish({name: spoilt})
             # In step with the node: nothing is lost on the way and every message counts.
-            wait_until(lambda n=name, b=before: intake.statistics.received[n] > b)
-            if i % 100 == 99:
-                while not views.empty():
-                    views.get()
-                served = robot.frames_until_message(views)
-                assert served.views[0].synthetic
+            wait_until(lambda: intake.statistics.received - before.received == camera.sent)
+            if i % 20 == 19:
+                camera.serve()
         assert running.thread.is_alive()
         running.node.trigger_deactivate()
         counts = intake.statistics
-        assert sum(counts.received.values()) >= number
-        assert all(counts.malformed[name] > number / 50 for name in camera.inputs)
+        assert counts.received - before.received == camera.sent
+        assert all(counts.malformed[name] > NUMBER / 10 for name in spoilt_inputs)
         assert counts.images == counts.used + counts.dropped.total() + intake.waiting()
         running.node.trigger_activate()
-        robot.frames_until_message(views)
+        robot.frames_until_message(camera.views)
 
 
 @pytest.mark.parametrize('seed', range(3))

@@ -18,7 +18,7 @@ from robot import EVALUATIONS, PERIOD_S, TIMEOUT_S, graph
 from nvs_interfaces.msg import NovelViewArray
 
 STREAM_S = float(os.environ.get('NVS_STREAM_S', '8'))
-INFERENCE_S = 0.5
+INFERENCE_S = 1.0
 GROWTH_MB = 15
 OVERHEAD_S = 0.03
 
