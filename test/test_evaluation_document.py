@@ -49,11 +49,11 @@ def test_the_paper_stands_beside():
 
 def test_only_the_section_is_replaced(tmp_path):
     page, run = tmp_path / 'page.md', tmp_path / 'run.json'
-    page.write_text('before\n<!-- a: begin -->\nold\n<!-- a: end -->\nafter\n')
+    page.write_text('before\n<!-- a: begin -->\nstale\n<!-- a: end -->\nafter\n')
     run.write_text(json.dumps(summary()))
     main([str(page), f'a={run}'])
     first = page.read_text()
-    assert first.startswith('before\n') and first.endswith('after\n') and 'old' not in first
+    assert first.startswith('before\n') and first.endswith('after\n') and 'stale' not in first
     main([str(page), f'a={run}'])
     assert page.read_text() == first
     with pytest.raises(ValueError, match='b: begin'):

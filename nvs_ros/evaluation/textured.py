@@ -23,6 +23,8 @@ LONGEST_EDGE = 0.015
 of the object: about a sample of a 64-pixel picture."""
 PLACEHOLDER_SIZE = 2
 """Side of the picture that trimesh puts where a file names one that is missing, pixels."""
+GREY = (160, 160, 160)
+"""Of parts without any colour."""
 FLAT = 0.02
 """A mesh whose thinnest side is less than this part of its longest is a poster, not an object."""
 
@@ -128,14 +130,24 @@ def _texture(part) -> np.ndarray | None:
     return np.asarray(picture.convert('RGB'))
 
 
+def _plain_colors(part) -> np.ndarray:
+    """Colours of faces without a texture, (m, 3) uint8."""
+    material = getattr(part.visual, 'material', None)
+    if material is None:
+        return part.visual.face_colors[:, :3]
+    color = GREY if material.main_color is None else material.main_color[:3]
+    return np.broadcast_to(color, (len(part.faces), 3))
+
+
 def _divided(trimesh, part, longest_edge: float) -> Mesh:
     """A part with small faces, each in the colour of the texture under its middle."""
+    part.update_faces(part.nondegenerate_faces())
     vertices, faces, index = trimesh.remesh.subdivide_to_size(
         part.vertices, part.faces, longest_edge, max_iter=16, return_index=True
     )
     texture = _texture(part)
     if texture is None:
-        colors = part.visual.to_color().face_colors[index, :3]
+        colors = _plain_colors(part)[index]
     else:
         corners = part.triangles[index]
         middle = trimesh.triangles.points_to_barycentric(corners, vertices[faces].mean(1))
