@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'test')]
-os.environ |= {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_DOMAIN_ID': '78'}
+os.environ |= {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_DOMAIN_ID': '79'}
 os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(ROOT / 'config' / 'fastdds.xml')
 
 import cv2  # noqa: E402
@@ -36,7 +36,7 @@ from nvs_interfaces.msg import NovelViewArray  # noqa: E402
 from nvs_ros.node.view_node import ViewNode  # noqa: E402
 
 PAUSE_S = 0.03
-TIMEOUT_S = 60.0
+TIMEOUT_S = 300.0
 LOST_S = 1.0
 
 
@@ -50,10 +50,15 @@ def serve(views: int) -> None:
     )
     executor = MultiThreadedExecutor(num_threads=10)
     executor.add_node(node)
-    threading.Thread(target=executor.spin, daemon=True).start()
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
     node.start()
     sys.stdin.read()
-    os._exit(0)
+    node.stop(TIMEOUT_S)
+    executor.shutdown()
+    thread.join()
+    node.destroy_node()  # leaves no shared memory behind
+    rclpy.shutdown()
 
 
 def measure(node: subprocess.Popen, frames: int, object_px: int) -> None:
@@ -110,7 +115,7 @@ def main() -> None:
     parser.add_argument('--serve', action='store_true', help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.views)
+        return serve(arguments.views)
     command = [sys.executable, __file__, '--serve', '--views', str(arguments.views)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as node:
         try:
