@@ -121,11 +121,12 @@ class Outputs:
         self._sheet = self._publisher(Image, '~/contact_sheet')
         self._cloud = self._publisher(PointCloud2, '~/completed_cloud')
         self._next_view = self._publisher(PoseStamped, '~/next_best_view')
+        self._shared = (self._views, self._sheet, self._cloud, self._next_view)
 
     def close(self) -> None:
         """Destroy the publishers."""
         self.resize(0)
-        for publisher in (self._views, self._sheet, self._cloud, self._next_view):
+        for publisher in self._shared:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def resize(self, count: int) -> None:
@@ -186,7 +187,7 @@ class Outputs:
 
         It asks for another QoS or type; discovery alone would have been over by now.
         """
-        publishers = (self._views, self._sheet, *itertools.chain.from_iterable(self._single))
+        publishers = (*self._shared, *itertools.chain.from_iterable(self._single))
         found = {
             publisher.topic_name
             for publisher in publishers
