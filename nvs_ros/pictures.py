@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from nvs_ros.errors import UserError
+
+IMAGE_DESCRIPTION = 0x010E
+"""Number of the EXIF field."""
 
 
 def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +102,7 @@ def _coverage(picture: Image.Image) -> np.ndarray:
 
 
 def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> None:
-    """Write a synthesised picture as PNG, marked as such.
+    """Write a synthesised picture as PNG or JPEG, as the name ends, marked as such.
 
     Parameters
     ----------
@@ -106,18 +110,28 @@ def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> N
         RGB.
     file : Path
     provenance : dict
-        Written as PNG text beside ``synthetic: true``: model, seed, preset, source stamp, ...
+        Written beside ``synthetic: true``: model, seed, preset, source stamp, ... As PNG text, or
+        as JSON in the EXIF field ImageDescription.
 
     Raises
     ------
     UserError
-        The file cannot be written.
+        Another ending, or the file cannot be written.
     """
-    text = PngInfo()
-    for key, value in {'synthetic': 'true', **provenance}.items():
-        text.add_text(f'nvs_ros:{key}', str(value))
+    marks = {f'nvs_ros:{k}': str(v) for k, v in {'synthetic': 'true', **provenance}.items()}
+    picture = Image.fromarray(image)
     try:
-        Image.fromarray(image).save(file, 'PNG', pnginfo=text)
+        if file.suffix.lower() == '.png':
+            text = PngInfo()
+            for key, value in marks.items():
+                text.add_text(key, value)
+            picture.save(file, 'PNG', pnginfo=text)
+        elif file.suffix.lower() in ('.jpg', '.jpeg'):
+            exif = Image.Exif()
+            exif[IMAGE_DESCRIPTION] = json.dumps(marks)
+            picture.save(file, 'JPEG', exif=exif, quality=95)
+        else:
+            raise UserError(f'expected a picture ending in .png or .jpg, got {file}')
     except OSError as error:
         raise UserError(f'cannot write {file}: {error.strerror or error}') from error
 

@@ -16,6 +16,7 @@ from nvs_ros.training.render import render
 
 SIZE_M = 0.2
 RED, BLUE = np.array([0.9, 0.1, 0.1]), np.array([0.1, 0.1, 0.9])
+ABOVE = Spherical(0.0, 0.3, 0.36)
 RING = np.radians(np.arange(45, 360, 45))
 
 
@@ -42,7 +43,7 @@ class Seen:
         Camera of the source.
     """
 
-    def __init__(self, mesh, azimuths_rad=RING, source=Spherical(0.0, 0.3, 0.36), size=64):
+    def __init__(self, mesh, azimuths_rad=RING, source=ABOVE, size=64):
         self.mesh, self.size = mesh, size
         camera, pose = Camera.canonical(size), pose_from_spherical(source)
         picture = render(mesh, pose, camera.matrix, size, size)

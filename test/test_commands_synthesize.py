@@ -71,7 +71,7 @@ def test_size_of_the_picture_can_be_asked_for(photograph):
         (['{}/photo.png', '--device', 'meta'], 'meta'),
         (['{}/photo.png', '--seed', '-1'], 'got -1'),
         (['{}/photo.png', '--seed', str(2**70)], '--seed'),
-        (['{}/photo.png', '-o', '{}/view.jpg'], 'ending in .png'),
+        (['{}/photo.png', '-o', '{}/view.gif'], 'ending in .png'),
         (['{}/photo.png', '-o', '{}/photo.png'], 'would overwrite'),
         (['{}/opaque.png', '--mask', '{}/mask.png', '-o', '{}/mask.png'], 'would overwrite'),
         (['{}/photo.png', '-o', '{}/folder.png'], 'the folder'),

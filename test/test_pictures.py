@@ -1,5 +1,6 @@
 """Photographs and masks as people have them."""
 
+import json
 import warnings
 
 import numpy as np
@@ -91,6 +92,22 @@ def test_too_many_pixels_are_refused(read, monkeypatch):
         read(Image.fromarray(COLOURS))
 
 
+PROVENANCE = {'model': 'embedded', 'seed': 3, 'preset': 'draft', 'source': 'a stamp: 12.5 \u00e9'}
+
+
+def test_a_saved_view_carries_where_it_is_from(tmp_path):
+    expected = {f'nvs_ros:{k}': str(v) for k, v in PROVENANCE.items()}
+    expected['nvs_ros:synthetic'] = 'true'
+    save_view(COLOURS, tmp_path / 'view.png', PROVENANCE)
+    with Image.open(tmp_path / 'view.png') as view:
+        assert view.text == expected and np.array_equal(view, COLOURS)
+    save_view(COLOURS, tmp_path / 'view.JPG', PROVENANCE)
+    with Image.open(tmp_path / 'view.JPG') as view:
+        assert view.format == 'JPEG' and json.loads(view.getexif()[0x10E]) == expected
+
+
 def test_a_view_that_cannot_be_written_is_said_so(tmp_path):
     with pytest.raises(UserError, match='cannot write'):
-        save_view(COLOURS, tmp_path, {})
+        save_view(COLOURS, tmp_path / 'no' / 'view.png', {})
+    with pytest.raises(UserError, match=r'\.png or \.jpg'):
+        save_view(COLOURS, tmp_path / 'view.gif', {})

@@ -17,11 +17,12 @@ from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
 from nvs_ros.errors import UserError
+from nvs_ros.node.completed import REFUSED, view_messages
 from nvs_ros.node.engine import Engine
 from nvs_ros.node.frames import SourceFrame, check_message, stamp_ns
 from nvs_ros.node.intake import FrameMessages, Intake
 from nvs_ros.node.model import load_synthesizer
-from nvs_ros.node.outputs import novel_view, views_message
+from nvs_ros.node.outputs import views_message
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.viewpoints import configured_target
 from nvs_ros.node.worker import Job
@@ -220,22 +221,17 @@ class _Maker:
                 tqdm.write(f'view {i} left out: {error}')
         if not targets:
             raise ValueError('none of the configured views is possible')
-        views = self._engine.views(
+        words = re.sub(r'\W', '_', source.object_id) + '_' if source.object_id else ''
+        messages = view_messages(
+            self._engine,
+            settings,
+            Job(lambda job: None),
             source,
             list(targets.values()),
-            self._engine.sampler(settings),
-            settings.node.seed,
-            Job(lambda job: None),
-            on_progress,
+            [f'{self._prefix}{words}view_{i}_optical_frame' for i in targets],
+            on_progress=on_progress,
         )
-        words = re.sub(r'\W', '_', source.object_id) + '_' if source.object_id else ''
-        messages = [
-            novel_view(
-                view,
-                source,
-                f'{self._prefix}{words}view_{i}_optical_frame',
-                settings.node.preset,
-            )
-            for i, view in zip(targets, views, strict=True)
-        ]
-        return views_message(messages, source)
+        made = [message for message in messages if message is not None]
+        if len(made) < len(messages):
+            tqdm.write(f'{len(messages) - len(made)} views: {REFUSED}')
+        return views_message(made, source)

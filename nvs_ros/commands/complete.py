@@ -129,6 +129,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f'expected an output ending in .ply, got {arguments.output}')
     if arguments.mesh is not None and arguments.mesh.suffix.lower() not in ('.ply', '.stl'):
         raise UserError(f'expected a mesh ending in .ply or .stl, got {arguments.mesh}')
+    for file in filter(None, (arguments.output, arguments.mesh)):
+        if not file.parent.is_dir():
+            raise UserError(f'no such folder: {file.parent}')
     if arguments.mesh == arguments.output:
         raise UserError(f'the mesh would overwrite {arguments.output}: give another --mesh')
 

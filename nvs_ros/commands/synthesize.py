@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DEG',
         help='how far above the object the photograph was taken (default %(default)s)',
     )
-    parser.add_argument('-o', '--output', type=Path, default=Path('view.png'), help='PNG to write')
+    parser.add_argument(
+        '-o', '--output', type=Path, default=Path('view.png'), help='PNG or JPEG to write'
+    )
     parser.add_argument(
         '--size', type=int, help="side of the picture in pixels (default: the model's)"
     )
@@ -120,8 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_output(output: Path, *sources: Path | None) -> None:
-    if output.suffix.lower() != '.png':
-        raise UserError(f'expected an output ending in .png, got {output}')
+    if output.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+        raise UserError(f'expected an output ending in .png or .jpg, got {output}')
     if not output.parent.is_dir():
         raise UserError(f'no such folder: {output.parent}')
     if output.is_dir():

@@ -32,6 +32,8 @@ from nvs_ros.training.dataset import DatasetSettings, sample_cameras
 from nvs_ros.training.mesh import Mesh
 from nvs_ros.training.objects import make_object
 
+VIEWPOINTS = ViewSettings().viewpoints
+"""Those of the node: azimuth and elevation in degrees, distance."""
 SURFACE_POINTS = 10000
 """Of the true surface, for the Chamfer distance."""
 
@@ -97,7 +99,7 @@ def observe_views(
         target_from_angles(
             observation.source, math.radians(azimuth), math.radians(elevation), distance
         )
-        for azimuth, elevation, distance in ViewSettings().viewpoints
+        for azimuth, elevation, distance in VIEWPOINTS
     ]
     views = trusted_views(synthesizer, observation, targets, settings)
     size = observation.source.camera.width

@@ -12,13 +12,13 @@ from nvs_interfaces.msg import NovelView
 from nvs_ros.completion.pipeline import TrustedView
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.node.cameras import pose_from_rigid
-from nvs_ros.node.completed import REFUSED, admitted, cloud_message, next_view_message
+from nvs_ros.node.completed import REFUSED, cloud_message, next_view_message, view_messages
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.engine import Engine
 from nvs_ros.node.frames import SourceFrame
 from nvs_ros.node.inputs import Inputs
 from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.outputs import Outputs, novel_view
+from nvs_ros.node.outputs import Outputs
 from nvs_ros.node.parameters import Parameters
 from nvs_ros.node.transforms import UnknownTransform
 from nvs_ros.node.viewpoints import configured_target
@@ -111,36 +111,19 @@ class Session:
         on_progress: Callable[[float], None] = lambda progress: None,
         trusted: Sequence[TrustedView] | None = None,
     ) -> list[NovelView | None]:
-        """Make the messages of views; in the worker's thread.
-
-        ``trusted`` says how far to trust them, where that is known already. Views under
-        ``completion.min_confidence`` are not made, with None in their place.
-        """
-        configuration = self._parameters.configuration
-        seed = configuration.node.seed if seed < 0 else seed
-        if trusted is None and configuration.completion.min_confidence > 0:
-            trusted = self.engine.trusted(source, targets, configuration.completion, seed, job)
-        kept = range(len(targets))
-        if trusted is not None:
-            kept = admitted(trusted, configuration.completion.min_confidence)
-        views = self.engine.views(
-            source,
-            [targets[i] for i in kept],
-            self.engine.sampler(configuration, preset),
-            seed,
+        """See :func:`nvs_ros.node.completed.view_messages`; in the worker's thread."""
+        return view_messages(
+            self.engine,
+            self._parameters.configuration,
             job,
-            on_progress,
+            source,
+            targets,
+            frame_ids,
+            preset=preset,
+            seed=seed,
+            on_progress=on_progress,
+            trusted=trusted,
         )
-        messages: list[NovelView | None] = [None] * len(targets)
-        for i, view in zip(kept, views, strict=True):
-            messages[i] = novel_view(
-                view,
-                source,
-                frame_ids[i],
-                preset or configuration.node.preset,
-                trusted[i] if trusted else None,
-            )
-        return messages
 
     def _next_frame(self) -> Callable[[Job], None] | None:
         """Idle work of the worker: the views of the newest frame, if anybody wants them."""
