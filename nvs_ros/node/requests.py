@@ -112,6 +112,9 @@ class Requests:
             goal_handle.succeed()
         except Exception as error:
             result.message = self._reason(error)
+            self._node.get_logger().info(
+                f'orbit ended after {len(finished)} views: {result.message}'
+            )
             with contextlib.suppress(RCLError):  # the context may be gone already
                 if goal_handle.is_cancel_requested:
                     goal_handle.canceled()
