@@ -1,8 +1,8 @@
-"""Training of the embedded model's autoencoder: 64-pixel pictures to 16x16 latents of 4
-channels."""
+"""Training of the embedded model's autoencoder: small pictures to latents of 4 channels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +10,32 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from nvs_ros.training.loop import FitSettings, fit
+from nvs_ros.training.loop import FitSettings, Until, fit
 from nvs_ros.zero123.conditioning import network_images
 
 KL_WEIGHT = 1e-6
 COLOR_WEIGHT = 40.0
+WIDTHS = {2: (16, 48), 4: (16, 48, 96)}
+"""Channels at each resolution, by side of the picture over side of the latent."""
 
 
-def build_autoencoder(size: int) -> AutoencoderKL:
-    """An untrained autoencoder for pictures of ``size`` pixels, spatial factor 4."""
+def build_autoencoder(size: int, factor: int = 4) -> AutoencoderKL:
+    """An untrained autoencoder for pictures of ``size`` pixels.
+
+    Parameters
+    ----------
+    size : int
+    factor : int
+        Side of the picture over side of the latent, a key of :data:`WIDTHS`.
+    """
+    widths = WIDTHS[factor]
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
         latent_channels=4,
-        block_out_channels=(16, 48, 96),
-        down_block_types=('DownEncoderBlock2D',) * 3,
-        up_block_types=('UpDecoderBlock2D',) * 3,
+        block_out_channels=widths,
+        down_block_types=('DownEncoderBlock2D',) * len(widths),
+        up_block_types=('UpDecoderBlock2D',) * len(widths),
         layers_per_block=1,
         norm_num_groups=8,
         mid_block_add_attention=False,
@@ -45,8 +55,9 @@ class AutoencoderLoss(nn.Module):
         super().__init__()
         self.autoencoder = autoencoder
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Loss of (n, 3, h, w) pictures in [-1, 1]."""
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Loss of (n, h, w, 3) uint8 pictures."""
+        images = network_images(pictures)
         posterior = self.autoencoder.encode(images).latent_dist
         error = self.autoencoder.decode(posterior.sample()).sample.float() - images
         color = error - error.mean(1, keepdim=True)
@@ -61,24 +72,39 @@ class AutoencoderLoss(nn.Module):
 
 
 def train_autoencoder(
-    images: np.ndarray, settings: FitSettings, run: Path, stop_at: int | None = None
-) -> AutoencoderKL:
-    """Train on (objects, views, size, size, 3) uint8 pictures and whiten the latents."""
+    autoencoder: AutoencoderKL,
+    images: np.ndarray,
+    settings: FitSettings,
+    run: Path,
+    until: Until | None = None,
+    show: Callable[[AutoencoderKL, int], None] | None = None,
+) -> bool:
+    """Train on (objects, views, size, size, 3) uint8 pictures and whiten the latents.
+
+    The rest, and what is returned, as for :func:`nvs_ros.training.loop.fit`; ``show`` gets the
+    averaged autoencoder.
+    """
 
     def make_batch(rng: np.random.Generator, count: int) -> tuple[torch.Tensor]:
         objects, views = (
             rng.integers(len(images), size=count),
             rng.integers(images.shape[1], size=count),
         )
-        return (network_images(images[objects, views]),)
+        return (torch.from_numpy(images[objects, views]),)
 
-    module = AutoencoderLoss(build_autoencoder(images.shape[2]))
-    autoencoder = fit(
-        module, make_batch, settings, run, name='autoencoder', stop_at=stop_at
-    ).autoencoder
+    module = AutoencoderLoss(autoencoder)
+    finished = fit(
+        module,
+        make_batch,
+        settings,
+        run,
+        name='autoencoder',
+        until=until,
+        show=show and (lambda averaged, step: show(averaged.autoencoder, step)),
+    )
     sample = network_images(images[:: max(1, len(images) // 500), 0].copy())
     whiten_latents(autoencoder, sample.to(autoencoder.device))
-    return autoencoder
+    return finished
 
 
 @torch.inference_mode()

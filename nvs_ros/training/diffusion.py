@@ -7,7 +7,9 @@ read them there, and at sampling they are missing.
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from nvs_ros.geometry.spherical import Spherical, relative_pose
-from nvs_ros.training.loop import FitSettings, fit, training_device
+from nvs_ros.training.files import replacing
+from nvs_ros.training.loop import FitSettings, Until, fit, training_device
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.conditioning import clip_pixels, network_images
 from nvs_ros.zero123.files import ZERO123_XL
@@ -33,20 +36,32 @@ IDENTITY_FRACTION = 0.07
 reconstructs."""
 SNR_CAP = 5.0
 """Loss weight min(SNR, cap) / SNR, Hang et al. 2023, for v-prediction."""
+ENCODED_AT_ONCE = 32
+"""Objects whose views are encoded together."""
 HIGH_NOISE = 0.7
 """Timesteps are 1000 u^HIGH_NOISE: the noisy ones, where the view is decided, more often."""
 
 
-def build_components(vae: AutoencoderKL, profile: ModelProfile) -> Zero123Components:
-    """The untrained embedded model over a trained autoencoder."""
+def build_components(
+    vae: AutoencoderKL, profile: ModelProfile, widths: tuple[int, ...] = (64, 128, 192)
+) -> Zero123Components:
+    """The untrained embedded model over a trained autoencoder.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL
+    profile : ModelProfile
+    widths : tuple of int
+        Channels of the UNet at each resolution; multiples of 8.
+    """
     size = vae.config.sample_size
     unet = UNet2DConditionModel(
         sample_size=size // 2 ** (len(vae.config.block_out_channels) - 1),
         in_channels=2 * vae.config.latent_channels,
         out_channels=vae.config.latent_channels,
-        block_out_channels=(64, 128, 192),
-        down_block_types=('CrossAttnDownBlock2D',) * 3,
-        up_block_types=('CrossAttnUpBlock2D',) * 3,
+        block_out_channels=widths,
+        down_block_types=('CrossAttnDownBlock2D',) * len(widths),
+        up_block_types=('CrossAttnUpBlock2D',) * len(widths),
         layers_per_block=1,
         norm_num_groups=8,
         attention_head_dim=4,
@@ -91,11 +106,11 @@ class DenoisingLoss(nn.Module):
 
     def forward(
         self,
-        pixels: torch.Tensor,
+        pictures: torch.Tensor,
         source: torch.Tensor,
         target: torch.Tensor,
-        pose: torch.Tensor,
         noise: torch.Tensor,
+        pose: torch.Tensor,
         timesteps: torch.Tensor,
         keep: torch.Tensor,
     ) -> torch.Tensor:
@@ -103,16 +118,19 @@ class DenoisingLoss(nn.Module):
 
         Parameters
         ----------
-        pixels : (n, 3, s, s)
-            Source pictures as the image encoder takes them.
-        source, target, noise : (n, c, h, w)
+        pictures : (n, S, S, 3) uint8
+            Source pictures.
+        source, target : (n, c, h, w) float16
             Latents.
-        pose : (n, 4)
+        noise : (n, c, h, w) float32
+        pose : (n, 4) float32
             Relative pose vectors.
         timesteps : (n,) int64
         keep : (n,) float32
             0 where the conditioning is dropped.
         """
+        source, target = source.float(), target.float()
+        pixels = clip_pixels(network_images(pictures), self.image_encoder.config.image_size)
         embedding = self.image_encoder(pixels).image_embeds
         token = self.cc_projection(torch.cat([embedding, pose], -1))[:, None] * keep[:, None, None]
         noisy = self.scheduler.add_noise(target, noise, timesteps)
@@ -127,22 +145,25 @@ class DenoisingLoss(nn.Module):
 @torch.inference_mode()
 def encode_dataset(vae: AutoencoderKL, images: np.ndarray, file: Path) -> np.ndarray:
     """Latents (objects, views, c, h, w) float16 of all pictures; kept in ``file``."""
-    if file.exists():
-        return np.load(file, mmap_mode='r')
-    device = training_device()
-    vae.to(device)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    latents = []
-    for chunk in tqdm(np.array_split(np.arange(len(images)), max(1, len(images) // 8)), 'encode'):
-        flat = images[chunk].reshape(-1, *images.shape[2:])
-        with torch.autocast(device.type, torch.bfloat16):
-            mode = vae.encode(network_images(flat).to(device)).latent_dist.mode()
-        latents.append(mode.half().cpu().numpy().reshape(len(chunk), -1, *mode.shape[1:]))
-    torch.set_num_threads(threads)
-    partial = file.with_suffix('.partial.npy')
-    np.save(partial, np.concatenate(latents))
-    os.replace(partial, file)
+    if not file.exists():
+        device = training_device()
+        vae.to(device)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        side = images.shape[2] // 2 ** (len(vae.config.block_out_channels) - 1)
+        shape = (*images.shape[:2], vae.config.latent_channels, side, side)
+        with replacing(file) as partial:
+            latents = np.lib.format.open_memmap(partial, 'w+', np.float16, shape)
+            for first in tqdm(range(0, len(images), ENCODED_AT_ONCE), 'encode'):
+                chunk = images[first : first + ENCODED_AT_ONCE]
+                with torch.autocast(device.type, torch.bfloat16):
+                    flat = network_images(chunk.reshape(-1, *chunk.shape[2:]).copy()).to(device)
+                    mode = vae.encode(flat).latent_dist.mode()
+                latents[first : first + len(chunk)] = (
+                    mode.half().cpu().numpy().reshape(len(chunk), *shape[1:])
+                )
+            latents.flush()
+        torch.set_num_threads(threads)
     return np.load(file, mmap_mode='r')
 
 
@@ -153,8 +174,9 @@ def train_diffusion(
     latents: np.ndarray,
     settings: FitSettings,
     run: Path,
-    stop_at: int | None = None,
-) -> Zero123Components:
+    until: Until | None = None,
+    show: Callable[[Zero123Components, int], None] | None = None,
+) -> bool:
     """Train everything but the autoencoder.
 
     Parameters
@@ -164,10 +186,11 @@ def train_diffusion(
     cameras : (objects, views, 3) float32
         azimuth_rad, elevation_rad, radius.
     latents : (objects, views, c, h, w) float16
-    settings, run, stop_at
-        As for :func:`nvs_ros.training.loop.fit`.
+    settings, run, until
+        As for :func:`nvs_ros.training.loop.fit`, and what is returned too.
+    show : callable, optional
+        ``show(components, step)`` is called after each checkpoint with the averaged weights.
     """
-    encoder_size = components.image_encoder.config.image_size
 
     def make_batch(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, ...]:
         objects = rng.integers(len(images), size=count)
@@ -177,17 +200,29 @@ def train_diffusion(
             relative_pose(Spherical(*map(float, a)), Spherical(*map(float, b))).vector()
             for a, b in zip(cameras[objects, source], cameras[objects, target], strict=True)
         ]
-        target_latents = torch.from_numpy(latents[objects, target]).float()
+        target_latents = latents[objects, target]
         timesteps = (1000 * rng.random(count) ** HIGH_NOISE).astype(np.int64)
         return (
-            clip_pixels(network_images(images[objects, source]), encoder_size),
-            torch.from_numpy(latents[objects, source]).float(),
-            target_latents,
-            torch.from_numpy(np.stack(pose)).float(),
+            torch.from_numpy(images[objects, source]),
+            torch.from_numpy(latents[objects, source]),
+            torch.from_numpy(target_latents),
             torch.from_numpy(rng.standard_normal(target_latents.shape, np.float32)),
+            torch.from_numpy(np.stack(pose)).float(),
             torch.from_numpy(timesteps),
             torch.from_numpy((rng.random(count) >= GUIDANCE_DROPOUT).astype(np.float32)),
         )
 
-    fit(DenoisingLoss(components), make_batch, settings, run, name='diffusion', stop_at=stop_at)
-    return components
+    def show_components(averaged: DenoisingLoss, step: int) -> None:
+        names = ('unet', 'image_encoder', 'cc_projection')
+        networks = {name: getattr(averaged, name) for name in names}
+        show(dataclasses.replace(components, **networks), step)
+
+    return fit(
+        DenoisingLoss(components),
+        make_batch,
+        settings,
+        run,
+        name='diffusion',
+        until=until,
+        show=show and show_components,
+    )

@@ -36,12 +36,12 @@ class ImageCondition:
     latent: torch.Tensor
 
 
-def network_images(images: np.ndarray) -> torch.Tensor:
-    """(n, H, W, 3) uint8 RGB -> (n, 3, H, W) float32 in [-1, 1]."""
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise ValueError(f'expected (n, H, W, 3) uint8, got {images.shape} {images.dtype}')
-    return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+def network_images(images: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """(n, H, W, 3) uint8 RGB -> (n, 3, H, W) float32 in [-1, 1], on the same device."""
+    images = torch.as_tensor(images)
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != torch.uint8:
+        raise ValueError(f'expected (n, H, W, 3) uint8, got {tuple(images.shape)} {images.dtype}')
+    return images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
 
 
 def rgb_images(images: torch.Tensor) -> np.ndarray:

@@ -45,6 +45,8 @@ class ModelFiles:
         Whether the UNet is the moving average; None where the files do not tell.
     profile : mapping
         What differs from the profile of the kind, see :mod:`nvs_ros.zero123.profile`.
+    source : mapping
+        What the model says that it was made from.
     """
 
     model_id: str
@@ -54,6 +56,7 @@ class ModelFiles:
     weight_paths: tuple[Path, ...]
     ema: bool | None = None
     profile: Mapping[str, object] = field(default_factory=dict)
+    source: Mapping[str, object] = field(default_factory=dict)
 
 
 def kind_from_name(name: str) -> str:

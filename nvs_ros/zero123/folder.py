@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from nvs_ros.errors import UserError
@@ -101,6 +102,7 @@ def open_folder(
         weight_paths=tuple(file.path for found in files.values() for file in found),
         ema=index.get('source', {}).get('ema'),
         profile=index.get('profile', {}),
+        source=index.get('source', {}),
     )
 
 
@@ -191,11 +193,14 @@ def new_folder(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def write_network(folder: Path, name: str, module) -> None:
-    """Write one component as safetensors with its configuration."""
+def write_network(folder: Path, name: str, module, dtype: torch.dtype | None = None) -> None:
+    """Write one component as safetensors, its own dtype or another, with its configuration."""
     target = folder / name
     target.mkdir()
-    state = {key: tensor.contiguous().cpu() for key, tensor in module.state_dict().items()}
+    state = {
+        key: tensor.to('cpu', dtype or tensor.dtype).contiguous()
+        for key, tensor in module.state_dict().items()
+    }
     if name == 'cc_projection':
         state = {f'projection.{key}': tensor for key, tensor in state.items()}
         config = {'in_features': module.in_features, 'out_features': module.out_features}
