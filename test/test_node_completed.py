@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
+from completion_scene import SIZE_M, Seen, box
 from geometry_msgs.msg import PoseStamped
 from robot import FRAME, graph
 from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
 
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
+from nvs_ros.completion.cloud import completed_cloud
 from nvs_ros.completion.confidence import Evidence
-from nvs_ros.node.completed import POINT
+from nvs_ros.completion.hull import Grid, carve
+from nvs_ros.completion.surface import hull_surface
+from nvs_ros.geometry import rigid
+from nvs_ros.node.completed import POINT, cloud_message
 from nvs_ros.zero123.profile import ModelProfile
 
 POINT_STEP = 28
@@ -53,6 +59,44 @@ def test_the_cloud_lies_where_the_object_is():
     assert pose.header.frame_id == FRAME
     assert np.linalg.norm(position - (0, 0, 0.2)) == pytest.approx(0.2, abs=1e-3)
     assert np.linalg.norm(position) > 0.2
+
+
+def made_cloud():
+    """A cloud of measured and imagined points, in another frame."""
+    seen = Seen(box())
+    grid, confidences = Grid(SIZE_M, 32), [0.8] * len(seen.estimates)
+    occupancy = carve(grid, seen.frame, seen.estimates, confidences)
+    surface = hull_surface(grid, occupancy, seen.source, seen.estimates, confidences)
+    cloud = completed_cloud(seen.frame, surface, grid.cell_m)
+    return cloud.moved(rigid(np.eye(3), (0.1, -0.2, 0.7)))
+
+
+def test_the_bytes_are_those_of_the_cloud():
+    cloud = made_cloud()
+    message = cloud_message(cloud, Header(frame_id=FRAME), normals=True)
+    assert message.point_step == 40 and [f.offset for f in message.fields[-3:]] == [28, 32, 36]
+    points, colors, synthetic, confidence, views = read_bytes(message)
+    assert np.allclose(points, cloud.points, atol=1e-6) and np.array_equal(colors, cloud.colors)
+    assert np.array_equal(synthetic, cloud.synthetic) and 0 < synthetic.mean() < 1
+    assert np.array_equal(confidence, cloud.confidence) and np.array_equal(views, cloud.views)
+    normals = np.frombuffer(bytes(message.data), '<f4').reshape(-1, 10)[:, 7:]
+    assert np.allclose(normals, cloud.normals, atol=1e-6)
+
+
+def test_sensor_msgs_py_reads_the_cloud():
+    point_cloud2 = pytest.importorskip(
+        'sensor_msgs_py.point_cloud2', reason='sensor_msgs_py is not on PyPI: a robot has it'
+    )
+    cloud = made_cloud()
+    read = point_cloud2.read_points(cloud_message(cloud, Header(frame_id=FRAME), normals=True))
+    assert read.shape == (len(cloud.points),)
+    assert np.allclose(np.stack([read[n] for n in 'xyz'], -1), cloud.points, atol=1e-6)
+    assert np.array_equal(read['synthetic'].astype(bool), cloud.synthetic)
+    assert np.array_equal(read['confidence'], cloud.confidence)
+    assert np.array_equal(read['view'], cloud.views)
+    packed = np.ascontiguousarray(read['rgb']).view(np.uint32)
+    colors = np.stack([packed >> shift & 255 for shift in (16, 8, 0)], -1)
+    assert np.array_equal(colors, cloud.colors)
 
 
 def test_nothing_is_completed_that_nobody_listens_to():
