@@ -20,6 +20,7 @@ COMMANDS = {
     'evaluate': 'A model on objects that training never saw.',
     'complete': 'The whole shape of an object from a photograph.',
     'assess': 'Completed shapes and the confidence of views, against the truth.',
+    'bench': 'How fast a model is on this machine.',
     'train': 'Train the embedded model.',
 }
 """Name -> one line of help; the module is ``nvs_ros.commands.<name>``."""

@@ -114,6 +114,11 @@ class ModelSettings(Settings):
         'auto', 'Number format of the network.', choices=('auto', 'float32', 'float16', 'bfloat16')
     )
     threads: int = setting(0, 'CPU threads of the network; 0: chosen by torch.', low=0, high=1024)
+    compile: bool = setting(
+        False,
+        'Compile blocks of the network (needs a C++ compiler): the start takes minutes, kept in '
+        "torch's cache for the next one.",
+    )
     source_memory_mb: int = setting(
         1000,
         'What may be remembered of the source branch of a frame, so that further views of it need '

@@ -21,13 +21,14 @@ from nvs_ros.errors import UserError
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.spherical import RelativePose
-from nvs_ros.geometry.target import TargetCamera
+from nvs_ros.geometry.target import TargetCamera, target_from_angles
 from nvs_ros.hero.batches import in_batches
-from nvs_ros.hero.presets import preset
+from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
 from nvs_ros.hero.source import SourcePool
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings
 from nvs_ros.silhouette import silhouette
+from nvs_ros.zero123.acceleration import accelerate, is_slow_at_first
 from nvs_ros.zero123.components import Zero123Components, load_components
 from nvs_ros.zero123.conditioning import (
     ImageCondition,
@@ -37,6 +38,7 @@ from nvs_ros.zero123.conditioning import (
     pose_tokens,
     rgb_images,
 )
+from nvs_ros.zero123.random_weights import FULL_RANDOM, full_random
 
 IDENTITY_POSE = RelativePose(0.0, 0.0, 0.0)
 SOURCE_SEED_OFFSET = 2**32
@@ -142,13 +144,15 @@ class Synthesizer:
         dtype: torch.dtype | None = None,
         kind: str | None = None,
         source_memory_mb: int = ModelSettings.source_memory_mb,
+        compiled: bool = ModelSettings.compile,
     ) -> Synthesizer:
         """Load a model.
 
         Parameters
         ----------
         source : str or Path
-            What :func:`nvs_ros.zero123.components.load_components` takes.
+            What :func:`nvs_ros.zero123.components.load_components` takes; or ``'full-random'``,
+            a model of the real size with random weights.
         device : optional
             CUDA where there is one, else the CPU.
         dtype : optional
@@ -157,6 +161,8 @@ class Synthesizer:
             One of :data:`nvs_ros.zero123.files.KINDS`; from the files or their name when omitted.
         source_memory_mb : int
             See :class:`Synthesizer`.
+        compiled : bool
+            As the setting ``model.compile``.
 
         Raises
         ------
@@ -165,7 +171,11 @@ class Synthesizer:
         """
         device = _usable(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
-        components = load_components(source, device=device, dtype=dtype, kind=kind)
+        if source == FULL_RANDOM:
+            components = full_random(device=device, dtype=dtype)
+        else:
+            components = load_components(source, device=device, dtype=dtype, kind=kind)
+        accelerate(components, compiled=compiled)
         return cls(components, source_memory_mb=source_memory_mb)
 
     def preset(self, name: str = DEFAULT_PRESET, **overrides: object) -> SamplerSettings:
@@ -203,6 +213,29 @@ class Synthesizer:
             image_size=self.components.image_size,
             trained=self.components.profile.trained,
         )
+
+    def warm_up(self, settings: SamplerSettings | None = None, *, views: int = 1) -> None:
+        """Make views of nothing, so that the first request finds everything chosen and compiled.
+
+        On the CPU without compilation there is nothing to do, and nothing is done.
+
+        Parameters
+        ----------
+        settings : SamplerSettings, optional
+            :meth:`preset` when omitted. Cut to a few timesteps.
+        views : int
+            As many as will be asked for at once.
+        """
+        if not is_slow_at_first(self.components):
+            return
+        quick = shortened(settings or self.preset())
+        size = self.components.image_size
+        blank = np.full((size, size, 3), 255, np.uint8)
+        source = self.photograph(blank, np.full((size, size), 255, np.uint8))
+        targets = [target_from_angles(source, 0.0, 0.0)] * views
+        observation = self.observe(source)
+        for _ in range(2):  # with the source branch, and with what was remembered of it
+            self.synthesize(observation, targets, quick)
 
     def observe(self, frame: Frame | CanonicalView) -> Observation:
         """Encode a frame, once for all views of it.

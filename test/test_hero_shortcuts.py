@@ -32,7 +32,7 @@ def calls(unet, timesteps, tokens=1):
         table = yield stack
         for index, t in enumerate(timesteps):
             if table is not None:
-                table.index = index
+                table.turn_to(index)
             for context in (contexts[0], contexts[1], contexts[0]):
                 yield unet(rows, t, context, **labels).sample
 

@@ -69,3 +69,15 @@ def preset(
     free = {field for field in fields if getattr(chosen, field) == getattr(defaults, field)}
     tuned = {field: value for field, value in (tuned or {}).items() if field in free}
     return dataclasses.replace(chosen, **{**tuned, **overrides})
+
+
+def shortened(settings: SamplerSettings) -> SamplerSettings:
+    """Return settings with a handful of evaluations that pass through every window."""
+    return dataclasses.replace(
+        settings,
+        early_steps=2,
+        middle_steps=2,
+        late_steps=1,
+        num_inference_steps=5,
+        resampling_passes=min(2, settings.resampling_passes),
+    )

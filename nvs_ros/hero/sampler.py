@@ -145,7 +145,7 @@ def sample(
                 batch = _Batch([target], settings, unet.dtype)
             control.source_groups = batch.halves if len(batch.branches) > 1 else 0
             control.announce(t)
-            table.index = index
+            table.turn_to(index)
             if source_memory is not None:
                 source_memory.evaluation = index
             batch.evaluate(unet, device_timesteps[index], t)

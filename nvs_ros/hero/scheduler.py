@@ -315,6 +315,13 @@ class HourglassDDIMScheduler(DDIMScheduler):
     def _noise_like(
         tensor: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None
     ) -> torch.Tensor:
-        return randn_tensor(
-            tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype
-        )
+        """Noise drawn where the generators are; a GPU takes it without being waited for."""
+        if not tensor.is_cuda or generator is None:
+            return randn_tensor(
+                tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype
+            )
+        drawn_on = (generator if isinstance(generator, torch.Generator) else generator[0]).device
+        noise = randn_tensor(tensor.shape, generator, drawn_on, tensor.dtype)
+        if noise.is_cuda:
+            return noise
+        return noise.pin_memory().to(tensor.device, non_blocking=True)

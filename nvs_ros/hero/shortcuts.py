@@ -92,28 +92,33 @@ def single_token_context(unet: nn.Module) -> Iterator[None]:
         yield
 
 
-class TimestepTable:
-    """Time embeddings of all timesteps of a run.
-
-    Attributes
-    ----------
-    index : int
-        Which of the timesteps the next network evaluation has.
-    """
-
-    index: int = 0
-
-
 class _Entry(nn.Module):
-    """In place of a module that depends on the timestep alone: its answers, (timesteps, width)."""
+    """In place of a module that depends on the timestep alone: its answer to the present one."""
 
-    def __init__(self, table: TimestepTable, answers: torch.Tensor) -> None:
+    def __init__(self, answers: torch.Tensor) -> None:
         super().__init__()
-        self.table = table
         self.answers = answers
+        self.answer = answers[:1]
 
     def forward(self, *_inputs: torch.Tensor | None) -> torch.Tensor:
-        return self.answers[self.table.index, None]
+        return self.answer
+
+
+class TimestepTable:
+    """Time embeddings of all timesteps of a run, (timesteps, width) each."""
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+
+    def add(self, answers: torch.Tensor) -> nn.Module:
+        """Return a module that answers from the table."""
+        self._entries.append(_Entry(answers))
+        return self._entries[-1]
+
+    def turn_to(self, index: int) -> None:
+        """Say which of the timesteps the next network evaluation has."""
+        for entry in self._entries:
+            entry.answer = entry.answers[index, None]
 
 
 @contextmanager
@@ -132,7 +137,7 @@ def timestep_table(unet: nn.Module, timesteps: Sequence[int]) -> Iterator[Timest
     Yields
     ------
     TimestepTable
-        Its `index` must be set before each evaluation.
+        To be turned to the timestep before each evaluation.
     """
     table = TimestepTable()
     extras = ('class_embedding', 'add_embedding', 'time_embed_act')
@@ -147,7 +152,7 @@ def timestep_table(unet: nn.Module, timesteps: Sequence[int]) -> Iterator[Timest
             if block.time_emb_proj is not None:
                 hidden = embedding if block.skip_time_act else block.nonlinearity(embedding)
                 restore.callback(setattr, block, 'time_emb_proj', block.time_emb_proj)
-                block.time_emb_proj = _Entry(table, block.time_emb_proj(hidden))
+                block.time_emb_proj = table.add(block.time_emb_proj(hidden))
         restore.callback(setattr, unet, 'time_embedding', unet.time_embedding)
-        unet.time_embedding = _Entry(table, embedding)
+        unet.time_embedding = table.add(embedding)
         yield table

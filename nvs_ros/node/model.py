@@ -50,7 +50,9 @@ def load_synthesizer(settings: ModelSettings, log: Callable[[str], None]) -> Syn
             dtype=dtype,
             kind=kind,
             source_memory_mb=settings.source_memory_mb,
+            compiled=settings.compile,
         )
+        synthesizer.warm_up()
     finally:
         done.set()
         reporter.join()

@@ -1,0 +1,228 @@
+"""``python -m nvs_ros bench``: how fast a model is on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nvs_ros.errors import UserError
+from nvs_ros.settings import DEFAULT_PRESET
+
+if TYPE_CHECKING:
+    from nvs_ros.settings import SamplerSettings
+    from nvs_ros.synthesizer import Observation, Synthesizer
+
+ONE_BATCH = 'all views in one batch'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--model',
+        default='embedded',
+        help='as for model.source, or full-random: random weights of the real size '
+        '(default %(default)s)',
+    )
+    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+    parser.add_argument('--dtype', choices=('float32', 'float16', 'bfloat16'))
+    parser.add_argument('--threads', type=int, help="of the CPU (default: torch's choice)")
+    parser.add_argument('--compile', action='store_true', help='as model.compile')
+    parser.add_argument('--presets', help='with commas between (default: all)')
+    parser.add_argument('--batches', default='1,2,4,8', help='views at once (default %(default)s)')
+    parser.add_argument(
+        '--repeats', type=int, default=3, help='of each measurement (default %(default)s)'
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures')
+    parser.add_argument(
+        '--quick', action='store_true', help='few evaluations, once: that it runs, not how fast'
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from nvs_ros.hero.presets import PRESETS, shortened
+    from nvs_ros.timing import config_hash, machine
+
+    try:
+        batches = [int(text) for text in arguments.batches.split(',')]
+    except ValueError as error:
+        raise UserError(f'--batches: expected numbers, got {arguments.batches}') from error
+    if min(batches) < 1 or arguments.repeats < 1:
+        raise UserError(f'--batches, --repeats: expected 1 or more, got {arguments.batches}')
+    names = arguments.presets.split(',') if arguments.presets else list(PRESETS)
+    synthesizer = _load(arguments)
+    try:
+        presets = {name: synthesizer.preset(name) for name in names}
+    except ValueError as error:
+        raise UserError(f'--presets: {error}') from error
+    if arguments.quick:
+        presets = {name: shortened(settings) for name, settings in presets.items()}
+    components = synthesizer.components
+    configuration = {
+        'model': components.model_id,
+        'dtype': str(components.dtype).removeprefix('torch.'),
+        'compile': arguments.compile,
+        'presets': {name: vars(settings) for name, settings in presets.items()},
+        'batches': batches,
+        'repeats': 1 if arguments.quick else arguments.repeats,
+    }
+    bench = _Bench(synthesizer, configuration['repeats'])
+    report = {
+        **machine(str(components.device)),
+        'config_hash': config_hash(configuration),
+        **configuration,
+        'views': {name: bench.preset(name, settings) for name, settings in presets.items()},
+        'batch_views_per_s': bench.batches(presets, batches),
+        'speedups': bench.speedups(presets.get(DEFAULT_PRESET), max(batches)),
+        'peak_memory_mb': _peak_memory_mb(str(components.device)),
+    }
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(report, indent=2) + '\n')
+    return 0
+
+
+def _load(arguments: argparse.Namespace) -> Synthesizer:
+    import torch
+
+    from nvs_ros.synthesizer import Synthesizer
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    dtype = arguments.dtype and getattr(torch, arguments.dtype)
+    try:
+        synthesizer = Synthesizer.from_pretrained(
+            arguments.model, device=arguments.device, dtype=dtype, compiled=arguments.compile
+        )
+    except RuntimeError as error:
+        raise UserError(str(error)) from error
+    return synthesizer
+
+
+def _peak_memory_mb(device: str) -> float:
+    """Of the process on the CPU, of its tensors on a GPU."""
+    import torch
+
+    if torch.device(device).type == 'cuda':
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+class _Bench:
+    """Measures and prints as it goes."""
+
+    def __init__(self, synthesizer: Synthesizer, repeats: int) -> None:
+        self.synthesizer = synthesizer
+        self.repeats = repeats
+        self.source = _photograph(synthesizer)
+
+    def frame(self) -> Observation:
+        """A frame that was not seen before."""
+        return self.synthesizer.observe(self.source)
+
+    def seconds(self, observation: Observation, settings: SamplerSettings, views: int) -> float:
+        from nvs_ros.geometry.target import target_from_angles
+
+        targets = [target_from_angles(self.source, 0.7 * (i + 1), 0.1) for i in range(views)]
+        started = time.perf_counter()
+        self.synthesizer.synthesize(observation, targets, settings)
+        return time.perf_counter() - started
+
+    def preset(self, name: str, settings: SamplerSettings) -> dict[str, Any]:
+        """The first view of a frame, and a further one."""
+        import torch
+
+        from nvs_ros.hero.sampler import make_scheduler
+        from nvs_ros.timing import duration_figures, stream_figures
+
+        scheduler = make_scheduler(self.synthesizer.components.scheduler, settings)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds(self.frame(), settings, 1)  # what is done once
+        sent, received, following = [], [], []
+        for _ in range(self.repeats):
+            sent.append(time.perf_counter())
+            observation = self.frame()
+            self.seconds(observation, settings, 1)
+            received.append(time.perf_counter())
+            following.append(self.seconds(observation, settings, 1))
+        figures = {
+            'evaluations': len(scheduler.timesteps),
+            **stream_figures(sent, received),
+            **duration_figures(following, 'following'),
+        }
+        first_s, following_s = (figures[f'{x}_p50_ms'] / 1e3 for x in ('latency', 'following'))
+        print(
+            f'{name}: {figures["evaluations"]} evaluations, first view {first_s:.2f} s, '
+            f'following view {following_s:.2f} s',
+            flush=True,
+        )
+        return figures
+
+    def batches(
+        self, presets: dict[str, SamplerSettings], sizes: list[int]
+    ) -> dict[str, dict[int, float]]:
+        """Views a second when so many are made of each frame."""
+        found = {}
+        for name, settings in presets.items():
+            found[name] = {}
+            for size in sizes:
+                seconds = [self.seconds(self.frame(), settings, size) for _ in range(self.repeats)]
+                found[name][size] = size / sorted(seconds)[len(seconds) // 2]
+            rates = ', '.join(f'{rate:.2f} in {size}' for size, rate in found[name].items())
+            print(f'{name}, views a second: {rates}', flush=True)
+        return found
+
+    def speedups(self, settings: SamplerSettings | None, views: int) -> dict[str, float]:
+        """Of the views of a frame: median time without each speed-up over that with all."""
+        if settings is None:
+            return {}
+        found = {}
+        for name in (*_SHORTCUTS, ONE_BATCH):
+            ratios = [self._ratio(name, settings, views) for _ in range(self.repeats)]
+            found[name] = sorted(ratios)[len(ratios) // 2]
+            print(f'{views} views without "{name}": {found[name]:.3f} of the time', flush=True)
+        return found
+
+    def _ratio(self, name: str, settings: SamplerSettings, views: int) -> float:
+        if name == ONE_BATCH:
+            without = sum(self.seconds(self.frame(), settings, 1) for _ in range(views))
+        else:
+            with _without(name):
+                without = self.seconds(self.frame(), settings, views)
+        return without / self.seconds(self.frame(), settings, views)
+
+
+_SHORTCUTS = {
+    'cross-attention as a bias': 'single_token_context',
+    'table of time embeddings': 'timestep_table',
+}
+"""Speed-up -> its context manager in the sampler."""
+
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """Sample without a shortcut."""
+    from nvs_ros.hero import sampler
+    from nvs_ros.hero.shortcuts import TimestepTable
+
+    attribute = _SHORTCUTS[name]
+    original = getattr(sampler, attribute)
+    setattr(sampler, attribute, lambda *_: nullcontext(TimestepTable()))
+    try:
+        yield
+    finally:
+        setattr(sampler, attribute, original)
+
+
+def _photograph(synthesizer: Synthesizer) -> Any:
+    """A picture of a coloured box."""
+    import numpy as np
+
+    image = np.full((240, 320, 3), 120, np.uint8)
+    mask = np.zeros((240, 320), np.uint8)
+    image[60:180, 100:220], mask[60:180, 100:220] = (200, 60, 40), 255
+    return synthesizer.photograph(image, mask)
