@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--workers',
         type=int,
-        help='processes of one thread each (default: one for each core with the embedded model on '
-        'a CPU, else 1)',
+        help='processes, of one thread each where there are several (default: one for each core '
+        'with the embedded model on a CPU, else 1)',
     )
     parser.add_argument(
         '--json',
@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f'--workers: expected at least 1, got {arguments.workers}')
     try:
-        from nvs_ros.evaluation import protocol, report
+        from nvs_ros.evaluation.protocol import evaluate, open_folder, read_results
+        from nvs_ros.evaluation.report import summarise, terminal_text
     except ImportError as error:
         raise UserError(f'evaluate needs numba and scikit-image: {error}') from error
 
@@ -99,14 +100,14 @@ def run(arguments: argparse.Namespace) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
             folder = arguments.json.with_name(arguments.json.name + '.objects')
-        protocol.open_folder(folder, config)
+        open_folder(folder, config)
         workers = arguments.workers or _workers(arguments.model, evaluation)
-        protocol.evaluate(evaluation, folder, model, workers)
-        results = protocol.read_results(folder, evaluation.settings.objects)
+        evaluate(evaluation, folder, model, workers)
+        results = read_results(folder, evaluation.settings.objects)
         presets = [m for m in evaluation.methods if m not in references]
         evaluations = {m.name: m.evaluations(evaluation.synthesizer) for m in evaluation.methods}
-        summary = report.summarise(results, presets, references, evaluations, config)
-        print(report.terminal_text(summary))
+        summary = summarise(results, presets, references, evaluations, config)
+        print(terminal_text(summary))
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(summary, indent=2) + '\n')
         if arguments.plots is not None:

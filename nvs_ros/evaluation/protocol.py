@@ -147,7 +147,7 @@ def evaluate(evaluation: Evaluation, folder: Path, model: dict[str, Any], worker
     model : dict
         Arguments of :meth:`Synthesizer.from_pretrained`, for the other processes.
     workers : int
-        Processes of one thread each; with 1 this one does the work.
+        Processes of one thread each; with 1 this process does the work as it is.
     """
     wanted = range(evaluation.settings.objects)
     missing = [index for index in wanted if not _file(folder, index).exists()]
