@@ -1,5 +1,7 @@
 """Transitions: what is acquired is released, and a failure leaves the node unconfigured."""
 
+import threading
+
 import pytest
 
 pytest.importorskip('rclpy')
@@ -93,6 +95,20 @@ def test_a_model_that_cannot_be_had_leaves_the_node_unconfigured():
         assert state(robot) == State.PRIMARY_STATE_INACTIVE
 
 
+def test_a_subscription_that_cannot_be_made_leaves_the_node_inactive(capfd):
+    """The last input of four is refused: those before it are given back, with the worker."""
+    setting = 'qos_overrides./object_pose.subscription.reliability'
+    with graph({'autostart': False, setting: 'nonsense'}) as running:
+        robot = running.robot
+        assert change(robot, Transition.TRANSITION_CONFIGURE)
+        before = entities(running.node)
+        assert not change(robot, Transition.TRANSITION_ACTIVATE)
+        assert state(robot) == State.PRIMARY_STATE_INACTIVE
+        assert entities(running.node) == before
+        assert 'nvs worker' not in {thread.name for thread in threading.enumerate()}
+        assert 'cannot activate: ' in capfd.readouterr().err
+
+
 def test_autostart_can_be_switched_off():
     with graph({'autostart': False}) as running:
         assert state(running.robot) == State.PRIMARY_STATE_UNCONFIGURED
@@ -133,6 +149,10 @@ SILENT = {
         ['image', 'mask', 'object_pose'],
         'nothing on /camera_info yet (1 publishers)',
     ),
+    'malformed only': (
+        ['image', 'camera_info', 'mask', 'object_pose'],
+        'nothing but malformed messages on /mask yet (1 publishers)',
+    ),
 }
 
 
@@ -145,6 +165,8 @@ def test_silence_is_explained(name):
 
         def explained():
             messages = robot.scene.messages(robot.stamp_ns)
+            if name == 'malformed only':
+                messages['mask'].encoding = 'mono'
             robot.publish({topic: messages[topic] for topic in topics})
             while not received.empty():
                 status = received.get().status[0]

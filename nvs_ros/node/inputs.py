@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +57,13 @@ class Inputs:
         self.intake = Intake(names, sync.slop_s, sync.buffer, on_frame, time.monotonic)
         self._started_s = time.monotonic()
         group = MutuallyExclusiveCallbackGroup()
-        self._subscriptions = {name: self._subscribe(name, group) for name in names}
+        self._subscriptions: dict[str, Any] = {}
+        try:
+            for name in names:
+                self._subscriptions[name] = self._subscribe(name, group)
+        except Exception:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Destroy the subscriptions."""
@@ -70,12 +77,11 @@ class Inputs:
             silent_s = now - intake.last_arrival_s.get(name, self._started_s)
             if silent_s < PATIENCE_S and name in intake.last_arrival_s:
                 continue
-            malformed = intake.statistics.malformed[name]
-            if name not in intake.last_arrival_s and malformed:
-                return f'all {malformed} messages on {subscription.topic_name} are malformed'
+            malformed_s = now - intake.last_malformed_s.get(name, -math.inf)
+            what = 'nothing but malformed messages' if malformed_s < PATIENCE_S else 'nothing'
             publishers = self._node.count_publishers(subscription.topic_name)
             since = f'for {silent_s:.0f} s' if name in intake.last_arrival_s else 'yet'
-            return f'nothing on {subscription.topic_name} {since} ({publishers} publishers)'
+            return f'{what} on {subscription.topic_name} {since} ({publishers} publishers)'
         newest = intake.newest
         if newest is not None and now - newest.arrival_s < PATIENCE_S:
             return ''

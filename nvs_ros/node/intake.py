@@ -92,6 +92,8 @@ class Intake:
         self._statistics = Statistics()
         self.last_arrival_s: dict[str, float] = {}
         """When a well-formed message of each input came last, seconds of the clock."""
+        self.last_malformed_s: dict[str, float] = {}
+        """When a malformed one did."""
 
     @property
     def newest(self) -> FrameMessages | None:
@@ -125,6 +127,7 @@ class Intake:
         with self._lock:
             self._statistics.received[name] += 1
             self._statistics.malformed[name] += 1
+            self.last_malformed_s[name] = self._clock()
             if name == IMAGE:
                 self._statistics.images += 1
                 self._statistics.dropped['malformed image'] += 1

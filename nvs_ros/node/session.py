@@ -53,7 +53,11 @@ class Session:
         configuration = parameters.configuration
         self._inputs: Inputs | None = None
         self.worker = Worker(self._next_frame, configuration.requests.queue)
-        self._inputs = Inputs(node, configuration, health, self.worker.wake)
+        try:
+            self._inputs = Inputs(node, configuration, health, self.worker.wake)
+        except Exception:
+            self.worker.stop('the node could not be activated')
+            raise
         self.intake = self._inputs.intake
 
     def close(self, reason: str, timeout_s: float | None = None) -> bool:

@@ -91,10 +91,15 @@ class ViewNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and start the worker; to active."""
+        """Subscribe and start the worker; to active, else stay inactive."""
         result = super().on_activate(state)
         engine = Engine(self._synthesizer, self._transforms, self._health.record)
-        self._session = Session(self, self._settings, engine, self._outputs, self._health)
+        try:
+            self._session = Session(self, self._settings, engine, self._outputs, self._health)
+        except Exception as error:
+            self.get_logger().error(f'cannot activate: {error}')
+            super().on_deactivate(state)
+            return FAILURE
         self._state = 'active'
         self.get_logger().info('active')
         return result
