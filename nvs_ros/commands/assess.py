@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write numbers of all objects')
+    parser.add_argument(
+        '--document',
+        type=Path,
+        metavar='FILE',
+        help='write the tables between the marks of the set in a Markdown file',
+    )
     parser.add_argument('--plots', type=Path, metavar='DIR', help='write pictures')
 
 
@@ -65,12 +71,23 @@ def run(arguments: argparse.Namespace) -> int:
     results = list(assess(synthesizer, source, objects, settings))
     summary = summarise(results)
     print(table(summary))
+    if arguments.document is not None:
+        _document(arguments.document, arguments.set.partition(':')[0], table(summary))
     if arguments.json is not None:
         numbers = [{k: result[k] for k in ('name', 'views', 'shapes')} for result in results]
         arguments.json.write_text(json.dumps({**summary, 'results': numbers}, indent=1) + '\n')
     if arguments.plots is not None:
         write_plots(summary, results, arguments.plots)
     return 0
+
+
+def _document(file: Path, section: str, text: str) -> None:
+    from nvs_ros.evaluation.document import replaced
+
+    try:
+        file.write_text(replaced(file.read_text(), section, text))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{file}: {error}') from error
 
 
 def _model_index(model: str) -> Path:

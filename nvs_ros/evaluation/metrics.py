@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
-from nvs_ros.silhouette import silhouette
+from nvs_ros.silhouette import mask_iou, silhouette
 from nvs_ros.zero123.conditioning import network_images
 
 Perceptual = Callable[[np.ndarray, np.ndarray], float]
@@ -54,14 +54,6 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
             use_sample_covariance=False,
         )
     )
-
-
-def mask_iou(mask: np.ndarray, true_mask: np.ndarray) -> float:
-    """Intersection over union of two (H, W) masks, object where more than half covered; 1 when
-    both are empty."""
-    a, b = mask > 127, true_mask > 127
-    union = np.logical_or(a, b).sum()
-    return float(np.logical_and(a, b).sum() / union) if union else 1.0
 
 
 def find_perceptual() -> tuple[Perceptual | None, str]:
