@@ -1,13 +1,11 @@
 """Frame in to views out: the real node in a process of its own, through DDS both ways.
 
-    python benchmarks/node.py [--light] [--model embedded] [--preset NAME] [--views 1]
+    python benchmarks/node.py [--model embedded] [--preset NAME] [--views 1]
                               [--size 640x480] [--frames 30] [--rate HZ] [--json FILE]
 
 Without ``--rate`` a frame goes out when the views of the frame before have come: the latency of one
 frame. With it frames go out at that rate and newer ones replace those that wait: ``missed_frames``.
-Images go best effort, as cameras send them: under load, large frames get lost between two
-processes and count as missed too. ``--light`` takes the synthesizer of the tests, which answers
-with the frame itself: what remains is the node, image conversion and transport.
+What the node adds to the network is measured by ``benchmarks/overhead.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -23,25 +22,24 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / 'test')]
+os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(REPOSITORY / 'config' / 'fastdds.xml')
 
 import rclpy  # noqa: E402
 from rclpy.executors import MultiThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from robot import LightSynthesizer, Robot, Spinning  # noqa: E402
+from robot import Robot, Spinning  # noqa: E402
 
 from nvs_interfaces.msg import NovelViewArray  # noqa: E402
-from nvs_ros.node.model import load_synthesizer  # noqa: E402
 from nvs_ros.node.view_node import ViewNode  # noqa: E402
 from nvs_ros.timing import config_hash, machine, stream_figures  # noqa: E402
 
-FIRST_TIMEOUT_S, TIMEOUT_S, LIGHT_TIMEOUT_S = 120.0, 60.0, 1.0
+FIRST_TIMEOUT_S, TIMEOUT_S = 120.0, 60.0
 DOMAIN = 77
 WARM_UP = 3
 
 
 def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--light', action='store_true', help='no network')
     parser.add_argument('--model', default='embedded', help='as for model.source')
     parser.add_argument('--preset', default='zero-to-hero')
     parser.add_argument('--views', type=int, default=1, help='of each frame')
@@ -65,7 +63,6 @@ def serve(arguments: argparse.Namespace) -> None:
         'on_demand': False,
     }
     node = ViewNode(
-        (lambda settings, log: LightSynthesizer()) if arguments.light else load_synthesizer,
         context=context,
         parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()],
     )
@@ -101,7 +98,7 @@ class Clock:
         return self.robot.stamp_ns
 
     def wait_for(self, stamp: int, timeout_s: float) -> None:
-        """Wait for the views of a frame; images are sent best effort, so they may never come."""
+        """Wait for the views of a frame; images go best effort, so they may never come."""
         deadline = time.monotonic() + timeout_s
         with contextlib.suppress(queue.Empty):
             while self.received.get(timeout=max(0.0, deadline - time.monotonic())) != stamp:
@@ -133,19 +130,18 @@ def measure(arguments: argparse.Namespace) -> dict:
     with Spinning(Robot(context, width=width, height=height)) as robot:
         clock = Clock(robot)
         first_view(clock)
-        timeout_s = LIGHT_TIMEOUT_S if arguments.light else TIMEOUT_S
         stamps = []
         if arguments.rate is None:
             for _ in range(WARM_UP + arguments.frames):
                 stamps.append(clock.send())
-                clock.wait_for(stamps[-1], timeout_s)
+                clock.wait_for(stamps[-1], TIMEOUT_S)
         else:
             due = time.monotonic()
             for _ in range(WARM_UP + arguments.frames):
                 stamps.append(clock.send())
                 due += 1 / arguments.rate
                 time.sleep(max(0.0, due - time.monotonic()))
-            clock.wait_for(stamps[-1], timeout_s)
+            clock.wait_for(stamps[-1], TIMEOUT_S)
         figures = clock.figures(stamps[WARM_UP:])
     rclpy.shutdown(context=context)
     return figures
