@@ -144,3 +144,11 @@ def test_views_under_the_least_confidence_do_not_shape():
     with pytest.raises(ValueError, match=r'0\.95 or more, got 0\.90'):
         refuse = CompletionSettings(min_confidence=0.95)
         complete_shape(seen.frame, observation, views, refuse)
+
+
+def test_depth_of_another_size_is_refused():
+    seen = Seen(box(), [RIGHT])
+    views, observation = trusted(seen, [0.9]), Observation(seen.source, None)
+    frame = dataclasses.replace(seen.frame, depth_m=np.ones((32, 64)))
+    with pytest.raises(ValueError, match=r'\(64, 64\) like the mask, got \(32, 64\)'):
+        complete_shape(frame, observation, views, CompletionSettings())

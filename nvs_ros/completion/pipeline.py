@@ -152,8 +152,13 @@ def complete_shape(
     Raises
     ------
     ValueError
-        No view is trusted enough, or nothing is left of the object.
+        Depth that is not aligned with the picture, no view that is trusted enough, or nothing left
+        of the object.
     """
+    if frame.depth_m is not None and np.shape(frame.depth_m) != np.shape(frame.mask):
+        raise ValueError(
+            f'depth_m: expected {np.shape(frame.mask)} like the mask, got {np.shape(frame.depth_m)}'
+        )
     trust = [view.confidence for view in views]
     if not max(trust, default=-1) >= settings.min_confidence:
         raise ValueError(
