@@ -16,6 +16,7 @@ from tqdm import tqdm
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
 from nvs_ros.settings import Settings, setting
+from nvs_ros.training.files import replacing
 from nvs_ros.training.mesh import Mesh
 from nvs_ros.training.objects import CATEGORIES, make_object
 from nvs_ros.training.render import render
@@ -134,5 +135,6 @@ def make_dataset(
             for index, result in enumerate(tqdm(results, 'render', settings.objects)):
                 images[index], cameras[index] = result
         images.flush()
-        np.save(cameras_file, cameras)
+        with replacing(cameras_file) as partial, partial.open('wb') as file:
+            np.save(file, cameras)
     return np.load(images_file, mmap_mode='r'), np.load(cameras_file)
