@@ -4,10 +4,10 @@
 #   scripts/train_gpu.sh RUN [OPTIONS of `python -m nvs_ros train`]
 #
 # Call it again on the same machine until the recipe is done: RUN (an ignored folder, runs/gpu) keeps
-# the state between chunks. Each chunk leaves in OUT the averaged weights in float16 as model.tar.00,
-# model.tar.01, ... of at most 14 MiB, and plots; `cat model.tar.* | tar -x` puts the model together.
-# The progress bar tells the steps a second: `--steps N` fits the last stage to the time that is left,
-# as long as its learning rate has not begun to fall.
+# the state between chunks. Paths are relative to the repository. Each chunk leaves in OUT plots and
+# the averaged weights in float16 as model.tar.00, model.tar.01, ... of at most 14 MiB;
+# `cat model.tar.* | tar -x` puts the model together. The progress bar tells the steps a second:
+# `--steps N` fits the last stage to the time that is left, until its learning rate begins to fall.
 #
 #   LIMIT   seconds that the call may take                      540
 #   OUT     where results go                                    RUN/out
