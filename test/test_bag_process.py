@@ -18,9 +18,11 @@ from nvs_ros.bag.process import input_topics, process
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
+from nvs_ros.completion.confidence import Evidence
 from nvs_ros.errors import UserError
 from nvs_ros.node import transforms
 from nvs_ros.node.cameras import rigid_from_pose
+from nvs_ros.zero123.profile import ModelProfile
 
 ROOT = Path(__file__).parents[1]
 BAG = ROOT / 'demo' / 'mug.mcap'
@@ -93,6 +95,21 @@ def test_the_views_are_those_of_the_node(tmp_path):
         live = received.get()
     assert len(live.views) == 8
     assert without_nan(processed) == without_nan(live)
+
+
+def test_views_under_the_least_confidence_are_left_out(tmp_path):
+    """The light views of all seeds agree, so the confidence is 1: first as much is asked, then no
+    view can have as much."""
+    least = {'completion.min_confidence': '1.0'}
+    run(tmp_path / 'all.mcap', every=FRAMES, parameters=least)
+    (message,) = [m for topic, _, m in read(tmp_path / 'all.mcap') if topic == '/nvs/views']
+    assert [view.confidence for view in message.views] == [1.0] * 8
+    doubted = Synthesizer()
+    weights = dict.fromkeys(Evidence._fields, 0.0)
+    doubted.components.profile = ModelProfile(confidence={'bias': 0.0, **weights})
+    run(tmp_path / 'none.mcap', every=FRAMES, parameters=least, synthesizer=doubted)
+    ((topic, _, message),) = read(tmp_path / 'none.mcap')
+    assert topic == '/nvs/views' and not message.views
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path):
