@@ -19,11 +19,13 @@ PRESETS = MappingProxyType(
         'amf': dataclasses.replace(_RESAMPLE, filtering=True),
         'msa': dataclasses.replace(_HOURGLASS, mutual_self_attention=True),
         DEFAULT_PRESET: SamplerSettings(),
+        'fast': dataclasses.replace(_HOURGLASS, early_steps=5, middle_steps=3, late_steps=4),
         'draft': dataclasses.replace(_HOURGLASS, early_steps=4, middle_steps=2, late_steps=2),
     }
 )
 """Plain DDIM; hourglass; + resampling; + filtering; hourglass with MSA; all four parts;
-and eight evaluations for the silhouettes of :mod:`nvs_ros.completion`."""
+twelve evaluations for whoever cannot wait (docs/performance.md), and eight for the silhouettes of
+:mod:`nvs_ros.completion`."""
 
 BEYOND_NVS = MappingProxyType(
     {
