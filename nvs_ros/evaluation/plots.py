@@ -121,5 +121,7 @@ def sheet(results: Sequence[dict[str, Any]], folder: Path, names: Sequence[str])
             strip = np.asarray(picture)
         turns = [r['delta_azimuth_deg'] for r in result['records'] if r['source'] == 0]
         rows.append(np.split(strip, strip.shape[1] // strip.shape[0], 1))
-        captions.append([result['name'][-12:], f'true {max(turns, key=abs):+.0f} deg', *names])
+        captions.append(
+            [result['name'].partition('/')[0][:14], f'true {max(turns, key=abs):+.0f} deg', *names]
+        )
     return contact_sheet(rows, captions, CELL_PX)
