@@ -200,7 +200,7 @@ class CompletionSettings(Settings):
     """The completed shape, and the confidence of views."""
 
     preset: str = setting(
-        'draft',
+        'fast',
         'Named sampler settings of its own views; the calibration of the confidence is for these.',
         runtime=True,
     )

@@ -32,7 +32,7 @@ def test_a_photograph_becomes_a_shape_that_says_what_it_is(photograph, capsys):
     assert run(photograph / 'photo.png', *FAST, *options) == 0
     comments, vertices, _ = read_ply(cloud)
     assert (vertices['synthetic'] == 1).all() and len(vertices) > 200
-    for words in ('model embedded', 'preset draft', 'seeds 0 1', 'source photo.png', 'size_m 0.3'):
+    for words in ('model embedded', 'preset fast', 'seeds 0 1', 'source photo.png', 'size_m 0.3'):
         assert f'comment nvs_ros:{words}' in comments
     height = np.ptp(vertices['z'])
     assert height == pytest.approx(0.3, rel=0.2)

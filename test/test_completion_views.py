@@ -29,16 +29,16 @@ def carton():
 
 
 @pytest.fixture(scope='module')
-def draft(synthesizer):
-    return synthesizer.preset('draft')
+def fast(synthesizer):
+    return synthesizer.preset('fast')
 
 
-def test_the_seeds_of_a_view_are_those_of_synthesize(synthesizer, carton, draft):
+def test_the_seeds_of_a_view_are_those_of_synthesize(synthesizer, carton, fast):
     observation = synthesizer.observe(carton.source)
     targets = [target_from_angles(carton.source, azimuth, 0.1) for azimuth in (0.5, 2.5)]
-    estimates = estimate_views(synthesizer, observation, targets, draft, seeds=2, seed=5)
+    estimates = estimate_views(synthesizer, observation, targets, fast, seeds=2, seed=5)
     for i, seed in enumerate((5, 6)):
-        views = synthesizer.synthesize(observation, targets, draft, seed=seed)
+        views = synthesizer.synthesize(observation, targets, fast, seed=seed)
         for estimate, view in zip(estimates, views, strict=True):
             difference = np.abs(estimate.images[i].astype(int) - view.image)
             assert difference.mean() < 0.5 and (difference > 8).mean() < 0.01
@@ -47,33 +47,33 @@ def test_the_seeds_of_a_view_are_those_of_synthesize(synthesizer, carton, draft)
         assert estimate.std.max() > 0.05 and estimate.agreement < 1
 
 
-def test_one_seed_cannot_agree(synthesizer, carton, draft):
+def test_one_seed_cannot_agree(synthesizer, carton, fast):
     observation = synthesizer.observe(carton.source)
     with pytest.raises(ValueError, match='2 or more'):
-        estimate_views(synthesizer, observation, [], draft, seeds=1)
+        estimate_views(synthesizer, observation, [], fast, seeds=1)
 
 
-def test_the_true_view_leads_back_and_a_wrong_one_does_not(synthesizer, carton, draft):
+def test_the_true_view_leads_back_and_a_wrong_one_does_not(synthesizer, carton, fast):
     (true,) = carton.estimates
-    good = cycle_check(synthesizer, carton.source, true, draft)
+    good = cycle_check(synthesizer, carton.source, true, fast)
     (image, _), (mask, _) = true.images, true.masks
     small = cv2.resize(mask, (24, 24), interpolation=cv2.INTER_AREA)
     small = cv2.copyMakeBorder(small, 20, 20, 20, 20, cv2.BORDER_CONSTANT, value=0)
     inside = small[..., None] > 127
     shrunk = changed(true, np.where(inside, image, 255).astype(np.uint8), small)
-    assert good.iou > cycle_check(synthesizer, carton.source, shrunk, draft).iou + 0.2
+    assert good.iou > cycle_check(synthesizer, carton.source, shrunk, fast).iou + 0.2
     recoloured = changed(true, np.where(mask[..., None] > 127, 255 - image, 255), mask)
-    assert good.error < cycle_check(synthesizer, carton.source, recoloured, draft).error
+    assert good.error < cycle_check(synthesizer, carton.source, recoloured, fast).error
 
 
 def changed(estimate, image, mask):
     return dataclasses.replace(estimate, images=np.stack([image] * 2), masks=np.stack([mask] * 2))
 
 
-def test_an_empty_view_leads_nowhere(synthesizer, carton, draft):
+def test_an_empty_view_leads_nowhere(synthesizer, carton, fast):
     (true,) = carton.estimates
     nothing = dataclasses.replace(true, masks=np.zeros_like(true.masks))
-    assert cycle_check(synthesizer, carton.source, nothing, draft) == (0.0, 1.0)
+    assert cycle_check(synthesizer, carton.source, nothing, fast) == (0.0, 1.0)
 
 
 def test_without_calibration_it_is_said_so(synthesizer, carton):

@@ -54,7 +54,6 @@ def test_presets_are_the_ladder_of_the_paper():
         'msa': (True, False, False, True),
         'zero-to-hero': (True, True, True, True),
         'fast': (True, False, False, False),
-        'draft': (True, False, False, False),
     }
     assert preset() == preset('zero-to-hero') == SamplerSettings()
 

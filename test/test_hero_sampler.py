@@ -25,8 +25,7 @@ EVALUATIONS = {
     'amf': 66,
     'msa': 26,
     'zero-to-hero': 66,
-    'fast': 12,
-    'draft': 8,
+    'fast': 8,
 }
 
 

@@ -92,7 +92,7 @@ def test_too_many_pixels_are_refused(read, monkeypatch):
         read(Image.fromarray(COLOURS))
 
 
-PROVENANCE = {'model': 'embedded', 'seed': 3, 'preset': 'draft', 'source': 'a stamp: 12.5 \u00e9'}
+PROVENANCE = {'model': 'embedded', 'seed': 3, 'preset': 'fast', 'source': 'a stamp: 12.5 \u00e9'}
 
 
 def test_a_saved_view_carries_where_it_is_from(tmp_path):

@@ -19,13 +19,12 @@ PRESETS = MappingProxyType(
         'amf': dataclasses.replace(_RESAMPLE, filtering=True),
         'msa': dataclasses.replace(_HOURGLASS, mutual_self_attention=True),
         DEFAULT_PRESET: SamplerSettings(),
-        'fast': dataclasses.replace(_HOURGLASS, early_steps=5, middle_steps=3, late_steps=4),
-        'draft': dataclasses.replace(_HOURGLASS, early_steps=4, middle_steps=2, late_steps=2),
+        'fast': dataclasses.replace(_HOURGLASS, early_steps=4, middle_steps=2, late_steps=2),
     }
 )
 """Plain DDIM; hourglass; + resampling; + filtering; hourglass with MSA; all four parts;
-twelve evaluations for whoever cannot wait (docs/performance.md), and eight for the silhouettes of
-:mod:`nvs_ros.completion`."""
+eight evaluations for whoever cannot wait, and for the silhouettes of :mod:`nvs_ros.completion`
+(docs/performance.md)."""
 
 BEYOND_NVS = MappingProxyType(
     {
