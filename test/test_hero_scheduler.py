@@ -36,6 +36,14 @@ def run(scheduler, predictions, **kwargs):
     return samples
 
 
+def test_all_of_the_noise_is_new_from_zero_terminal_snr_on():
+    """With eta = 1 nothing remains of the predicted noise at first, and no root of less."""
+    scheduler = hourglass(zero_snr_scheduler())
+    predictions = outputs(len(scheduler.timesteps))
+    samples = run(scheduler, predictions, eta=1.0, generator=generator(2))
+    assert all(torch.isfinite(sample).all() for sample in samples)
+
+
 def test_default_timesteps_are_those_of_the_paper():
     scheduler = hourglass(resampling_passes=1)
     assert scheduler.timesteps.tolist() == [*EARLY, *MIDDLE, *LATE]

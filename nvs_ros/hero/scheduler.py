@@ -297,7 +297,9 @@ class HourglassDDIMScheduler(DDIMScheduler):
         if use_clipped_model_output:
             epsilon = (sample - signal * denoised) / noise
 
-        direction = (1 - alpha_bar_previous - deviation**2) ** 0.5 * epsilon
+        # From zero terminal SNR with eta = 1 nothing remains, or a rounding error below nothing.
+        remaining = (1 - alpha_bar_previous - deviation**2).clamp(min=0)
+        direction = remaining**0.5 * epsilon
         return alpha_bar_previous**0.5 * denoised + direction, denoised
 
     def _renoise(
