@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from nvs_ros.completion.pipeline import Completion, TrustedView, complete_shape, trusted_views
 from nvs_ros.geometry import TargetCamera
@@ -51,11 +52,10 @@ class Engine:
         """
         with self._lock:
             if self._newest is None or self._newest[0] is not frame:
-                started = time.monotonic()
-                sources = source_frames(
-                    frame, configuration, self.transforms, self._synthesizer.canonical
-                )
-                self._record('prepare', time.monotonic() - started)
+                with self._timed('prepare'):
+                    sources = source_frames(
+                        frame, configuration, self.transforms, self._synthesizer.canonical
+                    )
                 self._newest = (frame, sources)
             return self._newest[1]
 
@@ -93,17 +93,15 @@ class Engine:
             By the job.
         """
         observation = self._observation(source, job)
-        started = time.monotonic()
 
         def callback(state: dict) -> None:
             job.check()
             on_progress(state['evaluation'] / state['evaluations'])
 
-        views = self._synthesizer.synthesize(
-            observation, targets, sampler, seed=seed, callback=callback
-        )
-        self._record('synthesize', time.monotonic() - started)
-        return views
+        with self._timed('synthesize'):
+            return self._synthesizer.synthesize(
+                observation, targets, sampler, seed=seed, callback=callback
+            )
 
     def trusted(
         self,
@@ -121,17 +119,15 @@ class Engine:
             By the job.
         """
         observation = self._observation(source, job)
-        started = time.monotonic()
-        views = trusted_views(
-            self._synthesizer,
-            observation,
-            targets,
-            settings,
-            seed=seed,
-            callback=lambda state: job.check(),
-        )
-        self._record('trust', time.monotonic() - started)
-        return views
+        with self._timed('trust'):
+            return trusted_views(
+                self._synthesizer,
+                observation,
+                targets,
+                settings,
+                seed=seed,
+                callback=lambda state: job.check(),
+            )
 
     def completion(
         self,
@@ -150,15 +146,19 @@ class Engine:
             By the job.
         """
         observation = self._observation(source, job)
-        started = time.monotonic()
-        completion = complete_shape(source.measured, observation, views, settings)
-        self._record('complete', time.monotonic() - started)
-        return completion
+        with self._timed('complete'):
+            return complete_shape(source.measured, observation, views, settings)
 
     def _observation(self, source: SourceFrame, job: Job) -> Observation:
         job.check()
         if self._observed is None or self._observed[0] is not source:
-            started = time.monotonic()
-            self._observed = (source, self._synthesizer.observe(source.canonical))
-            self._record('observe', time.monotonic() - started)
+            with self._timed('observe'):
+                self._observed = (source, self._synthesizer.observe(source.canonical))
         return self._observed[1]
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        """Record how long a stage took; one that fails is not recorded."""
+        started = time.monotonic()
+        yield
+        self._record(stage, time.monotonic() - started)
