@@ -21,8 +21,16 @@ def test_bench_measures_what_it_says(tmp_path, capsys):
     assert set(report['speedups']) == {
         'cross-attention as a bias',
         'table of time embeddings',
+        'source branch remembered',
         'all views in one batch',
     }
+    assert set(report['over_plain']) == {
+        'first view',
+        'following view',
+        'first 2 views',
+        'following 2 views',
+    }
+    assert all(ratio > 0 for ratio in report['over_plain'].values())
     assert 'first view' in capsys.readouterr().out
 
 

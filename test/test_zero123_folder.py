@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from zero123_golden import write_golden
 
@@ -13,6 +14,7 @@ from nvs_ros.errors import UserError
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.convert import convert
 from nvs_ros.zero123.files import NETWORKS, kind_from_name
+from nvs_ros.zero123.folder import write_network
 
 
 @pytest.fixture(scope='module')
@@ -210,3 +212,11 @@ def test_a_wrong_configuration(folder, path, content, message):
     (folder / path).write_text(content)
     with pytest.raises(UserError, match=message):
         load_components(folder)
+
+
+def test_where_a_component_lay_is_not_written(folder, tmp_path):
+    """diffusers keeps the folder of a loaded component in its configuration."""
+    vae = AutoencoderKL.from_pretrained(folder / 'vae')
+    assert str(folder) in vae.config._name_or_path
+    write_network(tmp_path, 'vae', vae)
+    assert str(folder) not in (tmp_path / 'vae' / 'config.json').read_text()

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
+import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from nvs_ros.errors import UserError
 from nvs_ros.settings import DEFAULT_PRESET
 
 if TYPE_CHECKING:
+    from nvs_ros.geometry.target import TargetCamera
     from nvs_ros.settings import SamplerSettings
     from nvs_ros.synthesizer import Observation, Synthesizer
-
-ONE_BATCH = 'all views in one batch'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         **configuration,
         'views': {name: bench.preset(name, settings) for name, settings in presets.items()},
         'batch_views_per_s': bench.batches(presets, batches),
-        'speedups': bench.speedups(presets.get(DEFAULT_PRESET), max(batches)),
+        **bench.default(presets.get(DEFAULT_PRESET), max(batches)),
         'peak_memory_mb': _peak_memory_mb(str(components.device)),
     }
     if arguments.json is not None:
@@ -124,12 +127,17 @@ class _Bench:
         return self.synthesizer.observe(self.source)
 
     def seconds(self, observation: Observation, settings: SamplerSettings, views: int) -> float:
-        from nvs_ros.geometry.target import target_from_angles
-
-        targets = [target_from_angles(self.source, 0.7 * (i + 1), 0.1) for i in range(views)]
+        """Of so many views in one batch."""
+        targets = self.targets(views)
         started = time.perf_counter()
         self.synthesizer.synthesize(observation, targets, settings)
         return time.perf_counter() - started
+
+    def targets(self, views: int) -> list[TargetCamera]:
+        """Around the object, always the same."""
+        from nvs_ros.geometry.target import target_from_angles
+
+        return [target_from_angles(self.source, 0.7 * (i + 1), 0.1) for i in range(views)]
 
     def preset(self, name: str, settings: SamplerSettings) -> dict[str, Any]:
         """The first view of a frame, and a further one."""
@@ -176,46 +184,81 @@ class _Bench:
             print(f'{name}, views a second: {rates}', flush=True)
         return found
 
-    def speedups(self, settings: SamplerSettings | None, views: int) -> dict[str, float]:
-        """Of the views of a frame: median time without each speed-up over that with all."""
+    def default(self, settings: SamplerSettings | None, views: int) -> dict[str, Any]:
+        """What each speed-up saves of the default preset, and what the method costs.
+
+        ``speedups``: time without over time with. ``over_plain``: time over that of the same
+        network evaluations with neither filtering nor source branch. Medians of pairs.
+        """
+        from nvs_ros.hero.shortcuts import TimestepTable
+
         if settings is None:
-            return {}
+            return {'speedups': {}, 'over_plain': {}}
+        many = f'{views} views'
+        plain = dataclasses.replace(settings, filtering=False, mutual_self_attention=False)
+        all_views = partial(self.first, settings, views)
+        unlike_diffusers = {
+            'cross-attention as a bias': {'single_token_context': nullcontext},
+            'table of time embeddings': {
+                'timestep_table': lambda *_: nullcontext(TimestepTable()),
+            },
+        }
+        speedups = {
+            name: (partial(self.patched, replaced, all_views), all_views)
+            for name, replaced in unlike_diffusers.items()
+        } | {
+            'source branch remembered': (all_views, partial(self.following, settings, views)),
+            'all views in one batch': (partial(self.one_by_one, settings, views), all_views),
+        }
+        over_plain = {
+            'first view': partial(self.first, views=1),
+            'following view': partial(self.following, views=1),
+            f'first {many}': partial(self.first, views=views),
+            f'following {many}': partial(self.following, views=views),
+        }
+        return {
+            'speedups': self.ratios(speedups, many + ' without "{}": {:.3f} of the time'),
+            'over_plain': self.ratios(
+                {
+                    name: (partial(take, settings), partial(take, plain))
+                    for name, take in over_plain.items()
+                },
+                '{}: {:.3f} of the time of the same evaluations, plain',
+            ),
+        }
+
+    def first(self, settings: SamplerSettings, views: int) -> float:
+        """Seconds of views of a new frame."""
+        return self.seconds(self.frame(), settings, views)
+
+    def following(self, settings: SamplerSettings, views: int) -> float:
+        """Seconds of views of a frame whose source branch is remembered."""
+        observation = self.frame()
+        if settings.mutual_self_attention:
+            self.seconds(observation, settings, 1)
+        return self.seconds(observation, settings, views)
+
+    def one_by_one(self, settings: SamplerSettings, views: int) -> float:
+        """Seconds of views of a new frame, each in a batch of its own."""
+        observation = self.frame()
+        return sum(self.seconds(observation, settings, 1) for _ in range(views))
+
+    def patched(self, replaced: Mapping[str, Any], take: Callable[[], float]) -> float:
+        """Seconds with parts of the sampler replaced."""
+        from nvs_ros.hero import sampler
+
+        with mock.patch.multiple(sampler, **replaced):
+            return take()
+
+    def ratios(
+        self, pairs: Mapping[str, tuple[Callable[[], float], Callable[[], float]]], text: str
+    ) -> dict[str, float]:
+        """Median ratio of what is timed in turn."""
         found = {}
-        for name in (*_SHORTCUTS, ONE_BATCH):
-            ratios = [self._ratio(name, settings, views) for _ in range(self.repeats)]
-            found[name] = sorted(ratios)[len(ratios) // 2]
-            print(f'{views} views without "{name}": {found[name]:.3f} of the time', flush=True)
+        for name, (one, other) in pairs.items():
+            found[name] = statistics.median(one() / other() for _ in range(self.repeats))
+            print(text.format(name, found[name]), flush=True)
         return found
-
-    def _ratio(self, name: str, settings: SamplerSettings, views: int) -> float:
-        if name == ONE_BATCH:
-            without = sum(self.seconds(self.frame(), settings, 1) for _ in range(views))
-        else:
-            with _without(name):
-                without = self.seconds(self.frame(), settings, views)
-        return without / self.seconds(self.frame(), settings, views)
-
-
-_SHORTCUTS = {
-    'cross-attention as a bias': 'single_token_context',
-    'table of time embeddings': 'timestep_table',
-}
-"""Speed-up -> its context manager in the sampler."""
-
-
-@contextmanager
-def _without(name: str) -> Iterator[None]:
-    """Sample without a shortcut."""
-    from nvs_ros.hero import sampler
-    from nvs_ros.hero.shortcuts import TimestepTable
-
-    attribute = _SHORTCUTS[name]
-    original = getattr(sampler, attribute)
-    setattr(sampler, attribute, lambda *_: nullcontext(TimestepTable()))
-    try:
-        yield
-    finally:
-        setattr(sampler, attribute, original)
 
 
 def _photograph(synthesizer: Synthesizer) -> Any:

@@ -20,8 +20,9 @@ from nvs_ros.hero.source import SourceMemory
 LayerPredicate = Callable[[str], bool]
 """Takes a layer's name, such as ``up_blocks.3.attentions.0.transformer_blocks.0.attn1``."""
 
-PART_ELEMENTS = {'cpu': 2**18, 'cuda': 2**28}
-"""Maps are made in parts of about this size: on a CPU they then stay in the cache."""
+PART_ELEMENTS = {'cpu': 2**19, 'cuda': 2**28}
+"""Maps are made in parts of about this size, on a CPU for each thread: it then stays in the
+cache."""
 
 
 class Part(NamedTuple):
@@ -214,6 +215,8 @@ def _parts(shape: tuple[int, int, int], device: torch.device) -> Iterator[Part]:
     """Cut maps into parts: several whole maps, or some queries of one that is too large."""
     rows, queries, keys = shape
     limit = PART_ELEMENTS.get(device.type, PART_ELEMENTS['cuda'])
+    if device.type == 'cpu':
+        limit *= torch.get_num_threads()
     some_queries = min(queries, max(1, limit // keys))
     some_rows = max(1, limit // (queries * keys))
     for row in range(0, rows, some_rows):

@@ -208,7 +208,9 @@ def write_network(folder: Path, name: str, module, dtype: torch.dtype | None = N
     elif name == 'image_encoder':
         module.config.save_pretrained(target)
     else:
-        module.save_config(target)
+        config = json.loads(module.to_json_string())
+        config.pop('_name_or_path', None)  # where it was on the machine that made it
+        (target / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
     stem = 'model' if name == 'image_encoder' else WEIGHT_STEMS[0]
     weights = target / f'{stem}.safetensors'
     save_file(state, weights, metadata={'format': 'pt'})
