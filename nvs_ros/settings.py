@@ -116,8 +116,8 @@ class ModelSettings(Settings):
     threads: int = setting(0, 'CPU threads of the network; 0: chosen by torch.', low=0, high=1024)
     compile: bool = setting(
         False,
-        'Compile blocks of the network (needs a C++ compiler): the start takes minutes, kept in '
-        "torch's cache for the next one.",
+        'Compile blocks of the network (needs a C++ compiler), for GPUs: slower on a CPU. The '
+        "start takes minutes, kept in torch's cache for the next one.",
     )
     source_memory_mb: int = setting(
         1000,

@@ -20,7 +20,7 @@ from nvs_ros.training.dataset import (
 from nvs_ros.training.objects import HOUSEHOLD
 
 SPLIT_SEEDS = {'test': 1000, 'validation': 2000}
-"""Objects and cameras follow from it; training takes 0, a sweep the validation split."""
+"""Objects and cameras follow from it; training takes 0 to 2, a sweep the validation split."""
 
 
 @dataclass(frozen=True)
