@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+from nvs_ros.commands.arguments import add_photograph
 from nvs_ros.errors import UserError
 from nvs_ros.settings import SEEDS, CompletionSettings
 
@@ -15,15 +16,7 @@ PHOTOGRAPH_PX = 256
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = CompletionSettings()
-    parser.add_argument('photo', type=Path, help='photograph of one object; RGBA brings its mask')
-    parser.add_argument('--mask', type=Path, help='picture of the same size, above 0 is the object')
-    parser.add_argument(
-        '--source-elevation',
-        type=float,
-        default=0.0,
-        metavar='DEG',
-        help='how far above the object the photograph was taken (default %(default)s)',
-    )
+    add_photograph(parser)
     parser.add_argument(
         '--size',
         type=float,

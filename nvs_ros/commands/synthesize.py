@@ -6,13 +6,13 @@ import argparse
 import math
 from pathlib import Path
 
+from nvs_ros.commands.arguments import add_photograph
 from nvs_ros.errors import UserError
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('photo', type=Path, help='photograph of one object; RGBA brings its mask')
-    parser.add_argument('--mask', type=Path, help='picture of the same size, above 0 is the object')
+    add_photograph(parser)
     parser.add_argument(
         '--azimuth',
         type=float,
@@ -34,13 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='SIZES',
         help="from the source view, in the object's longest sides, positive moves the camera away "
         '(default %(default)s)',
-    )
-    parser.add_argument(
-        '--source-elevation',
-        type=float,
-        default=0.0,
-        metavar='DEG',
-        help='how far above the object the photograph was taken (default %(default)s)',
     )
     parser.add_argument(
         '-o', '--output', type=Path, default=Path('view.png'), help='PNG or JPEG to write'
