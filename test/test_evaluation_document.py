@@ -47,6 +47,16 @@ def test_the_paper_stands_beside():
     assert row.endswith('| +0.07 / +0.002 / +0.007 |')
 
 
+def test_the_spread_over_seeds_where_there_are_several():
+    run = summary()
+    assert 'over seeds' not in tables(run)
+    run['config']['seeds'] = 3
+    run['presets']['resample']['seed_sd'] = {'psnr': 0.456, 'iou': 0.0321}
+    rows = {line.split(' | ')[0]: line for line in tables(run).splitlines()}
+    assert rows['| `resample`'].endswith('| 0.46 | 0.032 |')
+    assert rows['| `white`'].endswith('| - | - |')
+
+
 def test_only_the_section_is_replaced(tmp_path):
     page, run = tmp_path / 'page.md', tmp_path / 'run.json'
     page.write_text('before\n<!-- a: begin -->\nstale\n<!-- a: end -->\nafter\n')

@@ -81,11 +81,15 @@ def _metrics(summary: dict[str, Any]) -> list[str]:
 def _means(summary: dict[str, Any]) -> list[str]:
     metrics = _metrics(summary)
     titles = [TITLES[metric] for metric in metrics]
+    seeds = ('psnr', 'iou') if summary['config']['seeds'] > 1 else ()
     header = ['', 'NFE', *titles, *(f'{title}, over 45°' for title in titles)]
+    header += [f'{TITLES[metric]}, s.d. over seeds' for metric in seeds]
     lines = [_row(header), _row(['---'] * len(header))]
     for name, figures in (summary['references'] | summary['presets']).items():
         cells = [number(figures[metric], metric) for metric in metrics]
         cells += [number(figures['splits'][FAR][metric], metric) for metric in metrics]
+        deviation = figures.get('seed_sd') or {}
+        cells += [number(deviation.get(metric), metric) for metric in seeds]
         lines.append(_row([f'`{name}`', str(figures['evaluations']), *cells]))
     return lines
 
