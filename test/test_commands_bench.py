@@ -24,6 +24,7 @@ def test_bench_measures_what_it_says(tmp_path, capsys):
         'source branch remembered',
         'all views in one batch',
     }
+    assert report['over_plain'].keys() == report['over_unfiltered'].keys()
     assert set(report['over_plain']) == {
         'first view',
         'following view',
