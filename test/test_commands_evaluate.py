@@ -51,6 +51,9 @@ def test_one_command_measures_the_ladder_beside_its_references(model, tmp_path, 
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert main(['evaluate', *options, *outputs[:2], '--seeds', '2']) == 2
     assert 'seeds' in capsys.readouterr().err
+    turned = ','.join(reversed(LADDER))  # the pictures lie in another order
+    assert main(['evaluate', *options, *outputs[:2], '--presets', turned]) == 2
+    assert 'order of methods' in capsys.readouterr().err
 
 
 def test_the_sweep_changes_one_constant_at_a_time():

@@ -16,6 +16,8 @@ from nvs_ros.evaluation.report import TITLES
 from nvs_ros.evaluation.statistics import SPLITS
 from nvs_ros.pictures import contact_sheet
 
+PLAIN = 'zero123'
+"""Preset of plain sampling."""
 UNITS = {'psnr': ' (dB)', 'fg_psnr': ' (dB)'}
 BINS = ('0_45', '45_90', '90_135', '135_180')
 SHEET_OBJECTS = 12
@@ -53,38 +55,39 @@ def _panels(summary: dict[str, Any], height: float) -> tuple[Figure, list[tuple[
 
 
 def ladder_figure(summary: dict[str, Any]) -> Figure:
-    """Each method that uses the network minus the first preset: mean and 95 % interval."""
-    first = next(iter(summary['presets']))
+    """Each method that uses the network minus plain sampling, or else the first preset: mean and
+    95 % interval."""
+    presets = summary['presets']
+    base = PLAIN if PLAIN in presets else next(iter(presets))
     others = [
         *(name for name in summary['references'] if name not in DETERMINISTIC),
-        *(name for name in summary['presets'] if name != first),
+        *(name for name in presets if name != base),
     ]
     figure, panels = _panels(summary, 1.2 + 0.32 * len(others))
     for number, (metric, axes) in enumerate(panels):
         for row, name in enumerate(others):
-            difference = _difference(summary, name, first)[metric]
+            difference = _difference(summary, name, base)[metric]
             if difference[1] is None:
                 continue
             mean, low, high = difference
-            color = 'C0' if name in summary['presets'] else '0.45'
+            color = 'C0' if name in presets else '0.45'
             axes.errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt='o', ms=4, color=color)
         axes.axvline(0, color='0.7', lw=1, zorder=0)
         axes.set_yticks(range(len(others)), others if number == 0 else [''] * len(others))
         axes.set_ylim(len(others) - 0.5, -0.5)
         axes.set_title(TITLES[metric] + UNITS.get(metric, ''))
     figure.suptitle(
-        f'minus {first}, paired over {summary["objects"]} objects, 95 % intervals; '
-        'grey: references',
+        f'minus {base}, paired over {summary["objects"]} objects, 95 % intervals; grey: references',
         fontsize=10,
     )
     return figure
 
 
-def _difference(summary: dict[str, Any], name: str, first: str) -> dict[str, list[float | None]]:
-    """``name`` minus ``first``; the summary has one of the two directions."""
-    if f'{name}-{first}' in summary['paired']:
-        return summary['paired'][f'{name}-{first}']
-    turned = summary['paired'][f'{first}-{name}']
+def _difference(summary: dict[str, Any], name: str, base: str) -> dict[str, list[float | None]]:
+    """``name`` minus ``base``; the summary has one of the two directions."""
+    if f'{name}-{base}' in summary['paired']:
+        return summary['paired'][f'{name}-{base}']
+    turned = summary['paired'][f'{base}-{name}']
     return {
         metric: [None if value is None else -value for value in (mean, high, low)]
         for metric, (mean, low, high) in turned.items()

@@ -216,8 +216,9 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
     file, text = folder / 'config.json', json.dumps(config, indent=2) + '\n'
     if not file.exists():
         file.write_text(text)
-    elif (found := json.loads(file.read_text())) != json.loads(text):
-        differ = [key for key in config if found.get(key) != json.loads(text)[key]]
+    elif (kept := file.read_text()) != text:  # pictures lie side by side in the order of methods
+        found, wanted = json.loads(kept), json.loads(text)
+        differ = [key for key in wanted if found.get(key) != wanted[key]] or ['order of methods']
         raise UserError(
             f'{folder} has results of another configuration ({", ".join(differ)}): '
             'remove it, or give another --json'
