@@ -19,7 +19,6 @@ from nvs_ros.errors import UserError
 from nvs_ros.settings import DEFAULT_PRESET
 
 if TYPE_CHECKING:
-    from nvs_ros.geometry.target import TargetCamera
     from nvs_ros.settings import SamplerSettings
     from nvs_ros.synthesizer import Observation, Synthesizer
 
@@ -128,16 +127,12 @@ class _Bench:
 
     def seconds(self, observation: Observation, settings: SamplerSettings, views: int) -> float:
         """Of so many views in one batch."""
-        targets = self.targets(views)
+        from nvs_ros.geometry.target import target_from_angles
+
+        targets = [target_from_angles(self.source, 0.7 * (i + 1), 0.1) for i in range(views)]
         started = time.perf_counter()
         self.synthesizer.synthesize(observation, targets, settings)
         return time.perf_counter() - started
-
-    def targets(self, views: int) -> list[TargetCamera]:
-        """Around the object, always the same."""
-        from nvs_ros.geometry.target import target_from_angles
-
-        return [target_from_angles(self.source, 0.7 * (i + 1), 0.1) for i in range(views)]
 
     def preset(self, name: str, settings: SamplerSettings) -> dict[str, Any]:
         """The first view of a frame, and a further one."""
@@ -179,7 +174,7 @@ class _Bench:
             found[name] = {}
             for size in sizes:
                 seconds = [self.seconds(self.frame(), settings, size) for _ in range(self.repeats)]
-                found[name][size] = size / sorted(seconds)[len(seconds) // 2]
+                found[name][size] = size / statistics.median(seconds)
             rates = ', '.join(f'{rate:.2f} in {size}' for size, rate in found[name].items())
             print(f'{name}, views a second: {rates}', flush=True)
         return found
