@@ -25,11 +25,11 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / 'test')]
 os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(REPOSITORY / 'config' / 'fastdds.xml')
 
 import rclpy  # noqa: E402
-from rclpy.executors import MultiThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from robot import Robot, Spinning  # noqa: E402
 
 from nvs_interfaces.msg import NovelViewArray  # noqa: E402
+from nvs_ros.node.executor import ThreadedExecutor  # noqa: E402
 from nvs_ros.node.view_node import ViewNode  # noqa: E402
 from nvs_ros.timing import config_hash, machine, stream_figures  # noqa: E402
 
@@ -66,7 +66,7 @@ def serve(arguments: argparse.Namespace) -> None:
         context=context,
         parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()],
     )
-    executor = MultiThreadedExecutor(num_threads=4, context=context)
+    executor = ThreadedExecutor(4, context=context)
     executor.add_node(node)
     node.start()
     executor.spin()

@@ -28,11 +28,11 @@ os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(ROOT / 'config' / 'fastdds.xml
 
 import cv2  # noqa: E402
 import rclpy  # noqa: E402
-from rclpy.executors import MultiThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from robot import RED, LightSynthesizer, Robot, Spinning  # noqa: E402
 
 from nvs_interfaces.msg import NovelViewArray  # noqa: E402
+from nvs_ros.node.executor import ThreadedExecutor  # noqa: E402
 from nvs_ros.node.view_node import ViewNode  # noqa: E402
 
 PAUSE_S = 0.03
@@ -48,7 +48,7 @@ def serve(views: int) -> None:
         lambda settings, log: LightSynthesizer(),
         parameter_overrides=[Parameter('views.azimuths_deg', value=azimuths_deg)],
     )
-    executor = MultiThreadedExecutor(num_threads=10)
+    executor = ThreadedExecutor(10)
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin)
     thread.start()

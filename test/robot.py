@@ -18,7 +18,6 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
@@ -31,6 +30,7 @@ from nvs_ros.geometry import Camera, Spherical, canonical_view, inverse, pose_fr
 from nvs_ros.hero.presets import preset
 from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.node.conversions import image_from_array
+from nvs_ros.node.executor import ThreadedExecutor
 from nvs_ros.node.view_node import ViewNode
 from nvs_ros.synthesizer import Observation, View
 from nvs_ros.zero123.profile import ModelProfile
@@ -233,7 +233,7 @@ class Spinning:
 
     def __init__(self, robot) -> None:
         self.robot = robot
-        self.executor = MultiThreadedExecutor(num_threads=4, context=robot.node.context)
+        self.executor = ThreadedExecutor(4, context=robot.node.context)
         self.executor.add_node(robot.node)
         self.thread = threading.Thread(target=self.executor.spin)
 
@@ -262,7 +262,7 @@ class Graph:
             parameter_overrides=overrides,
         )
         self.robot = Robot(self.context, **scene)
-        self.executor = MultiThreadedExecutor(num_threads=16, context=self.context)
+        self.executor = ThreadedExecutor(16, context=self.context)
         self.executor.add_node(self.node)
         self.executor.add_node(self.robot.node)
         self.thread = threading.Thread(target=self.executor.spin)

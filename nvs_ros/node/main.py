@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
+
+from nvs_ros.node.executor import ThreadedExecutor
 
 if TYPE_CHECKING:
     from nvs_ros.node.view_node import ViewNode
@@ -42,7 +44,7 @@ def main(args: list[str] | None = None) -> None:
         node = ViewNode()
         # Every request that waits holds a thread; the others are for messages and transitions.
         queue = node.get_parameter('requests.queue').value
-        executor = MultiThreadedExecutor(num_threads=queue + 6)
+        executor = ThreadedExecutor(queue + 6)
         executor.add_node(node)
         executor.create_task(node.start)
         executor.spin()
@@ -54,7 +56,7 @@ def main(args: list[str] | None = None) -> None:
     _end(node, executor, code)
 
 
-def _end(node: ViewNode | None, executor: MultiThreadedExecutor | None, code: int) -> None:
+def _end(node: ViewNode | None, executor: ThreadedExecutor | None, code: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A thread may be inside the network or a loader for longer than anybody wants to wait.
     deadline = threading.Timer(END_S, _leave, [code])

@@ -1,0 +1,98 @@
+"""The executor of the node: many threads, for callbacks that wait.
+
+``rclpy.executors.MultiThreadedExecutor`` has two faults that a node with requests that wait, and
+with subscriptions that come and go, meets (seen in Jazzy and Kilted):
+
+- A callback that has not begun yet is submitted again each time that the executor wakes. The
+  threads work through the copies, which wakes it again: a callback comes tens to hundreds of
+  milliseconds late, and a core is lost (https://github.com/ros2/rclpy/issues/1452).
+- When another thread destroys a subscription while the wait set is being filled, the subscription's
+  events raise ``InvalidHandle`` and ``spin`` ends (https://github.com/ros2/rclpy/issues/1284).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from rclpy.context import Context
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import (
+    Executor,
+    ExternalShutdownException,
+    ShutdownException,
+    TimeoutException,
+)
+from rclpy.task import Task
+
+CHECK_S = 0.1
+"""How often a wait for a free thread looks whether the context has been shut down."""
+
+
+class ThreadedExecutor(Executor):
+    """Runs callbacks in a pool of threads.
+
+    An exception in a callback ends :meth:`spin` with that exception, as with rclpy's.
+
+    Parameters
+    ----------
+    num_threads : int
+        How many callbacks may run at once.
+    context : rclpy.context.Context, optional
+        The default context when omitted.
+    """
+
+    def __init__(self, num_threads: int, *, context: Context | None = None) -> None:
+        super().__init__(context=context)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix='callback')
+        self._begun: set[Task] = set()
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait for a callback, and until a thread has begun with it.
+
+        Parameters
+        ----------
+        timeout_sec : float, optional
+            Seconds to wait for a callback; without end when omitted.
+        """
+        try:
+            task, _, _ = self.wait_for_ready_callbacks(timeout_sec)
+        except (ExternalShutdownException, ShutdownException, TimeoutException):
+            return
+        except InvalidHandle:
+            return  # destroyed while the wait set was filled: the next one goes without it
+        begun = threading.Event()
+        try:
+            self._pool.submit(self._run, task, begun)
+        except RuntimeError:
+            return  # shut down meanwhile
+        self._begun.add(task)
+        while not begun.wait(CHECK_S) and self.context.ok():
+            pass
+        for ended in [task for task in self._begun if task.done() or task.cancelled()]:
+            self._begun.remove(ended)
+            with contextlib.suppress(InvalidHandle):  # destroyed before its event was taken
+                ended.result()
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """Stop, and wait for the callbacks that have begun.
+
+        Parameters
+        ----------
+        timeout_sec : float, optional
+            See :meth:`rclpy.executors.Executor.shutdown`; threads are waited for without end.
+
+        Returns
+        -------
+        bool
+            Whether all callbacks ended in time.
+        """
+        ended = super().shutdown(timeout_sec)
+        self._pool.shutdown()
+        return ended
+
+    @staticmethod
+    def _run(task: Task, begun: threading.Event) -> None:
+        begun.set()
+        task()
