@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         raise UserError(f'--json: expected a file in a folder that exists, got {arguments.json}')
     try:
-        from nvs_ros.evaluation.completed import assess, fit, open_source
+        from nvs_ros.evaluation.completed import assess, fit
+        from nvs_ros.evaluation.objects import open_set
         from nvs_ros.evaluation.trust import summarise, table, write_plots
     except ImportError as error:
         raise UserError(f'assess needs numba, which renders the objects: {error}') from error
@@ -59,16 +60,17 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
         synthesizer.preset(settings.preset)
-        source = open_source(arguments.set, synthesizer.components.image_size)
+        size = synthesizer.components.image_size
+        objects = open_set(arguments.set, split='test', views=2, size=size)
         if arguments.fit:
             index = _model_index(arguments.model)
-            _write(fit(synthesizer, source, arguments.fit, settings).profile(), index)
+            _write(fit(synthesizer, objects, arguments.fit, settings).profile(), index)
             print(f'the confidence is calibrated: {index}')
             synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
-    objects = min(arguments.objects, len(source.files) or arguments.objects)
-    results = list(assess(synthesizer, source, objects, settings))
+    count = min(arguments.objects, objects.size or arguments.objects)
+    results = list(assess(synthesizer, objects, count, settings))
     summary = summarise(results)
     print(table(summary))
     if arguments.document is not None:

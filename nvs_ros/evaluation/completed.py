@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -16,9 +15,8 @@ from nvs_ros.completion.confidence import Calibration, Evidence, fit_calibration
 from nvs_ros.completion.hull import SURFACE, Grid, carve, look_up, measured_occupancy, transformed
 from nvs_ros.completion.pipeline import TrustedView, trusted_views
 from nvs_ros.completion.surface import triangulated
-from nvs_ros.evaluation.objects import SPLIT_SEEDS, open_set
+from nvs_ros.evaluation.objects import ObjectSet
 from nvs_ros.evaluation.shapes import chamfer, scan, true_shape, volumetric_iou
-from nvs_ros.evaluation.textured import MeshFile, load_mesh
 from nvs_ros.geometry import (
     Spherical,
     inverse,
@@ -28,9 +26,7 @@ from nvs_ros.geometry import (
 from nvs_ros.settings import CompletionSettings, ViewSettings
 from nvs_ros.silhouette import mask_iou
 from nvs_ros.synthesizer import Frame, Observation, Synthesizer
-from nvs_ros.training.dataset import DatasetSettings, sample_cameras
 from nvs_ros.training.mesh import Mesh
-from nvs_ros.training.objects import make_object
 
 VIEWPOINTS = ViewSettings().viewpoints
 """Those of the node: azimuth and elevation in degrees, distance."""
@@ -38,56 +34,11 @@ SURFACE_POINTS = 10000
 """Of the true surface, for the Chamfer distance."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Objects with a camera before each.
-
-    Attributes
-    ----------
-    settings : DatasetSettings
-        Kinds of generated objects, ranges of the cameras, picture size and seed.
-    files : tuple of MeshFile
-        Meshes to take instead of generated objects.
-    """
-
-    settings: DatasetSettings
-    files: tuple[MeshFile, ...] = ()
-
-    def split(self, name: str) -> Source:
-        """The same kinds of objects of another split."""
-        settings = dataclasses.replace(self.settings, seed=SPLIT_SEEDS[name])
-        return dataclasses.replace(self, settings=settings)
-
-    def object(self, index: int) -> tuple[str, Mesh, Frame]:
-        """Name and mesh of an object, and its picture with depth."""
-        rng = np.random.default_rng([self.settings.seed, index])
-        if self.files:
-            path = self.files[index].path
-            name, mesh = '/'.join(path.split('/')[-2:]), load_mesh(self.files[index])
-        else:
-            name = self.settings.categories[index % len(self.settings.categories)]
-            mesh = make_object(name, rng)
-        camera = Spherical(*map(float, sample_cameras(self.settings, rng)[0]))
-        return name, mesh, scan(mesh, position_from_spherical(camera), self.settings.size)
-
-
-def open_source(name: str, size: int) -> Source:
-    """Find the objects.
-
-    Parameters
-    ----------
-    name : str
-        As for :func:`nvs_ros.evaluation.objects.open_set`.
-    size : int
-        Side of the pictures, pixels.
-
-    Raises
-    ------
-    UserError
-        No such set.
-    """
-    opened = open_set(name, split='test', views=2, size=size)
-    return Source(opened.settings, getattr(opened, 'files', ()))
+def _scanned(objects: ObjectSet, index: int) -> tuple[str, Mesh, Frame]:
+    """Name and mesh of an object, and its picture with depth from its first camera."""
+    name, mesh, cameras = objects.draw(index)
+    camera = Spherical(*map(float, cameras[0]))
+    return name, mesh, scan(mesh, position_from_spherical(camera), objects.settings.size)
 
 
 def observe_views(
@@ -108,13 +59,13 @@ def observe_views(
 
 
 def fit(
-    synthesizer: Synthesizer, source: Source, objects: int, settings: CompletionSettings
+    synthesizer: Synthesizer, objects: ObjectSet, count: int, settings: CompletionSettings
 ) -> Calibration:
     """Calibrate the confidence of views on the validation split."""
     evidence: list[Evidence] = []
     ious: list[float] = []
-    for index in tqdm(range(objects), 'calibrate', unit='object'):
-        _, mesh, frame = source.split('validation').object(index)
+    for index in tqdm(range(count), 'calibrate', unit='object'):
+        _, mesh, frame = _scanned(objects.split('validation'), index)
         _, views, truths = observe_views(synthesizer, mesh, frame, settings)
         for view, truth in zip(views, truths, strict=True):
             evidence += [view.evidence] * len(view.estimate.masks)
@@ -123,7 +74,7 @@ def fit(
 
 
 def assess(
-    synthesizer: Synthesizer, source: Source, objects: int, settings: CompletionSettings
+    synthesizer: Synthesizer, objects: ObjectSet, count: int, settings: CompletionSettings
 ) -> Iterator[dict[str, Any]]:
     """Views and shapes of the objects of the test split.
 
@@ -135,8 +86,8 @@ def assess(
         pictures.
     """
     grid = Grid(1.0, settings.cells)
-    for index in tqdm(range(objects), 'assess', unit='object'):
-        name, mesh, frame = source.split('test').object(index)
+    for index in tqdm(range(count), 'assess', unit='object'):
+        name, mesh, frame = _scanned(objects.split('test'), index)
         observation, views, truths = observe_views(synthesizer, mesh, frame, settings)
         solid, surface = true_shape(mesh, grid)
         surface = surface[:: max(1, len(surface) // SURFACE_POINTS)]

@@ -5,19 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.textured import MeshFile, find_meshes, load_mesh
-from nvs_ros.training.dataset import (
-    DatasetSettings,
-    render_object,
-    render_views,
-    sample_cameras,
-)
-from nvs_ros.training.objects import HOUSEHOLD
+from nvs_ros.training.dataset import DatasetSettings, render_views, sample_cameras
+from nvs_ros.training.mesh import Mesh
+from nvs_ros.training.objects import HOUSEHOLD, make_object
 
 SPLIT_SEEDS = {'test': 1000, 'validation': 2000}
 """Objects and cameras follow from it; training takes 0 to 2, a sweep the validation split."""
@@ -52,41 +47,47 @@ class Views:
         return digest.hexdigest()
 
 
-class ObjectSet(Protocol):
-    """Objects by number; ``size`` is None where there is no end of them."""
-
-    size: int | None
-
-    def views(self, index: int) -> Views: ...
-
-
 @dataclass(frozen=True)
-class GeneratedObjects:
-    """Objects of the training set's generator with a seed of their own."""
+class ObjectSet:
+    """Objects by number with cameras around each: generated ones, or meshes where there are files.
+
+    Attributes
+    ----------
+    settings : DatasetSettings
+        Kinds of generated objects, ranges of the cameras, picture size and seed.
+    files : tuple of MeshFile
+        Meshes to take instead of generated objects, each once.
+    """
 
     settings: DatasetSettings
-    size: int | None = None
-
-    def views(self, index: int) -> Views:
-        categories = self.settings.categories
-        return Views(categories[index % len(categories)], *render_object(self.settings, index))
-
-
-@dataclass(frozen=True)
-class MeshObjects:
-    """Textured meshes of installed packages, each once."""
-
-    files: tuple[MeshFile, ...]
-    settings: DatasetSettings
+    files: tuple[MeshFile, ...] = ()
 
     @property
-    def size(self) -> int:
-        return len(self.files)
+    def size(self) -> int | None:
+        """How many there are; None where there is no end of them."""
+        return len(self.files) or None
+
+    def split(self, name: str) -> ObjectSet:
+        """The same kinds of objects of another split."""
+        return dataclasses.replace(
+            self, settings=dataclasses.replace(self.settings, seed=SPLIT_SEEDS[name])
+        )
+
+    def draw(self, index: int) -> tuple[str, Mesh, np.ndarray]:
+        """Name and mesh of an object, and its cameras (views, 3), see :func:`sample_cameras`."""
+        rng = np.random.default_rng([self.settings.seed, index])
+        if self.files:
+            file = self.files[index]
+            name, mesh = '/'.join(file.path.split('/')[-2:]), load_mesh(file)
+        else:
+            name = self.settings.categories[index % len(self.settings.categories)]
+            mesh = make_object(name, rng)
+        return name, mesh, sample_cameras(self.settings, rng)
 
     def views(self, index: int) -> Views:
-        cameras = sample_cameras(self.settings, np.random.default_rng([self.settings.seed, index]))
-        images, masks = render_views(load_mesh(self.files[index]), cameras, self.settings.size)
-        name = '/'.join(self.files[index].path.split('/')[-2:])
+        """All views of an object."""
+        name, mesh, cameras = self.draw(index)
+        images, masks = render_views(mesh, cameras, self.settings.size)
         return Views(name, images, masks, cameras.astype(np.float32))
 
 
@@ -112,10 +113,10 @@ def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
     """
     settings = DatasetSettings(views=views, size=size, seed=SPLIT_SEEDS[split])
     if name == 'procedural':
-        return GeneratedObjects(settings)
+        return ObjectSet(settings)
     if name == 'household':
-        return GeneratedObjects(dataclasses.replace(settings, categories=HOUSEHOLD))
+        return ObjectSet(dataclasses.replace(settings, categories=HOUSEHOLD))
     kind, _, packages = name.partition(':')
     if kind == 'meshes' and packages:
-        return MeshObjects(find_meshes(packages.split(',')), settings)
+        return ObjectSet(settings, find_meshes(packages.split(',')))
     raise UserError(f'set: expected procedural, household or meshes:PKG, got {name!r}')
