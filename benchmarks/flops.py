@@ -17,12 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from nvs_ros.hero.attention import self_attention_layers
+from nvs_ros.hero.maps import inside
+from nvs_ros.hero.presets import preset
+from nvs_ros.hero.sampler import make_scheduler
 from nvs_ros.hero.shortcuts import single_token_context
 from nvs_ros.zero123.components import Zero123Components, empty_components, find_model
 from nvs_ros.zero123.random_weights import FILES
-
-EVALUATIONS, WITH_SOURCE = 66, 52
-"""Of the default preset: all of them, and those that the source branch needs."""
 
 
 def gflop(work: Callable[[], object]) -> float:
@@ -57,6 +57,13 @@ def evaluate(components: Zero123Components) -> None:
         )
 
 
+def counted(components: Zero123Components) -> tuple[int, int]:
+    """Network evaluations of the default preset, and those of them with the source branch."""
+    settings = preset(tuned=components.profile.sampler)
+    timesteps = make_scheduler(components.scheduler, settings).timesteps.tolist()
+    return len(timesteps), sum(inside(t, settings.msa_window) for t in timesteps)
+
+
 def report(components: Zero123Components) -> None:
     unet = components.unet
     parameters = sum(parameter.numel() for parameter in unet.parameters())
@@ -66,10 +73,9 @@ def report(components: Zero123Components) -> None:
         with shortcut:
             rows[name] = gflop(lambda: evaluate(components))
         print(f'  UNet {name}, one row: {rows[name]:.2f} GFLOP')
-    first = rows['with bias'] * 2 * (EVALUATIONS + WITH_SOURCE)
-    print(f'  first view, {2 * (EVALUATIONS + WITH_SOURCE)} rows: {first:.0f} GFLOP')
-    following = rows['with bias'] * 2 * EVALUATIONS
-    print(f'  following view, {2 * EVALUATIONS} rows: {following:.0f} GFLOP')
+    evaluations, with_source = counted(components)
+    for name, number in ('first', evaluations + with_source), ('following', evaluations):
+        print(f'  {name} view, {2 * number} rows: {rows["with bias"] * 2 * number:.0f} GFLOP')
     side, image, pixels = (
         components.latent_size,
         components.image_size,

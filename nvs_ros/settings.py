@@ -122,7 +122,7 @@ class ModelSettings(Settings):
     source_memory_mb: int = setting(
         1000,
         'What may be remembered of the source branch of a frame, so that further views of it need '
-        'none; a seed takes 41 embedded, 613 at full size in float16.',
+        'none; a seed takes 39 embedded, 613 at full size in float16.',
         unit='MB',
         low=0,
         high=1_000_000,
@@ -312,7 +312,8 @@ class SamplerSettings(Settings):
     )
     msa_window: tuple[int, int] = setting(
         (600, 1000),
-        'Where keys and values come from the source branch.',
+        'Where keys and values come from the source branch; a model may bring its own '
+        '(embedded: 800 to 1000, the first checkpoint: 700 to 1000).',
         low=0,
         high=1000,
         runtime=True,

@@ -7,7 +7,7 @@ from PIL import Image
 from short_model import EVALUATIONS, make_short_model
 
 from nvs_ros.cli import main
-from nvs_ros.evaluation.sweep import sweep_presets
+from nvs_ros.evaluation.sweep import sweep_methods
 from nvs_ros.synthesizer import Synthesizer
 
 LADDER = ('zero123', 'hourglass', 'resample', 'amf', 'msa', 'zero-to-hero')
@@ -58,9 +58,7 @@ def test_one_command_measures_the_ladder_beside_its_references(model, tmp_path, 
 
 def test_the_sweep_changes_one_constant_at_a_time():
     synthesizer = Synthesizer.from_pretrained(device='cpu')
-    from nvs_ros.evaluation.methods import parse_preset
-
-    base, *others = (parse_preset(synthesizer, text).settings for text in sweep_presets())
+    base, *others = (method.settings for method in sweep_methods(synthesizer))
     changed = []
     for settings in others:
         fields = [name for name in vars(base) if getattr(base, name) != getattr(settings, name)]

@@ -127,7 +127,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
     import torch
 
     from nvs_ros.evaluation import methods, metrics, objects, protocol
-    from nvs_ros.evaluation.sweep import sweep_presets
+    from nvs_ros.evaluation.sweep import sweep_methods
     from nvs_ros.synthesizer import Synthesizer
     from nvs_ros.zero123.components import find_model
 
@@ -146,8 +146,11 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
     if object_set.size is not None and not 1 <= settings.objects <= object_set.size:
         settings = dataclasses.replace(settings, objects=object_set.size)
 
-    texts = sweep_presets() if arguments.sweep else arguments.presets.split(',')
-    presets = [methods.parse_preset(synthesizer, text) for text in texts]
+    if arguments.sweep:
+        presets = sweep_methods(synthesizer)
+    else:
+        texts = arguments.presets.split(',')
+        presets = [methods.parse_preset(synthesizer, text) for text in texts]
     references = methods.references(synthesizer)
     perceptual, lpips = metrics.find_perceptual()
     wanted = [*references, *presets]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from nvs_ros.evaluation.methods import Method, parse_preset
 from nvs_ros.settings import DEFAULT_PRESET
+from nvs_ros.synthesizer import Synthesizer
 
 CONSTANTS: dict[str, tuple[str, ...]] = {
     'alpha_c': ('0.05', '0.5', '0.8'),
@@ -12,20 +14,19 @@ CONSTANTS: dict[str, tuple[str, ...]] = {
     'resampling_window': ('600..1000', '900..1000'),
     'in_step_window': ('900..1000',),
     'cross_step_window': ('0..1000', '800..1000'),
-    'msa_window': ('0..1000', '400..1000', '800..1000'),
+    'msa_window': ('0..1000', '400..1000', '600..1000', '800..1000', '900..1000'),
     'guidance_scale': ('1.0', '1.5', '2.0', '4.0'),
     'eta': ('1.0',),
 }
-"""Field of :class:`nvs_ros.settings.SamplerSettings` -> values beside the paper's."""
+"""Field of :class:`nvs_ros.settings.SamplerSettings` -> values to try beside the model's own."""
 
 
-def sweep_presets() -> list[str]:
-    """The default preset, then it with each value, as ``--presets`` takes them."""
-    return [
-        DEFAULT_PRESET,
-        *(
-            f'{DEFAULT_PRESET}:{field}={value}'
-            for field, values in CONSTANTS.items()
-            for value in values
-        ),
-    ]
+def sweep_methods(synthesizer: Synthesizer) -> list[Method]:
+    """The model's default preset, then it with each value that is not its own."""
+    own = parse_preset(synthesizer, DEFAULT_PRESET)
+    changed = (
+        parse_preset(synthesizer, f'{DEFAULT_PRESET}:{field}={value}')
+        for field, values in CONSTANTS.items()
+        for value in values
+    )
+    return [own, *(method for method in changed if method.settings != own.settings)]
