@@ -12,7 +12,6 @@ with subscriptions that come and go, meets (seen in Jazzy and Kilted):
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +23,7 @@ from rclpy.executors import (
     ShutdownException,
     TimeoutException,
 )
+from rclpy.logging import get_logger
 from rclpy.task import Task
 
 CHECK_S = 0.1
@@ -33,7 +33,8 @@ CHECK_S = 0.1
 class ThreadedExecutor(Executor):
     """Runs callbacks in a pool of threads.
 
-    An exception in a callback ends :meth:`spin` with that exception, as with rclpy's.
+    An exception in a callback ends :meth:`spin` with that exception, as with rclpy's. Only
+    :meth:`spin` and :meth:`spin_once` are supported.
 
     Parameters
     ----------
@@ -72,8 +73,10 @@ class ThreadedExecutor(Executor):
             pass
         for ended in [task for task in self._begun if task.done() or task.cancelled()]:
             self._begun.remove(ended)
-            with contextlib.suppress(InvalidHandle):  # destroyed before its event was taken
+            try:
                 ended.result()
+            except InvalidHandle as error:  # destroyed before it was taken, or answered
+                get_logger('nvs').debug(f'a callback of what was destroyed: {error}')
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """Stop, and wait for the callbacks that have begun.
