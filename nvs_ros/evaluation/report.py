@@ -125,8 +125,9 @@ def interval(value: Sequence[float | None] | None, metric: str) -> str:
 
 def steps(summary: dict[str, Any]) -> list[str]:
     """The comparisons to look at first: each step of the ladder with what it was added to, the last
-    preset with references, and presets with overrides with the same without."""
-    last = list(summary['presets'])[-1]
+    preset without overrides with references, and presets with overrides with the same without."""
+    presets = list(summary['presets'])
+    last = ([name for name in presets if ':' not in name] or presets)[-1]
     wanted = [
         'hourglass-zero123',
         'resample-hourglass',
