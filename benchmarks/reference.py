@@ -31,6 +31,7 @@ import torch
 from diffusers import DDIMScheduler
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from nvs_ros.allocator import keep_freed_memory
 from nvs_ros.geometry.target import target_from_angles
 from nvs_ros.synthesizer import Synthesizer
 from nvs_ros.timing import config_hash, machine
@@ -78,6 +79,7 @@ def seconds(work, clock) -> float:
 
 
 def main() -> None:
+    keep_freed_memory()  # for both
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--model', default='embedded')
     parser.add_argument('--views', type=int, default=8)

@@ -9,6 +9,7 @@ import sys
 from typing import NoReturn
 
 from nvs_ros import __version__
+from nvs_ros.allocator import keep_freed_memory
 from nvs_ros.errors import UserError
 
 COMMANDS = {
@@ -45,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     int
         0 success, 2 something the user gave cannot be used, 130 interrupted.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        keep_freed_memory()  # the process is ours
+        argv = sys.argv[1:]
     parser = _Parser(
         prog='python -m nvs_ros',
         description='Let a robot see the sides of an object that its camera does not.',

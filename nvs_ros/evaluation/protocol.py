@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from nvs_ros.allocator import keep_freed_memory
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.methods import (
     DETERMINISTIC,
@@ -178,6 +179,7 @@ _evaluation: Evaluation | None = None
 def _start(job: Evaluation, model: dict[str, Any]) -> None:
     global _evaluation
     torch.set_num_threads(1)
+    keep_freed_memory()
     _evaluation = dataclasses.replace(
         job, synthesizer=Synthesizer.from_pretrained(**model), perceptual=find_perceptual()[0]
     )

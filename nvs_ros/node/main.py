@@ -15,6 +15,7 @@ import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 
+from nvs_ros.allocator import keep_freed_memory
 from nvs_ros.node.executor import ThreadedExecutor
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def main(args: list[str] | None = None) -> None:
     args : list of str, optional
         ROS arguments; ``sys.argv`` when omitted.
     """
+    keep_freed_memory()
     rclpy.init(args=args)
     node = executor = None
     code = 0
