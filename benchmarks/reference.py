@@ -10,7 +10,8 @@ then evaluates the UNet with its default attention 66 times on ``[uncond, cond]`
 
 * ``target``: the target alone, 132 rows for each viewpoint. That is the work of Zero-1-to-3; it
   neither filters nor looks at a source branch, which ours does in the same time;
-* ``source``: beside each target its source branch for the 52 evaluations that need it, 236 rows.
+* ``source``: beside each target its source branch for the evaluations that need it: 50 for the
+  embedded model, 52 with the paper's window, 232 and 236 rows.
   That is the work of Zero-to-Hero without sharing, still without filtering.
 
 Ours is the default preset on a frame that it has not seen: everything from the picture to the
@@ -29,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from flops import counted
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from nvs_ros.allocator import keep_freed_memory
@@ -37,7 +39,6 @@ from nvs_ros.synthesizer import Synthesizer
 from nvs_ros.timing import config_hash, machine
 from nvs_ros.zero123.conditioning import clip_pixels, network_images
 
-EVALUATIONS, WITH_SOURCE = 66, 52
 GUIDANCE = 3.0
 
 
@@ -48,8 +49,9 @@ def plain(model, picture: np.ndarray, poses: np.ndarray, with_source: bool) -> l
 
 
 def plain_view(model, picture: np.ndarray, pose: np.ndarray, with_source: bool) -> torch.Tensor:
+    evaluations, needing_source = counted(model)
     scheduler = DDIMScheduler.from_config(model.scheduler.config)
-    scheduler.set_timesteps(EVALUATIONS, device=model.device)
+    scheduler.set_timesteps(evaluations, device=model.device)
     image = network_images(picture[None]).to(model.device, model.dtype)
     pixels = clip_pixels(image, model.image_encoder.config.image_size).to(model.dtype)
     embedding = model.image_encoder(pixels).image_embeds[:, None]
@@ -60,7 +62,7 @@ def plain_view(model, picture: np.ndarray, pose: np.ndarray, with_source: bool) 
     tokens = model.cc_projection(torch.cat([embedding.expand(len(wanted), -1, -1), wanted], dim=-1))
     latents = torch.randn(len(wanted), *cond_latent.shape[1:]).to(model.device, model.dtype)
     for index, t in enumerate(scheduler.timesteps):
-        if index == WITH_SOURCE and with_source:
+        if index == needing_source and with_source:
             tokens, latents = tokens[1:], latents[1:]
         cond = cond_latent.expand(len(latents), -1, -1, -1)
         rows = torch.cat([latents, latents])
