@@ -192,7 +192,7 @@ class _Bench:
 
         if settings is None:
             return {'speedups': {}, 'over_plain': {}, 'over_unfiltered': {}}
-        many = f'{views} views'
+        many = 'view' if views == 1 else f'{views} views'
         unfiltered = dataclasses.replace(settings, filtering=False)
         plain = dataclasses.replace(unfiltered, mutual_self_attention=False)
         all_views = partial(self.first, settings, views)
