@@ -43,13 +43,16 @@ GUIDANCE = 3.0
 
 
 @torch.inference_mode()
-def plain(model, picture: np.ndarray, poses: np.ndarray, with_source: bool) -> list[torch.Tensor]:
-    """Each viewpoint by itself."""
-    return [plain_view(model, picture, pose, with_source) for pose in poses]
+def plain(
+    model, picture: np.ndarray, poses: np.ndarray, evaluations: int, with_source: int
+) -> list[torch.Tensor]:
+    """Each viewpoint by itself, with its source branch in so many of the evaluations."""
+    return [plain_view(model, picture, pose, evaluations, with_source) for pose in poses]
 
 
-def plain_view(model, picture: np.ndarray, pose: np.ndarray, with_source: bool) -> torch.Tensor:
-    evaluations, needing_source = counted(model)
+def plain_view(
+    model, picture: np.ndarray, pose: np.ndarray, evaluations: int, with_source: int
+) -> torch.Tensor:
     scheduler = DDIMScheduler.from_config(model.scheduler.config)
     scheduler.set_timesteps(evaluations, device=model.device)
     image = network_images(picture[None]).to(model.device, model.dtype)
@@ -62,8 +65,8 @@ def plain_view(model, picture: np.ndarray, pose: np.ndarray, with_source: bool) 
     tokens = model.cc_projection(torch.cat([embedding.expand(len(wanted), -1, -1), wanted], dim=-1))
     latents = torch.randn(len(wanted), *cond_latent.shape[1:]).to(model.device, model.dtype)
     for index, t in enumerate(scheduler.timesteps):
-        if index == needing_source and with_source:
-            tokens, latents = tokens[1:], latents[1:]
+        if index == with_source:
+            tokens, latents = tokens[-1:], latents[-1:]
         cond = cond_latent.expand(len(latents), -1, -1, -1)
         rows = torch.cat([latents, latents])
         rows = torch.cat([rows, torch.cat([torch.zeros_like(cond), cond])], dim=1)
@@ -106,14 +109,15 @@ def main() -> None:
     azimuths = np.linspace(0, 2 * np.pi, arguments.views, endpoint=False)
     targets = [target_from_angles(source, azimuth, 0.1) for azimuth in azimuths]
     poses = np.stack([target.relative.vector() for target in targets])
+    evaluations, with_source = counted(reference)
     work = {
         'ours': lambda: ours.synthesize(ours.observe(source), targets),
-        'target': lambda: plain(reference, source.image, poses, with_source=False),
-        'source': lambda: plain(reference, source.image, poses, with_source=True),
+        'target': lambda: plain(reference, source.image, poses, evaluations, 0),
+        'source': lambda: plain(reference, source.image, poses, evaluations, with_source),
     }
     ours.warm_up(views=arguments.views)
     if reference.device.type == 'cuda':
-        plain(reference, source.image, poses[:1], with_source=True)
+        plain(reference, source.image, poses[:1], evaluations, with_source)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     taken = {name: [] for name in work}
     for pair in range(arguments.pairs):

@@ -25,7 +25,7 @@ def keep_freed_memory() -> bool:
     bool
         Whether the allocator is glibc's and took the settings.
     """
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    mallopt = getattr(ctypes.pythonapi, 'mallopt', None)  # found through any library
     wanted = {
         M_TRIM_THRESHOLD: KEPT_BYTES,
         M_TOP_PAD: GROWTH_BYTES,

@@ -39,7 +39,8 @@ def test_bench_measures_what_it_says(tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['--presets', 'nonsense'], "'nonsense'"),
-        (['--batches', '0'], 'expected 1 or more'),
+        (['--batches', '0'], '--batches: expected 1 or more, got 0'),
+        (['--repeats', '0'], '--repeats: expected 1 or more, got 0'),
         (['--batches', 'many'], 'expected numbers, got many'),
         (['--device', 'nonsense'], 'nonsense'),
     ],

@@ -258,13 +258,11 @@ class _Bench:
     ) -> dict[str, float]:
         """Median ratio of what is timed in turn, each of the two first every other time."""
         found = {}
-        for name, takes in pairs.items():
-            ratios = []
-            for turn in range(self.repeats):
-                seconds = [take() for take in takes[:: -1 if turn % 2 else 1]]
-                one, other = reversed(seconds) if turn % 2 else seconds
-                ratios.append(one / other)
-            found[name] = statistics.median(ratios)
+        for name, (one, other) in pairs.items():
+            found[name] = statistics.median(
+                1 / (other() / one()) if turn % 2 else one() / other()
+                for turn in range(self.repeats)
+            )
             print(text.format(name, found[name]), flush=True)
         return found
 
