@@ -20,20 +20,22 @@ import torch
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
+from nvs_ros.geometry.guide import Measurement, guide
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera, target_from_angles
 from nvs_ros.hero.batches import in_batches
 from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
 from nvs_ros.hero.source import SourcePool
+from nvs_ros.observation import Frame, Observation, measurement_of
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings
 from nvs_ros.silhouette import silhouette
 from nvs_ros.zero123.acceleration import accelerate, is_slow_at_first
 from nvs_ros.zero123.components import Zero123Components, load_components
 from nvs_ros.zero123.conditioning import (
-    ImageCondition,
     decode_latents,
     encode_images,
+    guide_latents,
     network_images,
     pose_tokens,
     rgb_images,
@@ -44,43 +46,6 @@ IDENTITY_POSE = RelativePose(0.0, 0.0, 0.0)
 SOURCE_SEED_OFFSET = 2**32
 """The source branch of mutual self-attention has noise of its own, the same for all targets of a
 frame."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a camera saw of one object.
-
-    Attributes
-    ----------
-    image : (H, W, 3) uint8
-        RGB.
-    mask : (H, W) uint8 or bool
-        Above 0 is the object.
-    camera : Camera
-        Intrinsics of the picture.
-    object_from_camera : (4, 4) float
-        Pose of the camera (optical frame) in the object frame (origin in the object's centre, z
-        up), metres.
-    object_size_m : float, optional
-        Longest side of the object's bounding box; estimated from the mask when omitted.
-    depth_m : (H, W) float, optional
-        Metres along the optical axis (REP-118), aligned with the picture.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    camera: Camera
-    object_from_camera: np.ndarray
-    object_size_m: float | None = None
-    depth_m: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A frame as the network sees it, computed once for all views of it."""
-
-    source: CanonicalView
-    condition: ImageCondition
 
 
 @dataclass(frozen=True)
@@ -237,13 +202,18 @@ class Synthesizer:
         for _ in range(2):  # with the source branch, and with what was remembered of it
             self.synthesize(observation, targets, quick)
 
-    def observe(self, frame: Frame | CanonicalView) -> Observation:
+    def observe(
+        self, frame: Frame | CanonicalView, measurement: Measurement | None = None
+    ) -> Observation:
         """Encode a frame, once for all views of it.
 
         Parameters
         ----------
         frame : Frame or CanonicalView
             A calibrated frame, or what :meth:`canonical` or :meth:`photograph` made.
+        measurement : Measurement, optional
+            What is known of the object's shape; that of the frame when omitted. Of a
+            ``CanonicalView`` that is its silhouette.
 
         Raises
         ------
@@ -252,7 +222,11 @@ class Synthesizer:
         """
         source = self.canonical(frame) if isinstance(frame, Frame) else frame
         images = network_images(source.image[None])
-        return Observation(source, encode_images(self.components, images))
+        return Observation(
+            source,
+            encode_images(self.components, images),
+            measurement or measurement_of(frame, source),
+        )
 
     def synthesize(
         self,
@@ -327,23 +301,48 @@ class Synthesizer:
             components, condition.embedding, poses, source_polar_rad=np.pi / 2 - elevation
         )
         shape = condition.latent.shape
+        cond_latents, source_cond_latent = self.conditions(observation, targets)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
         latents = sample(
             components.unet,
             components.scheduler,
             tokens=tokens[1:],
-            cond_latents=condition.latent.expand(len(targets), *shape[1:]),
+            cond_latents=cond_latents,
             noise=noise.to(components.device),  # float32: the latents keep its precision
             settings=settings,
             generator=generators,
             source_token=tokens[:1],
-            source_cond_latent=condition.latent,
+            source_cond_latent=source_cond_latent,
             source_memory=self._sources.memory(condition, settings, seeds[0]),
             source_generator=torch.Generator().manual_seed(seeds[0] + SOURCE_SEED_OFFSET),
             callback=callback,
         )
         return rgb_images(decode_latents(components, latents))
+
+    def conditions(
+        self, observation: Observation, targets: Sequence[TargetCamera]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network takes beside the noisy latent: of each target, and of the source branch.
+
+        Returns
+        -------
+        cond_latents : torch.Tensor
+            (n, k, h, w): the conditioning latent, and the guide where the model has one.
+        source_cond_latent : torch.Tensor
+            (1, k, h, w), with a guide of zeros.
+        """
+        components, latent = self.components, observation.condition.latent
+        rows = latent.expand(len(targets), *latent.shape[1:])
+        if not components.guide_inputs:
+            return rows, latent
+        guides = [
+            guide(observation.measurement, t.canonical_camera, t.object_from_canonical)
+            for t in targets
+        ]
+        folded = guide_latents(np.stack(guides), components.latent_factor).to(latent)
+        none = latent.new_zeros(1, *folded.shape[1:])
+        return torch.cat([rows, folded], 1), torch.cat([latent, none], 1)
 
 
 def _seeds(seed: int | Sequence[int], targets: int) -> list[int]:

@@ -76,7 +76,7 @@ class LightSynthesizer:
         )
 
     def observe(self, source):
-        return Observation(source, None)
+        return Observation(source, None, None)
 
     def synthesize(self, observation, targets, settings=None, *, seed=0, callback=None):
         self.batches.append(len(targets))

@@ -135,7 +135,7 @@ def test_views_under_the_least_confidence_do_not_shape():
     seen = Seen(box(), [RIGHT, BEHIND])
     empty = lambda image, mask: (image, np.zeros_like(mask))  # noqa: E731
     seen.estimates[1] = seen.estimate(BEHIND, empty)
-    views, observation = trusted(seen, [0.9, 0.6]), Observation(seen.source, None)
+    views, observation = trusted(seen, [0.9, 0.6]), Observation(seen.source, None, None)
     with pytest.raises(ValueError, match='nothing of the object'):
         complete_shape(seen.frame, observation, views, CompletionSettings())
     careful = CompletionSettings(min_confidence=0.7)
@@ -148,7 +148,7 @@ def test_views_under_the_least_confidence_do_not_shape():
 
 def test_depth_of_another_size_is_refused():
     seen = Seen(box(), [RIGHT])
-    views, observation = trusted(seen, [0.9]), Observation(seen.source, None)
+    views, observation = trusted(seen, [0.9]), Observation(seen.source, None, None)
     frame = dataclasses.replace(seen.frame, depth_m=np.ones((32, 64)))
     with pytest.raises(ValueError, match=r'\(64, 64\) like the mask, got \(32, 64\)'):
         complete_shape(frame, observation, views, CompletionSettings())

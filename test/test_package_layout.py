@@ -20,7 +20,7 @@ FLOORS = (
     ('geometry',),
     ('zero123',),
     ('hero',),
-    ('synthesizer',),
+    ('observation', 'synthesizer'),
     ('completion',),
     ('bag', 'evaluation', 'node', 'training'),
     ('commands',),

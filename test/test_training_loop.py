@@ -181,7 +181,7 @@ def test_whitened_latents_decode_to_the_same_picture():
 
 
 def test_diffusion_trains_and_is_reproducible(tmp_path):
-    images, cameras = make_dataset(DATASET, tmp_path / 'data', workers=1)
+    dataset = make_dataset(DATASET, tmp_path / 'data', workers=1)
     settings = FitSettings(
         steps=12, batch_size=4, learning_rate=2e-3, warmup_steps=1, checkpoint_every=4
     )
@@ -190,9 +190,9 @@ def test_diffusion_trains_and_is_reproducible(tmp_path):
         for stop in stops:
             torch.manual_seed(0)
             components = build_components(build_autoencoder(32).eval(), profile(DATASET), (16, 32))
-            latents = encode_dataset(components.vae, images, tmp_path / 'latents.npy')
+            latents = encode_dataset(components.vae, dataset.images, tmp_path / 'latents.npy')
             until = Until(step=stop)
-            train_diffusion(components, images, cameras, latents, settings, tmp_path / run, until)
+            train_diffusion(components, dataset, latents, latents, settings, tmp_path / run, until)
         return components
 
     whole, parts = train('whole', [None]), train('parts', [8, None])

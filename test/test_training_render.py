@@ -3,7 +3,7 @@ import pytest
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
-from nvs_ros.training.dataset import DatasetSettings, make_dataset, render_object
+from nvs_ros.training.dataset import DatasetSettings, draw_object, make_dataset
 from nvs_ros.training.mesh import patch
 from nvs_ros.training.objects import CATEGORIES, make_object
 from nvs_ros.training.render import render
@@ -78,11 +78,13 @@ def test_unknown_category_is_named():
 
 def test_dataset_is_rendered_once(tmp_path):
     settings = DatasetSettings(objects=3, views=2, size=32, categories=('mug', 'can'))
-    images, cameras = make_dataset(settings, tmp_path, workers=1)
+    dataset = make_dataset(settings, tmp_path, workers=1)
+    images, cameras = dataset.images, dataset.cameras
+    assert dataset.sources is images and dataset.sightings is None
     assert images.shape == (3, 2, 32, 32, 3) and cameras.shape == (3, 2, 3)
-    expected, masks, _ = render_object(settings, 1)
-    assert np.array_equal(images[1], expected)
-    assert (masks > 0).any((1, 2)).all()
+    expected = draw_object(settings, 1)
+    assert np.array_equal(images[1], expected.images)
+    assert (expected.masks > 0).any((1, 2)).all()
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob('*.npy')}
     make_dataset(settings, tmp_path, workers=1)
     assert files == {file: file.stat().st_mtime_ns for file in tmp_path.rglob('*.npy')}

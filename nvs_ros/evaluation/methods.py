@@ -169,7 +169,7 @@ def _oracle(method, synthesizer, observation, targets, truths, seed) -> np.ndarr
             np.stack([target.relative.vector() for target in targets]),
             source_polar_rad=np.pi / 2 - elevation,
         ),
-        'cond_latents': condition.latent.expand_as(latents),
+        'cond_latents': synthesizer.conditions(observation, targets)[0],
         # The same noise for each target, as the synthesizer draws it.
         'noise': torch.randn(condition.latent.shape, generator=torch.Generator().manual_seed(seed))
         .to(components.device)

@@ -73,13 +73,14 @@ def sample(
     Parameters
     ----------
     unet : torch.nn.Module
-        Takes (rows, 2c, h, w): noisy latent, then conditioning latent; and one token per row.
+        Takes (rows, c + k, h, w): noisy latent, then its conditioning; and one token per row.
     scheduler : SchedulerMixin
         The model's own scheduler; only its config is read.
     tokens : torch.Tensor
         (n, 1, d), projected image embedding and relative pose of each target.
     cond_latents : torch.Tensor
-        (n, c, h, w), conditioning latent of the source picture, not scaled.
+        (n, k, h, w), conditioning latent of the source picture, not scaled, and whatever else the
+        model takes beside the noisy latent.
     noise : torch.Tensor
         (n, c, h, w), standard normal. Its dtype is that of the latents.
     settings : SamplerSettings
@@ -87,7 +88,7 @@ def sample(
     generator : torch.Generator or sequence of n of them, optional
         For re-noising, and for `eta` above 0. One per target makes a view independent of its batch.
     source_token, source_cond_latent : torch.Tensor, optional
-        (1, 1, d) and (1, c, h, w), the identity pose; needed for mutual self-attention.
+        (1, 1, d) and (1, k, h, w), the identity pose; needed for mutual self-attention.
     source_generator : torch.Generator, optional
         All noise of the source branch; one per frame, so that all targets share the branch.
     source_noise : torch.Tensor, optional
@@ -126,7 +127,7 @@ def sample(
         if source_token is None or source_cond_latent is None:
             raise ValueError('mutual self-attention: expected source_token and source_cond_latent')
         if source_noise is None:
-            shape = source_cond_latent.shape
+            shape = (1, *noise.shape[1:])
             source_noise = randn_tensor(shape, source_generator, noise.device, noise.dtype)
         given = source_token, source_cond_latent, source_noise, source_generator
         branches = [_Branch(*given, make_scheduler(scheduler, settings)), target]
@@ -161,10 +162,11 @@ def _check_targets(
     tokens: torch.Tensor, cond_latents: torch.Tensor, noise: torch.Tensor, generator: Any
 ) -> None:
     targets = len(noise)
-    if len(tokens) != targets or cond_latents.shape != noise.shape:
+    rows = cond_latents.shape[0], *cond_latents.shape[2:]
+    if len(tokens) != targets or rows != (targets, *noise.shape[2:]):
         raise ValueError(
-            f'expected {targets} tokens and cond_latents {tuple(noise.shape)} like the noise, '
-            f'got {tuple(tokens.shape)} and {tuple(cond_latents.shape)}'
+            f'expected {targets} tokens and cond_latents at the size of the noise '
+            f'{tuple(noise.shape)}, got {tuple(tokens.shape)} and {tuple(cond_latents.shape)}'
         )
     if isinstance(generator, list) and len(generator) != targets:
         raise ValueError(

@@ -6,10 +6,13 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -20,6 +23,7 @@ from nvs_ros.training.files import replacing
 from nvs_ros.training.mesh import Mesh
 from nvs_ros.training.objects import CATEGORIES, make_object
 from nvs_ros.training.render import render
+from nvs_ros.training.sightings import Seen, Sightings, see, write_sightings
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class DatasetSettings(Settings):
         (0.0, 50.0), 'Range of the elevation.', unit='deg', low=-90.0, high=90.0
     )
     seed: int = setting(0, 'Objects and cameras follow from it.', low=0)
+    guide: bool = setting(False, 'Also what a depth camera measures, for a model with a guide.')
 
     def check(self) -> None:
         if not self.categories:
@@ -61,23 +66,44 @@ def sample_cameras(settings: DatasetSettings, rng: np.random.Generator) -> np.nd
     )
 
 
-def render_object(
-    settings: DatasetSettings, index: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Render all views of object ``index``.
+@dataclass(frozen=True)
+class Drawn:
+    """All views of an object.
 
-    Returns
-    -------
+    Attributes
+    ----------
     images : (views, size, size, 3) uint8
         RGB on white.
     masks : (views, size, size) uint8
     cameras : (views, 3) float32
         azimuth_rad, elevation_rad, radius (longest sides of the object).
+    seen : list of Seen
+        Of each view, where the dataset has a guide.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    cameras: np.ndarray
+    seen: list[Seen]
+
+
+def draw_object(settings: DatasetSettings, index: int, *, true_sensor: bool = False) -> Drawn:
+    """Render all views of object ``index``.
+
+    Parameters
+    ----------
+    settings : DatasetSettings
+    index : int
+    true_sensor : bool
+        What is seen has no faults.
     """
     rng = np.random.default_rng([settings.seed, index])
     mesh = make_object(settings.categories[index % len(settings.categories)], rng)
     cameras = sample_cameras(settings, rng)
-    return (*render_views(mesh, cameras, settings.size), cameras.astype(np.float32))
+    images, masks = render_views(mesh, cameras, settings.size)
+    faults = None if true_sensor else rng
+    seen = [see(mesh, c, settings.size, faults) for c in cameras] if settings.guide else []
+    return Drawn(images, masks, cameras.astype(np.float32), seen)
 
 
 def render_views(mesh: Mesh, cameras: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,14 +123,36 @@ def render_views(mesh: Mesh, cameras: np.ndarray, size: int) -> tuple[np.ndarray
     return np.stack([r.image for r in renderings]), np.stack([r.mask for r in renderings])
 
 
-def _render_images(job: tuple[DatasetSettings, int]) -> tuple[np.ndarray, np.ndarray]:
-    images, _, cameras = render_object(*job)
-    return images, cameras
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures, cameras and what was measured; everything but the cameras is memory-mapped.
+
+    Attributes
+    ----------
+    images : (objects, views, size, size, 3) uint8
+        RGB on white.
+    cameras : (objects, views, 3) float32
+        azimuth_rad, elevation_rad, radius (longest sides of the object).
+    sightings : Sightings, optional
+    """
+
+    images: np.ndarray
+    cameras: np.ndarray
+    sightings: Sightings | None = None
+
+    @property
+    def sources(self) -> np.ndarray:
+        """What the network is shown, like ``images``."""
+        return self.images if self.sightings is None else self.sightings.sources
 
 
-def make_dataset(
-    settings: DatasetSettings, folder: Path, workers: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def _draw(job: tuple[DatasetSettings, int]) -> tuple[np.ndarray, np.ndarray, list[Seen]]:
+    cv2.setNumThreads(1)
+    drawn = draw_object(*job)
+    return drawn.images, drawn.cameras, drawn.seen
+
+
+def make_dataset(settings: DatasetSettings, folder: Path, workers: int | None = None) -> Dataset:
     """Render a dataset, or open it when it is there already.
 
     Parameters
@@ -114,11 +162,6 @@ def make_dataset(
         Where datasets are kept; this one goes into a sub-folder named after its settings.
     workers : int, optional
         Processes; all cores when omitted.
-
-    Returns
-    -------
-    images : (objects, views, size, size, 3) uint8, memory-mapped
-    cameras : (objects, views, 3) float32
     """
     description = json.dumps(dataclasses.asdict(settings), sort_keys=True)
     folder = Path(folder) / hashlib.sha256(description.encode()).hexdigest()[:12]
@@ -126,15 +169,27 @@ def make_dataset(
     if not cameras_file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'settings.json').write_text(description)
-        shape = (settings.objects, settings.views, settings.size, settings.size, 3)
-        images = np.lib.format.open_memmap(images_file, 'w+', np.uint8, shape)
-        cameras = np.empty((settings.objects, settings.views, 3), np.float32)
+        shape = (settings.objects, settings.views, settings.size)
+        images = np.lib.format.open_memmap(images_file, 'w+', np.uint8, (*shape, shape[2], 3))
+        cameras = np.empty((*shape[:2], 3), np.float32)
         jobs = ((settings, index) for index in range(settings.objects))
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            results = pool.map(_render_images, jobs, chunksize=16)
-            for index, result in enumerate(tqdm(results, 'render', settings.objects)):
-                images[index], cameras[index] = result
+        with ProcessPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+            results = pool.map(_draw, jobs, chunksize=16)
+
+            def drawn() -> Iterator[list[Seen]]:
+                for index, result in enumerate(tqdm(results, 'render', settings.objects)):
+                    images[index], cameras[index], seen = result
+                    yield seen
+
+            if settings.guide:
+                write_sightings(folder, shape, drawn())
+            else:
+                deque(drawn(), maxlen=0)
         images.flush()
         with replacing(cameras_file) as partial, partial.open('wb') as file:
             np.save(file, cameras)
-    return np.load(images_file, mmap_mode='r'), np.load(cameras_file)
+    return Dataset(
+        np.load(images_file, mmap_mode='r'),
+        np.load(cameras_file),
+        Sightings.open(folder) if settings.guide else None,
+    )

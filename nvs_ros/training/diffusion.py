@@ -19,11 +19,14 @@ from torch import nn
 from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from nvs_ros.errors import UserError
+from nvs_ros.geometry.guide import GUIDE_CHANNELS
 from nvs_ros.geometry.spherical import Spherical, relative_pose
+from nvs_ros.training.dataset import Dataset
 from nvs_ros.training.files import replacing
 from nvs_ros.training.loop import FitSettings, Until, fit, training_device
 from nvs_ros.zero123.components import Zero123Components
-from nvs_ros.zero123.conditioning import clip_pixels, network_images
+from nvs_ros.zero123.conditioning import clip_pixels, guide_latents, network_images
 from nvs_ros.zero123.files import ZERO123_XL
 from nvs_ros.zero123.profile import ModelProfile
 
@@ -38,6 +41,12 @@ SNR_CAP = 5.0
 """Loss weight min(SNR, cap) / SNR, Hang et al. 2023, for v-prediction."""
 ENCODED_AT_ONCE = 32
 """Objects whose views are encoded together."""
+WITHHELD = 0.1
+"""Share of samples without a guide."""
+WITHOUT_DEPTH = 0.4
+"""Share of samples whose guide knows silhouettes alone."""
+SEVERAL_VIEWS = 0.25
+"""Share of guides that are those of two or three views."""
 HIGH_NOISE = 0.7
 """Timesteps are 1000 u^HIGH_NOISE: the noisy ones, where the view is decided, more often."""
 
@@ -55,9 +64,10 @@ def build_components(
         Channels of the UNet at each resolution; multiples of 8.
     """
     size = vae.config.sample_size
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
     unet = UNet2DConditionModel(
-        sample_size=size // 2 ** (len(vae.config.block_out_channels) - 1),
-        in_channels=2 * vae.config.latent_channels,
+        sample_size=size // factor,
+        in_channels=2 * vae.config.latent_channels + profile.guide_channels * factor**2,
         out_channels=vae.config.latent_channels,
         block_out_channels=widths,
         down_block_types=('CrossAttnDownBlock2D',) * len(widths),
@@ -94,6 +104,33 @@ def build_components(
     )
 
 
+def with_profile(components: Zero123Components, profile: ModelProfile) -> Zero123Components:
+    """The same model with another profile; inputs for a guide that it had not do nothing at first.
+
+    Raises
+    ------
+    UserError
+        It has a guide and is to have none.
+    """
+    unet = components.unet
+    more = (profile.guide_channels - components.profile.guide_channels) * (
+        components.latent_factor**2
+    )
+    if more < 0:
+        raise UserError(f'{components.model_id}: expected a model without a guide, got one with it')
+    if more:
+        weight = unet.conv_in.weight
+        widened = UNet2DConditionModel.from_config(
+            unet.config, in_channels=unet.config.in_channels + more
+        )
+        state = unet.state_dict()
+        zeros = weight.new_zeros(len(weight), more, *weight.shape[2:])
+        state['conv_in.weight'] = torch.cat([weight, zeros], 1)
+        widened.load_state_dict(state)
+        unet = widened.to(weight.device, weight.dtype)
+    return dataclasses.replace(components, unet=unet, profile=profile)
+
+
 class DenoisingLoss(nn.Module):
     """Weighted squared error of v."""
 
@@ -113,6 +150,7 @@ class DenoisingLoss(nn.Module):
         pose: torch.Tensor,
         timesteps: torch.Tensor,
         keep: torch.Tensor,
+        guide: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Loss of a batch.
 
@@ -128,6 +166,7 @@ class DenoisingLoss(nn.Module):
         timesteps : (n,) int64
         keep : (n,) float32
             0 where the conditioning is dropped.
+        guide : (n, g, S, S) float16, optional
         """
         source, target = source.float(), target.float()
         pixels = clip_pixels(network_images(pictures), self.image_encoder.config.image_size)
@@ -135,11 +174,15 @@ class DenoisingLoss(nn.Module):
         token = self.cc_projection(torch.cat([embedding, pose], -1))[:, None] * keep[:, None, None]
         noisy = self.scheduler.add_noise(target, noise, timesteps)
         velocity = self.scheduler.get_velocity(target, noise, timesteps)
-        inputs = torch.cat([noisy, source * keep[:, None, None, None]], 1)
+        given = [source] if guide is None else [source, self._folded(guide)]
+        inputs = torch.cat([noisy, torch.cat(given, 1) * keep[:, None, None, None]], 1)
         predicted = self.unet(inputs, timesteps, token).sample.float()
         alpha = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
         weight = (SNR_CAP * (1 - alpha) / alpha.clamp(min=1e-12)).clamp(max=1)
         return (weight * (predicted - velocity).square().mean((1, 2, 3))).mean()
+
+    def _folded(self, guide: torch.Tensor) -> torch.Tensor:
+        return guide_latents(guide.float(), guide.shape[-1] // self.unet.config.sample_size)
 
 
 @torch.inference_mode()
@@ -169,9 +212,9 @@ def encode_dataset(vae: AutoencoderKL, images: np.ndarray, file: Path) -> np.nda
 
 def train_diffusion(
     components: Zero123Components,
-    images: np.ndarray,
-    cameras: np.ndarray,
+    dataset: Dataset,
     latents: np.ndarray,
+    source_latents: np.ndarray,
     settings: FitSettings,
     run: Path,
     until: Until | None = None,
@@ -182,19 +225,20 @@ def train_diffusion(
     Parameters
     ----------
     components : Zero123Components
-    images : (objects, views, S, S, 3) uint8
-    cameras : (objects, views, 3) float32
-        azimuth_rad, elevation_rad, radius.
-    latents : (objects, views, c, h, w) float16
+    dataset : Dataset
+    latents, source_latents : (objects, views, c, h, w) float16
+        Of its images and its sources.
     settings, run, until
         As for :func:`nvs_ros.training.loop.fit`, and what is returned too.
     show : callable, optional
         ``show(components, step)`` is called after each checkpoint with the averaged weights.
     """
 
+    cameras = dataset.cameras
+
     def make_batch(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, ...]:
-        objects = rng.integers(len(images), size=count)
-        source, target = rng.integers(images.shape[1], size=(2, count))
+        objects = rng.integers(len(cameras), size=count)
+        source, target = rng.integers(cameras.shape[1], size=(2, count))
         target = np.where(rng.random(count) < IDENTITY_FRACTION, source, target)
         pose = [
             relative_pose(Spherical(*map(float, a)), Spherical(*map(float, b))).vector()
@@ -202,15 +246,19 @@ def train_diffusion(
         ]
         target_latents = latents[objects, target]
         timesteps = (1000 * rng.random(count) ** HIGH_NOISE).astype(np.int64)
-        return (
-            torch.from_numpy(images[objects, source]),
-            torch.from_numpy(latents[objects, source]),
+        batch = (
+            torch.from_numpy(dataset.sources[objects, source]),
+            torch.from_numpy(source_latents[objects, source]),
             torch.from_numpy(target_latents),
             torch.from_numpy(rng.standard_normal(target_latents.shape, np.float32)),
             torch.from_numpy(np.stack(pose)).float(),
             torch.from_numpy(timesteps),
             torch.from_numpy((rng.random(count) >= GUIDANCE_DROPOUT).astype(np.float32)),
         )
+        if dataset.sightings is None:
+            return batch
+        guides = [_guide(dataset, *each, rng) for each in zip(objects, source, target, strict=True)]
+        return (*batch, torch.from_numpy(np.stack(guides).astype(np.float16)))
 
     def show_components(averaged: DenoisingLoss, step: int) -> None:
         names = ('unet', 'image_encoder', 'cc_projection')
@@ -226,3 +274,20 @@ def train_diffusion(
         until=until,
         show=show and show_components,
     )
+
+
+def _guide(
+    dataset: Dataset, index: int, source: int, target: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Guide (g, S, S) of one sample: nothing, the silhouettes alone, or with depth; of one view or
+    of several."""
+    kind = rng.random()
+    if kind < WITHHELD:
+        return np.zeros((GUIDE_CHANNELS, *dataset.images.shape[2:4]), np.float32)
+    views = [source]
+    if rng.random() < SEVERAL_VIEWS:
+        others = np.setdiff1d(np.arange(dataset.cameras.shape[1]), [source, target])
+        views += rng.choice(others, min(len(others), rng.integers(1, 3)), replace=False).tolist()
+    camera = dataset.cameras[index, target]
+    depth = kind >= WITHHELD + WITHOUT_DEPTH
+    return dataset.sightings.guide(index, views, camera, depth=depth)

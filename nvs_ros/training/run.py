@@ -15,9 +15,15 @@ from diffusers import AutoencoderKL
 
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.camera import CANONICAL_FOCAL
+from nvs_ros.geometry.guide import GUIDE_CHANNELS
 from nvs_ros.training.autoencoder import build_autoencoder, train_autoencoder
 from nvs_ros.training.dataset import DatasetSettings, make_dataset
-from nvs_ros.training.diffusion import build_components, encode_dataset, train_diffusion
+from nvs_ros.training.diffusion import (
+    build_components,
+    encode_dataset,
+    train_diffusion,
+    with_profile,
+)
 from nvs_ros.training.loop import Until, join_processes
 from nvs_ros.training.recipe import Recipe, keep_recipe
 from nvs_ros.training.samples import SAMPLES, held_out_pairs, write_decoded, write_views
@@ -57,16 +63,21 @@ def train(recipe: Recipe, run: Path, until: Until | None = None) -> bool:
     rank, _ = join_processes()
     if rank == 0:
         keep_recipe(recipe, run)
-    images, cameras = _first_then_others(lambda: make_dataset(recipe.dataset, run / 'data'))
+    dataset = _first_then_others(lambda: make_dataset(recipe.dataset, run / 'data'))
     if recipe.initialize_from is None:
-        components = _new_components(recipe, run, images, until)
+        components = _new_components(recipe, run, dataset.images, until)
     else:
         components = _given_components(recipe, run)
     if components is None:
         return False
     latents = _first_then_others(
-        lambda: encode_dataset(components.vae, images, run / 'latents.npy')
+        lambda: encode_dataset(components.vae, dataset.images, run / 'latents.npy')
     )
+    source_latents = latents
+    if dataset.sightings is not None:
+        source_latents = _first_then_others(
+            lambda: encode_dataset(components.vae, dataset.sources, run / 'source_latents.npy')
+        )
     pairs = held_out_pairs(recipe.dataset)
 
     def show(averaged: Zero123Components, step: int) -> None:
@@ -74,7 +85,7 @@ def train(recipe: Recipe, run: Path, until: Until | None = None) -> bool:
         write_views(averaged, pairs, run / f'diffusion_samples_{step}.png')
 
     finished = train_diffusion(
-        components, images, cameras, latents, recipe.diffusion, run, until, show
+        components, dataset, latents, source_latents, recipe.diffusion, run, until, show
     )
     if rank == 0:
         source = {'recipe': recipe.as_dict()}
@@ -119,13 +130,14 @@ def _given_components(recipe: Recipe, run: Path) -> Zero123Components:
             given = load_components(recipe.initialize_from)
             _check_start(given, recipe)
             source = {'model': recipe.initialize_from, **find_model(recipe.initialize_from).source}
+            given = with_profile(given, profile(recipe.dataset))
             save_model(given, source, folder, torch.float32)
 
     _first_then_others(copy)
     components = load_components(folder)
     for name in NETWORKS:
         getattr(components, name).requires_grad_(name != 'vae')
-    return dataclasses.replace(components, profile=profile(recipe.dataset))
+    return components
 
 
 def _check_start(given: Zero123Components, recipe: Recipe) -> None:
@@ -157,6 +169,7 @@ def profile(dataset: DatasetSettings) -> ModelProfile:
         radius=dataset.radius,
         elevation_deg=dataset.elevation_deg,
         photograph_fill=CANONICAL_FOCAL / (sum(dataset.radius) / 2),
+        guide_channels=GUIDE_CHANNELS if dataset.guide else 0,
     )
 
 

@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from nvs_ros.geometry.spherical import Spherical, relative_pose
+from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.guide import guide
+from nvs_ros.geometry.spherical import Spherical, pose_from_spherical, relative_pose
 from nvs_ros.hero.presets import preset
 from nvs_ros.hero.sampler import sample
-from nvs_ros.training.dataset import DatasetSettings, render_object
+from nvs_ros.training.dataset import DatasetSettings, draw_object
 from nvs_ros.training.plots import write_sheet
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.conditioning import (
     decode_latents,
     encode_images,
+    guide_latents,
     network_images,
     pose_tokens,
     rgb_images,
@@ -37,27 +40,37 @@ class HeldOutPairs:
     sources, truths : (n, S, S, 3) uint8
     poses : (n, 4) float64
         Relative pose vectors.
+    guides : (n, 5, S, S) float32, optional
+        Of the source with its depth.
     """
 
     sources: np.ndarray
     truths: np.ndarray
     poses: np.ndarray
+    guides: np.ndarray | None = None
 
 
 def held_out_pairs(dataset: DatasetSettings) -> HeldOutPairs:
     """Pairs of objects like those of a dataset, from the next seed; spread over its categories."""
     settings = dataclasses.replace(dataset, views=2, seed=dataset.seed + 1)
     kinds = len(dataset.categories)
-    indices = [i * kinds + i * kinds // SAMPLES for i in range(SAMPLES)]
-    images, _, cameras = zip(*(render_object(settings, index) for index in indices), strict=True)
-    poses = [
-        relative_pose(*(Spherical(*map(float, camera)) for camera in pair)).vector()
-        for pair in cameras
+    drawn = [
+        draw_object(settings, i * kinds + i * kinds // SAMPLES, true_sensor=True)
+        for i in range(SAMPLES)
     ]
+    lens = Camera.canonical(dataset.size)
+    poses, guides = [], []
+    for each in drawn:
+        source, target = (Spherical(*map(float, camera)) for camera in each.cameras)
+        poses.append(relative_pose(source, target).vector())
+        if dataset.guide:
+            measured = each.seen[0].measurement()
+            guides.append(guide(measured, lens, pose_from_spherical(target)))
     return HeldOutPairs(
-        np.stack([pair[0] for pair in images]),
-        np.stack([pair[1] for pair in images]),
+        np.stack([each.images[0] for each in drawn]),
+        np.stack([each.images[1] for each in drawn]),
         np.stack(poses),
+        np.stack(guides) if dataset.guide else None,
     )
 
 
@@ -65,16 +78,22 @@ def write_views(components: Zero123Components, pairs: HeldOutPairs, file: Path) 
     """Write a sheet of source, synthesised and true view, with few evaluations."""
     condition = encode_images(components, network_images(pairs.sources))
     noise = torch.randn(condition.latent.shape, generator=torch.Generator().manual_seed(0))
+    guides = []
+    if components.guide_inputs:
+        guides = [guide_latents(pairs.guides, components.latent_factor).to(condition.latent)]
     latents = sample(
         components.unet,
         components.scheduler,
         tokens=pose_tokens(components, condition.embedding, pairs.poses),
-        cond_latents=condition.latent,
+        cond_latents=torch.cat([condition.latent, *guides], 1),
         noise=noise.to(components.device),
         settings=preset('zero123', num_inference_steps=EVALUATIONS),
     )
     made = rgb_images(decode_latents(components, latents))
-    write_sheet({'source': pairs.sources, 'synthesised': made, 'truth': pairs.truths}, file)
+    rows = {'source': pairs.sources, 'synthesised': made, 'truth': pairs.truths}
+    if pairs.guides is not None:
+        rows = {'guide': rgb_images(torch.from_numpy(pairs.guides[:, :3])), **rows}
+    write_sheet(rows, file)
 
 
 @torch.inference_mode()

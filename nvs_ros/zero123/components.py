@@ -29,7 +29,8 @@ class Zero123Components:
     ----------
     vae : AutoencoderKL
     unet : UNet2DConditionModel
-        Takes the noisy latent and the conditioning latent, channels concatenated.
+        Takes the noisy latent, the conditioning latent and the guide where the profile has one,
+        channels concatenated.
     image_encoder : CLIPVisionModelWithProjection
     cc_projection : torch.nn.Linear
         [image embedding, pose (4)] -> context of the UNet.
@@ -63,7 +64,11 @@ class Zero123Components:
         latent = self.vae.config.latent_channels
         width = self.image_encoder.config.projection_dim
         for name, expected, found in (
-            ('input channels of the UNet', 2 * latent, self.unet.config.in_channels),
+            (
+                'input channels of the UNet',
+                2 * latent + self.guide_inputs,
+                self.unet.config.in_channels,
+            ),
             ('output channels of the UNet', latent, self.unet.config.out_channels),
             ('inputs of cc_projection', width + 4, self.cc_projection.in_features),
             (
@@ -76,6 +81,16 @@ class Zero123Components:
                 raise UserError(f'{self.model_id}: expected {expected} {name}, found {found}')
 
     @property
+    def latent_factor(self) -> int:
+        """Side of a picture over side of its latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def guide_inputs(self) -> int:
+        """Channels of the guide at the size of the latent; 0 without one."""
+        return self.profile.guide_channels * self.latent_factor**2
+
+    @property
     def latent_size(self) -> int:
         """Side of a latent, elements."""
         return self.unet.config.sample_size
@@ -83,7 +98,7 @@ class Zero123Components:
     @property
     def image_size(self) -> int:
         """Side of the square pictures, pixels."""
-        return self.latent_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.latent_size * self.latent_factor
 
     @property
     def device(self) -> torch.device:

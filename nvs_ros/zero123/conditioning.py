@@ -157,6 +157,14 @@ def pose_tokens(
     )
 
 
+def guide_latents(guides: np.ndarray | torch.Tensor, factor: int) -> torch.Tensor:
+    """Guides (n, g, S, S) folded to the size of a latent, (n, g * factor**2, S/factor, S/factor).
+
+    No pixel is averaged: each latent cell gets all its pixels as channels.
+    """
+    return F.pixel_unshuffle(torch.as_tensor(guides), factor)
+
+
 @torch.inference_mode()
 def decode_latents(components: Zero123Components, latents: torch.Tensor) -> torch.Tensor:
     """Denoised latents (n, c, h, w) -> images (n, 3, S, S), nominally in [-1, 1], not clipped."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import TrainedRange
+from nvs_ros.geometry.guide import GUIDE_CHANNELS
 from nvs_ros.settings import SamplerSettings
 from nvs_ros.zero123.files import STABLE_ZERO123, ZERO123, ZERO123_XL
 
@@ -25,6 +26,9 @@ class ModelProfile:
         Elevations of the training cameras; for the original models 5 % to 95 % of them.
     photograph_fill : float
         Longer side of the object over the side of the picture, for photographs without calibration.
+    guide_channels : int
+        Of the guide at the size of the picture (:mod:`nvs_ros.geometry.guide`); 0: the network
+        takes none.
     sampler : mapping
         Fields of :class:`nvs_ros.settings.SamplerSettings` that differ from the paper's defaults.
     confidence : mapping
@@ -35,6 +39,7 @@ class ModelProfile:
     radius: tuple[float, float] = (1.5, 2.2)
     elevation_deg: tuple[float, float] = (-58.0, 58.0)
     photograph_fill: float = 200 / 256
+    guide_channels: int = 0
     sampler: Mapping[str, object] = field(default_factory=dict)
     confidence: Mapping[str, float] = field(default_factory=dict)
 
@@ -45,6 +50,10 @@ class ModelProfile:
         if not 0 < self.photograph_fill <= 1:
             raise ValueError(
                 f'photograph_fill: expected more than 0 and at most 1, got {self.photograph_fill}'
+            )
+        if self.guide_channels not in (0, GUIDE_CHANNELS):
+            raise ValueError(
+                f'guide_channels: expected 0 or {GUIDE_CHANNELS}, got {self.guide_channels!r}'
             )
         _ = self.trained, SamplerSettings(**self.sampler)  # both check their values
 
