@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--presets',
         default=LADDER,
         help='with commas between; PRESET:FIELD=VALUE changes fields of the sampler, windows as '
-        'LOW..HIGH (default %(default)s)',
+        'LOW..HIGH; PRESET@depth, @sensor, @mask or @nothing says what it is told of the shape, '
+        '@depth+1 that of one more frame (default %(default)s)',
     )
     parser.add_argument(
         '--sweep',
@@ -167,7 +168,11 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
         'sources': settings.sources or settings.views,
         'seeds': settings.seeds,
         'lpips': lpips,
-        'methods': {m.name: dataclasses.asdict(m.settings) | {'kind': m.kind} for m in wanted},
+        'methods': {
+            m.name: dataclasses.asdict(m.settings)
+            | {'kind': m.kind, 'known': dataclasses.asdict(m.known)}
+            for m in wanted
+        },
     }
     evaluation = protocol.Evaluation(synthesizer, object_set, wanted, settings, perceptual)
     return evaluation, config, references

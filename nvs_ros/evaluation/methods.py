@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from nvs_ros.errors import UserError
+from nvs_ros.evaluation.objects import Known
 from nvs_ros.geometry.target import TargetCamera
 from nvs_ros.hero.oracle import injected_attention_maps, record_attention_maps
 from nvs_ros.hero.sampler import make_scheduler, sample
@@ -36,6 +37,8 @@ class Method:
     name : str
         A preset with its overrides, or a reference.
     settings : SamplerSettings
+    known : Known
+        What the method is told of the object's shape.
     kind : str
         ``'sampler'``; ``'one_step'``, the picture that the first network evaluation predicts;
         ``'oracle'``, sampling with the attention maps of the true picture (section 4.1).
@@ -44,6 +47,7 @@ class Method:
     name: str
     settings: SamplerSettings
     kind: str = 'sampler'
+    known: Known = Known()
 
     def evaluations(self, synthesizer: Synthesizer) -> int:
         """Network evaluations of a view."""
@@ -56,12 +60,16 @@ class Method:
 def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
     """A preset with some fields replaced: ``zero-to-hero:alpha_c=0.5:msa_window=700..1000``.
 
+    ``PRESET@KNOWN`` says what it is told of the object's shape, see
+    :meth:`nvs_ros.evaluation.objects.Known.parse`.
+
     Raises
     ------
     UserError
         No such preset or field, or a wrong value.
     """
     name, *assignments = text.split(':')
+    name, _, known = name.partition('@')
     overrides = {}
     for assignment in assignments:
         field, equals, value = assignment.partition('=')
@@ -70,7 +78,8 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
         low, dots, high = value.partition('..')
         overrides[field] = yaml.safe_load(f'[{low}, {high}]' if dots else value)
     try:
-        return Method(text, synthesizer.preset(name, **overrides))
+        settings = synthesizer.preset(name, **overrides)
+        return Method(text, settings, known=Known.parse(known))
     except ValueError as error:
         raise UserError(f'preset {text}: {error}') from error
 

@@ -10,12 +10,48 @@ import numpy as np
 
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.textured import MeshFile, find_meshes, load_mesh
+from nvs_ros.geometry.guide import Measurement
+from nvs_ros.geometry.measured import Surface, ball_cells
 from nvs_ros.training.dataset import DatasetSettings, render_views, sample_cameras
 from nvs_ros.training.mesh import Mesh
 from nvs_ros.training.objects import HOUSEHOLD, make_object
+from nvs_ros.training.sightings import see
 
+KNOWN = ('mask', 'nothing', 'depth', 'sensor')
+"""See :class:`Known`."""
 SPLIT_SEEDS = {'test': 1000, 'validation': 2000}
 """Objects and cameras follow from it; training takes 0 to 2, a sweep the validation split."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a method is told of an object's shape.
+
+    Attributes
+    ----------
+    of : str
+        ``'mask'``, the silhouette of the source picture; ``'nothing'``; ``'depth'``, what an ideal
+        depth camera sees; ``'sensor'``, what a real one does, with a wrong mask and pose.
+    further : int
+        Frames besides the source, from random sides.
+    """
+
+    of: str = 'mask'
+    further: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Known:
+        """``depth``, ``depth+1`` with a further frame, ...; empty: the mask.
+
+        Raises
+        ------
+        ValueError
+            Another word.
+        """
+        of, _, further = text.partition('+')
+        if of not in ('', *KNOWN) or (further and not further.isdecimal()):
+            raise ValueError(f'known: expected one of {", ".join(KNOWN)} or NAME+N, got {text!r}')
+        return cls(of or 'mask', int(further or 0))
 
 
 @dataclass(frozen=True)
@@ -32,12 +68,32 @@ class Views:
         Coverage, 0..255.
     cameras : (views, 3) float32
         azimuth_rad, elevation_rad, radius (longest sides of the object).
+    mesh : Mesh
+    settings : DatasetSettings
+    index : int
+        Of the object in its set.
     """
 
     name: str
     images: np.ndarray
     masks: np.ndarray
     cameras: np.ndarray
+    mesh: Mesh
+    settings: DatasetSettings
+    index: int
+
+    def measurement(self, source: int, known: Known) -> Measurement | None:
+        """What a method is told of the shape; None: what the picture of the source tells itself."""
+        if known.of == 'nothing':
+            return Measurement(Surface.nothing(), np.zeros(len(ball_cells()), bool), 1.0)
+        if known == Known():
+            return None
+        rng = np.random.default_rng([self.settings.seed, self.index, source])
+        further = dataclasses.replace(self.settings, views=max(known.further, 2))
+        cameras = [self.cameras[source], *sample_cameras(further, rng)[: known.further]]
+        sensor = rng if known.of == 'sensor' else None
+        seen = [see(self.mesh, camera, self.settings.size, sensor) for camera in cameras]
+        return Measurement.joined([one.measurement(depth=known.of != 'mask') for one in seen])
 
     @property
     def sha256(self) -> str:
@@ -88,7 +144,8 @@ class ObjectSet:
         """All views of an object."""
         name, mesh, cameras = self.draw(index)
         images, masks = render_views(mesh, cameras, self.settings.size)
-        return Views(name, images, masks, cameras.astype(np.float32))
+        cameras = cameras.astype(np.float32)
+        return Views(name, images, masks, cameras, mesh, self.settings, index)
 
 
 def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:

@@ -121,12 +121,16 @@ def _pictures(
         radius=float(views.cameras[source, 2]),
         trained=synthesizer.components.profile.trained,
     )
-    observation = synthesizer.observe(view)
+    observations = {
+        known: synthesizer.observe(view, views.measurement(source, known))
+        for known in dict.fromkeys(method.known for method in evaluation.methods)
+    }
     cameras = [target_from_pose(view, view.camera, poses[target]) for target in targets]
     for seed in range(evaluation.settings.seeds):
         # Objects and sources have noise of their own, methods the same.
         noise = int(np.random.SeedSequence([index, source, seed]).generate_state(1)[0])
         for method in evaluation.methods:
+            observation = observations[method.known]
             made = pictures_of(method, synthesizer, observation, cameras, truths, noise)
             yield method.name, seed, made
 

@@ -49,9 +49,9 @@ class Seen:
     points: np.ndarray
     cells: np.ndarray
 
-    def measurement(self) -> Measurement:
-        """With depth."""
-        return _measurement([self.points], self.cells[1])
+    def measurement(self, *, depth: bool = True) -> Measurement:
+        """With depth, or from the mask alone."""
+        return _measurement([self.points] if depth else [], self.cells[int(depth)])
 
 
 def see(
