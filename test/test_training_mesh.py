@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,36 @@ def test_a_quarter_turn_takes_x_to_y():
     turned = mesh.turned(np.pi / 2)
     assert turned.vertices[:, 1] == pytest.approx(mesh.vertices[:, 0])
     assert turned.vertices[:, 0] == pytest.approx(-mesh.vertices[:, 1])
+
+
+def textured_block(texture):
+    mesh = block((1.0, 2.0, 3.0), GREY)
+    return replace(
+        mesh,
+        uv=np.random.default_rng(texture.sum()).random((len(mesh.faces), 3, 2), np.float32),
+        texture_index=np.arange(len(mesh.faces), dtype=np.int32) % 2 - 1,
+        textures=(texture,),
+    )
+
+
+def test_textures_stay_on_their_faces_when_meshes_are_put_together():
+    first = textured_block(np.full((2, 2, 3), 10, np.uint8))
+    second = textured_block(np.full((4, 4, 3), 20, np.uint8))
+    whole = (first + ball((1, 1, 1), GREY) + second).turned(1.0).normalised()
+    count, last = len(first.faces), len(second.faces)
+    assert whole.textures == (first.textures[0], second.textures[0])
+    assert np.array_equal(whole.uv[:count], first.uv)
+    assert np.array_equal(whole.uv[-last:], second.uv)
+    assert np.array_equal(whole.texture_index[:count], first.texture_index)
+    assert np.array_equal(whole.texture_index[-last:], np.tile([-1, 1], last // 2))
+    assert (whole.texture_index[count:-last] == -1).all()
+
+
+def test_textures_that_do_not_fit_are_refused():
+    mesh = textured_block(np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(ValueError, match='uv: expected shape'):
+        replace(mesh, uv=mesh.uv[:-1])
+    with pytest.raises(ValueError, match='got 1'):
+        replace(mesh, texture_index=mesh.texture_index + 1)
+    with pytest.raises(ValueError, match='expected .h, w, 3. uint8, got .2, 2, 3. float64'):
+        _ = replace(mesh, textures=(np.zeros((2, 2, 3)),)).mipmaps

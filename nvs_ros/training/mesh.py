@@ -1,11 +1,14 @@
-"""Triangle meshes with a colour for each face, and the few shapes that table-top objects are made
-of."""
+"""Triangle meshes with a colour or a piece of a texture on each face, and the few shapes that
+table-top objects are made of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+
+from nvs_ros.training.mipmaps import Mipmaps, mipmaps
 
 
 @dataclass(frozen=True)
@@ -21,20 +24,62 @@ class Mesh:
         RGB of each face, 0..1.
     normals : (m, 3, 3) float32
         A normal for each corner of each face (need not be of unit length).
+    uv : (m, 3, 2) float32, optional
+        Where each corner of each face lies in its texture: (0, 0) is the lower left corner of the
+        picture, (1, 1) its upper right one; the picture repeats beyond.
+    texture_index : (m,) int32, optional
+        Texture of each face; -1 for none.
+    textures : tuple of (h, w, 3) uint8
+        RGB. A textured face has the texture's colour times its own: white for the texture as it is.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     colors: np.ndarray
     normals: np.ndarray
+    uv: np.ndarray | None = None
+    texture_index: np.ndarray | None = None
+    textures: tuple[np.ndarray, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.texture_index is None:
+            if self.textures:
+                raise ValueError(f'textures: {len(self.textures)} came without a texture_index')
+            return
+        if self.uv is None or self.uv.shape != (len(self.faces), 3, 2):
+            got = None if self.uv is None else self.uv.shape
+            raise ValueError(f'uv: expected shape {(len(self.faces), 3, 2)}, got {got}')
+        if len(self.texture_index) and self.texture_index.max() >= len(self.textures):
+            raise ValueError(
+                f'texture_index: expected numbers below {len(self.textures)}, the number of '
+                f'textures, got {self.texture_index.max()}'
+            )
 
     def __add__(self, other: Mesh) -> Mesh:
+        uv = texture_index = None
+        if self.texture_index is not None or other.texture_index is not None:
+            first, second = self._with_uv(), other._with_uv()
+            uv = np.concatenate([first.uv, second.uv])
+            index = second.texture_index
+            moved = np.where(index < 0, index, index + len(self.textures)).astype(np.int32)
+            texture_index = np.concatenate([first.texture_index, moved])
         return Mesh(
             np.concatenate([self.vertices, other.vertices]),
             np.concatenate([self.faces, other.faces + len(self.vertices)]),
             np.concatenate([self.colors, other.colors]),
             np.concatenate([self.normals, other.normals]),
+            uv,
+            texture_index,
+            self.textures + other.textures,
         )
+
+    def _with_uv(self) -> Mesh:
+        """The same mesh, with texture coordinates also where it has no texture."""
+        if self.texture_index is not None:
+            return self
+        count = len(self.faces)
+        uv = np.zeros((count, 3, 2), np.float32)
+        return replace(self, uv=uv, texture_index=np.full(count, -1, np.int32))
 
     def transformed(
         self, linear: np.ndarray, offset: np.ndarray | tuple[float, ...] = (0, 0, 0)
@@ -48,11 +93,10 @@ class Mesh:
         offset : (3,)
         """
         linear = np.asarray(linear, np.float64)
-        return Mesh(
-            self.vertices @ linear.T + offset,
-            self.faces,
-            self.colors,
-            (self.normals @ np.linalg.inv(linear)).astype(np.float32),
+        return replace(
+            self,
+            vertices=self.vertices @ linear.T + offset,
+            normals=(self.normals @ np.linalg.inv(linear)).astype(np.float32),
         )
 
     def turned(self, angle_rad: float) -> Mesh:
@@ -64,12 +108,12 @@ class Mesh:
         """Bounding box centred at the origin, longest side 1 (the frame Zero-1-to-3 was trained
         in)."""
         low, high = self.vertices.min(0), self.vertices.max(0)
-        return Mesh(
-            (self.vertices - (low + high) / 2) / (high - low).max(),
-            self.faces,
-            self.colors,
-            self.normals,
-        )
+        return replace(self, vertices=(self.vertices - (low + high) / 2) / (high - low).max())
+
+    @cached_property
+    def mipmaps(self) -> Mipmaps:
+        """The textures for the rasteriser, made once."""
+        return mipmaps(self.textures)
 
 
 def grid_surface(points: np.ndarray, normals: np.ndarray, colors: np.ndarray) -> Mesh:

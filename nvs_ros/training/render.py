@@ -1,8 +1,9 @@
 """A z-buffer rasteriser for small meshes: half a millisecond for a 64-pixel picture on one CPU
 core.
 
-The light is attached to the camera, so that an absolute azimuth cannot be read off the shading: a
-view conditioned on a *relative* pose must be predictable from the source view.
+Unless another is given, the light is attached to the camera, so that an absolute azimuth cannot be
+read off the shading: a view conditioned on a *relative* pose must be predictable from the source
+view.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
-import numba
 import numpy as np
 
 from nvs_ros.training.mesh import Mesh
+from nvs_ros.training.raster import find_faces, shade
 
 LIGHT_IN_CAMERA = np.array([-0.35, -0.55, -0.76])
 """Direction towards the light, camera optical frame (x right, y down, z forward)."""
 AMBIENT = 0.45
+"""Share of the light that comes from everywhere."""
+EXPONENT = 30.0
+"""How sharp the highlights of gloss are."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ def render(
     *,
     supersample: int = 2,
     background: tuple[int, int, int] = (255, 255, 255),
+    light: np.ndarray | tuple[float, float, float] = LIGHT_IN_CAMERA,
+    ambient: float = AMBIENT,
+    gloss: float = 0.0,
+    exponent: float = EXPONENT,
 ) -> Rendering:
     """Draw a mesh with a pinhole camera.
 
@@ -66,6 +74,14 @@ def render(
         Samples per pixel and axis.
     background : tuple of int
         RGB behind the object.
+    light : (3,) float
+        Unit vector towards the light, camera optical frame.
+    ambient : float
+        Share of the light that comes from everywhere, 0..1.
+    gloss : float
+        Strength of white highlights (Blinn-Phong), 0..1.
+    exponent : float
+        How sharp they are: 5 like rubber, 30 like plastic, 200 like glazed china.
 
     Returns
     -------
@@ -77,17 +93,23 @@ def render(
     scale[:2, 2] = (supersample - 1) / 2
     pixels = points @ (scale @ intrinsics).T
     shape = (height * supersample, width * supersample)
-    color = np.zeros((*shape, 3), np.float32)
     inverse_depth = np.zeros(shape, np.float32)
-    _rasterise(
-        np.ascontiguousarray(pixels, np.float64),
+    shown = np.full(shape, -1, np.int32)
+    pixels = np.ascontiguousarray(pixels, np.float64)
+    find_faces(pixels, mesh.faces, inverse_depth, shown)
+    color = np.zeros((*shape, 3), np.float32)
+    lighting = (np.asarray(light, np.float32), np.float32(ambient), float(gloss), float(exponent))
+    shade(
+        pixels,
         mesh.faces,
-        mesh.colors,
-        np.ascontiguousarray(mesh.normals @ rotation, np.float32),
-        LIGHT_IN_CAMERA.astype(np.float32),
-        np.float32(AMBIENT),
+        np.ascontiguousarray(mesh.colors, np.float32),
+        np.ascontiguousarray(mesh.normals, np.float32),
+        np.ascontiguousarray(rotation, np.float64),
+        np.linalg.inv(scale @ intrinsics),
+        lighting,
+        shown,
+        _texturing(mesh),
         color,
-        inverse_depth,
     )
     covered = (inverse_depth > 0).astype(np.float32)
     coverage = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
@@ -103,44 +125,10 @@ def render(
     )
 
 
-@numba.njit(cache=True, fastmath=True)
-def _rasterise(pixels, faces, colors, normals, light, ambient, color, inverse_depth):
-    """Fill ``color`` (lit, 0..255) and ``inverse_depth``; surfaces are lit on both sides."""
-    height, width = inverse_depth.shape
-    for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        if pixels[a, 2] < 1e-3 or pixels[b, 2] < 1e-3 or pixels[c, 2] < 1e-3:
-            continue
-        qa, qb, qc = 1 / pixels[a, 2], 1 / pixels[b, 2], 1 / pixels[c, 2]
-        xa, ya = pixels[a, 0] * qa, pixels[a, 1] * qa
-        xb, yb = pixels[b, 0] * qb, pixels[b, 1] * qb
-        xc, yc = pixels[c, 0] * qc, pixels[c, 1] * qc
-        area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
-        if abs(area) < 1e-9:
-            continue
-        left = max(0, int(np.ceil(min(xa, xb, xc))))
-        right = min(width - 1, int(np.floor(max(xa, xb, xc))))
-        top = max(0, int(np.ceil(min(ya, yb, yc))))
-        bottom = min(height - 1, int(np.floor(max(ya, yb, yc))))
-        for y in range(top, bottom + 1):
-            for x in range(left, right + 1):
-                wa = ((xb - x) * (yc - y) - (xc - x) * (yb - y)) / area
-                wb = ((xc - x) * (ya - y) - (xa - x) * (yc - y)) / area
-                wc = 1 - wa - wb
-                if wa < 0 or wb < 0 or wc < 0:
-                    continue
-                q = wa * qa + wb * qb + wc * qc
-                if q <= inverse_depth[y, x]:
-                    continue
-                inverse_depth[y, x] = q
-                ka, kb, kc = wa * qa / q, wb * qb / q, wc * qc / q
-                nx = ka * normals[f, 0, 0] + kb * normals[f, 1, 0] + kc * normals[f, 2, 0]
-                ny = ka * normals[f, 0, 1] + kb * normals[f, 1, 1] + kc * normals[f, 2, 1]
-                nz = ka * normals[f, 0, 2] + kb * normals[f, 1, 2] + kc * normals[f, 2, 2]
-                norm = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12
-                if nz > 0:
-                    norm = -norm
-                lambert = (nx * light[0] + ny * light[1] + nz * light[2]) / norm
-                shade = ambient + (1 - ambient) * max(lambert, 0.0)
-                for channel in range(3):
-                    color[y, x, channel] = 255 * shade * colors[f, channel]
+def _texturing(mesh: Mesh) -> tuple[np.ndarray, ...]:
+    """Texture coordinates and texture of each face, and the arrays of the mipmaps."""
+    if mesh.texture_index is None:
+        none = np.full(len(mesh.faces), -1, np.int32)
+        return np.zeros((0, 3, 2), np.float32), none, *mesh.mipmaps
+    uv = np.ascontiguousarray(mesh.uv, np.float32)
+    return uv, np.ascontiguousarray(mesh.texture_index, np.int32), *mesh.mipmaps
