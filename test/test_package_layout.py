@@ -22,7 +22,7 @@ FLOORS = (
     ('hero',),
     ('observation', 'synthesizer'),
     ('completion',),
-    ('bag', 'evaluation', 'node', 'training'),
+    ('bag', 'evaluation', 'node', 'scenes', 'training'),
     ('commands',),
     ('__main__', 'cli'),
 )
