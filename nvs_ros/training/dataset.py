@@ -18,6 +18,9 @@ from tqdm import tqdm
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
+from nvs_ros.scenes.furniture import mesh_cache, trained_furniture, varied_mesh, with_texture
+from nvs_ros.scenes.lighting import Lighting
+from nvs_ros.scenes.sweethome import load
 from nvs_ros.settings import Settings, setting
 from nvs_ros.training.files import replacing
 from nvs_ros.training.mesh import Mesh
@@ -43,6 +46,10 @@ class DatasetSettings(Settings):
         (0.0, 50.0), 'Range of the elevation.', unit='deg', low=-90.0, high=90.0
     )
     seed: int = setting(0, 'Objects and cameras follow from it.', low=0)
+    furniture: str = setting(
+        '', 'Folder of Sweet Home 3D catalogues: every other object is one of theirs.'
+    )
+    varied: bool = setting(False, 'Random light and gloss, and textures on plain objects.')
     guide: bool = setting(False, 'Also what a depth camera measures, for a model with a guide.')
 
     def check(self) -> None:
@@ -98,15 +105,33 @@ def draw_object(settings: DatasetSettings, index: int, *, true_sensor: bool = Fa
         What is seen has no faults.
     """
     rng = np.random.default_rng([settings.seed, index])
-    mesh = make_object(settings.categories[index % len(settings.categories)], rng)
+    mesh = _make_mesh(settings, index, rng)
     cameras = sample_cameras(settings, rng)
-    images, masks = render_views(mesh, cameras, settings.size)
+    lighting = Lighting.random(rng) if settings.varied else Lighting()
+    images, masks = render_views(mesh, cameras, settings.size, lighting)
     faults = None if true_sensor else rng
-    seen = [see(mesh, c, settings.size, faults) for c in cameras] if settings.guide else []
+    seen = []
+    if settings.guide:
+        seen = [see(mesh, camera, settings.size, faults, lighting) for camera in cameras]
     return Drawn(images, masks, cameras.astype(np.float32), seen)
 
 
-def render_views(mesh: Mesh, cameras: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _make_mesh(settings: DatasetSettings, index: int, rng: np.random.Generator) -> Mesh:
+    """One object: generated, or every other one from the catalogues."""
+    if settings.furniture:
+        if index % 2:
+            entries = trained_furniture(settings.furniture)
+            entry = entries[index // 2 % len(entries)]
+            mesh = load(entry, mesh_cache(settings.furniture))
+            return varied_mesh(mesh, rng)
+        index //= 2
+    mesh = make_object(settings.categories[index % len(settings.categories)], rng)
+    return with_texture(mesh, rng, settings.furniture) if settings.varied else mesh
+
+
+def render_views(
+    mesh: Mesh, cameras: np.ndarray, size: int, lighting: Lighting | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Render a mesh from cameras (views, 3), as :func:`sample_cameras` makes them.
 
     Returns
@@ -118,8 +143,9 @@ def render_views(mesh: Mesh, cameras: np.ndarray, size: int) -> tuple[np.ndarray
     intrinsics = Camera.canonical(size).matrix
     renderings = []
     for azimuth, elevation, radius in cameras:
-        position = position_from_spherical(Spherical(azimuth, elevation, radius))
-        renderings.append(render(mesh, look_at(position), intrinsics, size, size))
+        pose = look_at(position_from_spherical(Spherical(azimuth, elevation, radius)))
+        light = lighting.seen_from(pose) if lighting else {}
+        renderings.append(render(mesh, pose, intrinsics, size, size, **light))
     return np.stack([r.image for r in renderings]), np.stack([r.mask for r in renderings])
 
 

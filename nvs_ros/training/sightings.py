@@ -19,6 +19,7 @@ from nvs_ros.geometry.measured import (
     possible_cells,
 )
 from nvs_ros.geometry.spherical import Spherical, pose_from_spherical
+from nvs_ros.scenes.lighting import Lighting
 from nvs_ros.training.files import replacing
 from nvs_ros.training.mesh import Mesh
 from nvs_ros.training.render import render
@@ -55,7 +56,11 @@ class Seen:
 
 
 def see(
-    mesh: Mesh, camera: np.ndarray, size: int, rng: np.random.Generator | None, **light
+    mesh: Mesh,
+    camera: np.ndarray,
+    size: int,
+    rng: np.random.Generator | None,
+    lighting: Lighting | None = None,
 ) -> Seen:
     """Sight a mesh from a camera (azimuth_rad, elevation_rad, radius).
 
@@ -68,11 +73,11 @@ def see(
         Side of the network's picture.
     rng : numpy.random.Generator, optional
         Faults of the sensor; without it has none.
-    **light
-        As of :func:`nvs_ros.training.render.render`.
+    lighting : Lighting, optional
     """
     lens = Camera.canonical(ENLARGED * size)
     pose = pose_from_spherical(Spherical(*map(float, camera)))
+    light = lighting.seen_from(pose) if lighting else {}
     made = render(mesh, pose, lens.matrix, lens.width, lens.height, **light)
     seen = perfect_sighting(made, pose) if rng is None else sighting(made, pose, rng)
     return keep(seen, lens, size)

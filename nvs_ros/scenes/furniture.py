@@ -1,0 +1,72 @@
+"""Objects of the Sweet Home 3D catalogues as training draws them, and those it never sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from nvs_ros.scenes.sweethome import Entry, load_catalogues, load_pictures, usable
+from nvs_ros.scenes.textures import textured
+from nvs_ros.training.mesh import Mesh
+
+HELD_OUT = 0.1
+"""Share of the catalogues' objects that training never sees."""
+PLAIN = 0.35
+"""Share of generated objects that keep their plain colours."""
+RETEXTURED = 0.3
+"""Share of catalogue objects that get another texture."""
+STRETCH = 0.2
+"""Sides are scaled by up to this much against each other."""
+
+
+def mesh_cache(folder: str) -> Path:
+    """Where the meshes of catalogues are kept once they are read."""
+    return Path(folder) / 'meshes'
+
+
+@lru_cache(maxsize=2)
+def trained_furniture(folder: str) -> tuple[Entry, ...]:
+    """The usable objects of the catalogues but those held out."""
+    return tuple(entry for entry in _usable(folder) if not _held_out(entry))
+
+
+@lru_cache(maxsize=2)
+def held_out_furniture(folder: str) -> tuple[Entry, ...]:
+    """The usable objects that training never sees."""
+    return tuple(entry for entry in _usable(folder) if _held_out(entry))
+
+
+@lru_cache(maxsize=2)
+def _usable(folder: str) -> tuple[Entry, ...]:
+    return tuple(usable(load_catalogues(Path(folder)), mesh_cache(folder)))
+
+
+def _held_out(entry: Entry) -> bool:
+    digest = hashlib.sha256(entry.key.encode()).digest()
+    return int.from_bytes(digest[:4], 'big') < HELD_OUT * 2**32
+
+
+@lru_cache(maxsize=2)
+def _pictures(folder: str) -> tuple[np.ndarray, ...]:
+    return tuple(load_pictures(trained_furniture(folder))) if folder else ()
+
+
+def with_texture(mesh: Mesh, rng: np.random.Generator, folder: str = '') -> Mesh:
+    """A generated object, most with a texture: a drawn one, or a picture of the catalogues."""
+    return mesh if rng.random() < PLAIN else textured(mesh, rng, _pictures(folder))
+
+
+def varied_mesh(mesh: Mesh, rng: np.random.Generator, folder: str = '') -> Mesh:
+    """A catalogue object, turned, stretched and tinted; some mirrored, some with another texture."""
+    if rng.random() < RETEXTURED:
+        mesh = textured(mesh, rng, _pictures(folder))
+    sides = np.exp(rng.uniform(-STRETCH, STRETCH, 3))
+    if rng.random() < 0.5:
+        sides[0] *= -1
+    mesh = mesh.transformed(np.diag(sides)).turned(rng.uniform(-np.pi, np.pi)).normalised()
+    tint = np.exp(rng.normal(0, 0.15, 3)).astype(np.float32)
+    return dataclasses.replace(mesh, colors=np.clip(mesh.colors * tint, 0, 1))
