@@ -12,7 +12,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from zipfile import ZipFile
@@ -44,9 +44,9 @@ LICENCES = {
 CREDIT_COLUMNS = ('name', 'creator', 'licence', 'catalogue', 'source')
 
 Z_FROM_Y_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-GLASS = 0.5
-"""Faces of a material of at most this opacity are left out where others remain: depth cameras see
-through them, too."""
+FROSTED = 0.85
+"""Grey to which faces pale that can be seen through: the rasteriser knows solid faces alone, and a
+lid that floats over a glass left out would be worse."""
 CUT_OUT = 0.2
 """A mesh is refused when more of its surface is cut out by the alpha of its textures, which the
 rasteriser does not know."""
@@ -55,7 +55,7 @@ THIN = 0.03
 LEAST_FILL = 0.02
 """A mesh is refused when it fills less of a picture, from any of three sides."""
 MOST_FACES = 40_000
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of the names of cached files; another one where meshes would come out otherwise."""
 
 
@@ -236,20 +236,19 @@ def _usable(entry: Entry) -> Mesh:
 
 
 def _solid(entry: Entry, read: ObjMesh) -> Mesh:
-    """Without glass, unless it is all of glass."""
+    """Without faces that have no area; glass becomes frosted."""
     mesh, opacity, alpha = read
     corners = mesh.vertices[mesh.faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(across, axis=-1)
-    solid = (opacity > GLASS) & (area > 0)
-    if not solid.any():
-        solid = area > 0
-    if not solid.any():
+    if not area.any():
         raise Unusable(f'{entry.key}: no area')
-    cut_out = np.average(1 - alpha[solid], weights=area[solid])
+    cut_out = np.average(1 - alpha, weights=area)
     if cut_out > CUT_OUT:
         raise Unusable(f'{entry.key}: {cut_out:.0%} cut out by the alpha of its textures')
-    return select_faces(mesh, solid)
+    opacity = np.clip(opacity, 0, 1)[:, None]
+    frosted = (FROSTED + opacity * (mesh.colors - FROSTED)).astype(np.float32)
+    return select_faces(replace(mesh, colors=frosted), area > 0)
 
 
 def _sized(mesh: Mesh, entry: Entry) -> Mesh:
