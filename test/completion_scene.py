@@ -10,9 +10,9 @@ from nvs_ros.geometry import (
     pose_from_spherical,
     target_from_angles,
 )
+from nvs_ros.scenes.mesh import ball, block
+from nvs_ros.scenes.render import render
 from nvs_ros.synthesizer import Frame
-from nvs_ros.training.mesh import ball, block
-from nvs_ros.training.render import render
 
 SIZE_M = 0.2
 RED, BLUE = np.array([0.9, 0.1, 0.1]), np.array([0.1, 0.1, 0.9])

@@ -9,8 +9,8 @@ from nvs_ros.evaluation.methods import parse_preset
 from nvs_ros.evaluation.objects import open_set
 from nvs_ros.evaluation.protocol import Evaluation, ProtocolSettings, measure_object
 from nvs_ros.evaluation.statistics import object_scores
+from nvs_ros.scenes.dataset import DatasetSettings
 from nvs_ros.synthesizer import Synthesizer
-from nvs_ros.training.dataset import DatasetSettings
 from nvs_ros.zero123.components import EMBEDDED
 
 

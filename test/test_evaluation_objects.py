@@ -6,8 +6,8 @@ import pytest
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.objects import SPLIT_SEEDS, open_set
 from nvs_ros.evaluation.textured import MeshFile, load_mesh
-from nvs_ros.training.dataset import DatasetSettings
-from nvs_ros.training.objects import HOUSEHOLD
+from nvs_ros.scenes.dataset import DatasetSettings
+from nvs_ros.scenes.objects import HOUSEHOLD
 
 needs_trimesh = pytest.mark.skipif(
     importlib.util.find_spec('trimesh') is None, reason='trimesh is no dependency'

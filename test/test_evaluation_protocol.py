@@ -17,8 +17,8 @@ from nvs_ros.evaluation.protocol import (
     read_results,
 )
 from nvs_ros.evaluation.statistics import object_scores, seed_deviation
+from nvs_ros.scenes.objects import HOUSEHOLD
 from nvs_ros.synthesizer import Synthesizer
-from nvs_ros.training.objects import HOUSEHOLD
 
 CAN = HOUSEHOLD.index('can')
 

@@ -5,8 +5,8 @@ import pytest
 
 from nvs_ros.completion.hull import Grid
 from nvs_ros.evaluation.shapes import chamfer, true_shape, volumetric_iou
-from nvs_ros.training.containers import mug
-from nvs_ros.training.mesh import ball, block
+from nvs_ros.scenes.containers import mug
+from nvs_ros.scenes.mesh import ball, block
 
 GRID = Grid(1.0, 64)
 COLOR = np.array([0.5, 0.5, 0.5])

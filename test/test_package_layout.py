@@ -22,7 +22,8 @@ FLOORS = (
     ('hero',),
     ('observation', 'synthesizer'),
     ('completion',),
-    ('bag', 'evaluation', 'node', 'scenes', 'training'),
+    ('scenes',),
+    ('bag', 'evaluation', 'node', 'training'),
     ('commands',),
     ('__main__', 'cli'),
 )

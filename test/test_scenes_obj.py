@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nvs_ros.scenes.mesh import ball
 from nvs_ros.scenes.obj import read_obj
 from nvs_ros.scenes.polygons import clip_ears, smooth_normals, triangulate
 from nvs_ros.scenes.reduce import select_faces, thinned
 from nvs_ros.scenes.store import open_mesh, save_mesh
-from nvs_ros.training.mesh import ball
 
 CUBE = """
 mtllib ../cube materials.mtl

@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nvs_ros.scenes.mesh import ball, block, lathe
+from nvs_ros.scenes.objects import CATEGORIES, make_object
 from nvs_ros.scenes.patterns import KINDS, SIDE, make_pattern
 from nvs_ros.scenes.samples import write_samples
 from nvs_ros.scenes.textures import box_uv, round_uv, textured
-from nvs_ros.training.mesh import ball, block, lathe
-from nvs_ros.training.objects import CATEGORIES, make_object
 
 GREY = np.full(3, 0.5)
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 from nvs_ros.errors import UserError
+from nvs_ros.scenes.dataset import DatasetSettings, make_dataset
 from nvs_ros.training.autoencoder import build_autoencoder, whiten_latents
-from nvs_ros.training.dataset import DatasetSettings, make_dataset
 from nvs_ros.training.diffusion import build_components, encode_dataset, train_diffusion
 from nvs_ros.training.loop import FitSettings, Until, fit, learning_rate_factor
 from nvs_ros.training.run import profile

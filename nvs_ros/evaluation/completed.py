@@ -23,10 +23,10 @@ from nvs_ros.geometry import (
     position_from_spherical,
     target_from_angles,
 )
+from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.settings import CompletionSettings, ViewSettings
 from nvs_ros.silhouette import mask_iou
 from nvs_ros.synthesizer import Frame, Observation, Synthesizer
-from nvs_ros.training.mesh import Mesh
 
 VIEWPOINTS = ViewSettings().viewpoints
 """Those of the node: azimuth and elevation in degrees, distance."""

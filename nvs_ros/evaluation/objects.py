@@ -12,10 +12,10 @@ from nvs_ros.errors import UserError
 from nvs_ros.evaluation.textured import MeshFile, find_meshes, load_mesh
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.geometry.measured import Surface, ball_cells
-from nvs_ros.training.dataset import DatasetSettings, render_views, sample_cameras
-from nvs_ros.training.mesh import Mesh
-from nvs_ros.training.objects import HOUSEHOLD, make_object
-from nvs_ros.training.sightings import see
+from nvs_ros.scenes.dataset import DatasetSettings, render_views, sample_cameras
+from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.objects import HOUSEHOLD, make_object
+from nvs_ros.scenes.sightings import see
 
 KNOWN = ('mask', 'nothing', 'depth', 'sensor')
 """See :class:`Known`."""

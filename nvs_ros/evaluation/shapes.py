@@ -8,9 +8,9 @@ from scipy.spatial import cKDTree
 from nvs_ros.completion.cloud import measured_points
 from nvs_ros.completion.hull import SURFACE, Grid, measured_occupancy
 from nvs_ros.geometry import Camera, look_at
+from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.render import render
 from nvs_ros.synthesizer import Frame
-from nvs_ros.training.mesh import Mesh
-from nvs_ros.training.render import render
 
 SCANS = 60
 """Pictures from all round of which a true shape is made."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nvs_ros.errors import UserError
-from nvs_ros.training.mesh import Mesh
+from nvs_ros.scenes.mesh import Mesh
 
 SUFFIXES = ('.obj', '.glb', '.gltf', '.dae')
 Z_FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)

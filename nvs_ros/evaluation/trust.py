@@ -18,8 +18,8 @@ from nvs_ros.evaluation.completed import METHODS
 from nvs_ros.evaluation.statistics import mean_and_interval
 from nvs_ros.geometry import Camera, look_at
 from nvs_ros.pictures import contact_sheet
-from nvs_ros.training.mesh import Mesh
-from nvs_ros.training.render import render
+from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.render import render
 
 REFERENCES = ('cone', 'mirrored', 'copied')
 SHEET_OBJECTS = 8

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.sweethome import Entry, load_catalogues, load_pictures, usable
 from nvs_ros.scenes.textures import textured
-from nvs_ros.training.mesh import Mesh
 
 HELD_OUT = 0.1
 """Share of the catalogues' objects that training never sees."""
@@ -61,7 +61,7 @@ def with_texture(mesh: Mesh, rng: np.random.Generator, folder: str = '') -> Mesh
 
 
 def varied_mesh(mesh: Mesh, rng: np.random.Generator, folder: str = '') -> Mesh:
-    """A catalogue object, turned, stretched and tinted; some mirrored, some with another texture."""
+    """A catalogue object, turned, stretched and tinted; some mirrored, some with new textures."""
     if rng.random() < RETEXTURED:
         mesh = textured(mesh, rng, _pictures(folder))
     sides = np.exp(rng.uniform(-STRETCH, STRETCH, 3))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nvs_ros.training.render import AMBIENT, EXPONENT, LIGHT_IN_CAMERA
+from nvs_ros.scenes.render import AMBIENT, EXPONENT, LIGHT_IN_CAMERA
 
 MOVES_WITH_CAMERA = 0.5
 """Share of scenes whose light turns with the camera; in the others it stands in the world."""
@@ -25,7 +25,7 @@ class Lighting:
     with_camera : bool
         In the camera's.
     ambient, gloss, exponent : float
-        As of :func:`nvs_ros.training.render.render`.
+        As of :func:`nvs_ros.scenes.render.render`.
     """
 
     towards: np.ndarray = field(default_factory=lambda: LIGHT_IN_CAMERA)
@@ -53,7 +53,7 @@ class Lighting:
         )
 
     def seen_from(self, object_from_camera: np.ndarray) -> dict[str, object]:
-        """Keyword arguments of :func:`nvs_ros.training.render.render` for a camera's pose."""
+        """Keyword arguments of :func:`nvs_ros.scenes.render.render` for a camera's pose."""
         towards = self.towards
         if not self.with_camera:
             towards = object_from_camera[:3, :3].T @ towards

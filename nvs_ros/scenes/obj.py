@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.polygons import smooth_normals, triangulate
-from nvs_ros.training.mesh import Mesh
 
 Read = Callable[[str], bytes | None]
 """The content of a file by its path with ``/``; None where there is none."""

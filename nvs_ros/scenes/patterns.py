@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from nvs_ros.training.palette import WHITE, any_color, two_colors
+from nvs_ros.scenes.palette import WHITE, any_color, two_colors
 
 SIDE = 128
 """Pixels."""

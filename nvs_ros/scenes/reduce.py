@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nvs_ros.training.mesh import Mesh
+from nvs_ros.scenes.mesh import Mesh
 
 GRIDS = (256, 192, 128)
 """Cells along the longest side whose vertices become one, the finest first."""

@@ -9,11 +9,11 @@ import numpy as np
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
+from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.objects import CATEGORIES, make_object
+from nvs_ros.scenes.render import AMBIENT, LIGHT_IN_CAMERA, render
+from nvs_ros.scenes.sheet import write_sheet
 from nvs_ros.scenes.textures import textured
-from nvs_ros.training.mesh import Mesh
-from nvs_ros.training.objects import CATEGORIES, make_object
-from nvs_ros.training.plots import write_sheet
-from nvs_ros.training.render import AMBIENT, LIGHT_IN_CAMERA, render
 
 ROWS = 8
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nvs_ros.training.files import replacing
-from nvs_ros.training.mesh import Mesh
+from nvs_ros.scenes.files import replacing
+from nvs_ros.scenes.mesh import Mesh
 
 
 def save_mesh(mesh: Mesh, file: Path) -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.patterns import make_pattern
-from nvs_ros.training.mesh import Mesh
 
 MOST_PARTS = 4
 """Parts of a mesh that get a texture, the largest ones."""

@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from nvs_ros.errors import UserError
+from nvs_ros.scenes.dataset import DatasetSettings
+from nvs_ros.scenes.files import replacing
 from nvs_ros.settings import Settings, setting
 from nvs_ros.training.autoencoder import WIDTHS
-from nvs_ros.training.dataset import DatasetSettings
 from nvs_ros.training.diffusion import PATCH_SIZE
-from nvs_ros.training.files import replacing
 from nvs_ros.training.loop import FitSettings, learning_rate_factor
 
 GIVEN_WITH_A_MODEL = ('architecture', 'autoencoder')

@@ -16,8 +16,8 @@ from diffusers import AutoencoderKL
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.camera import CANONICAL_FOCAL
 from nvs_ros.geometry.guide import GUIDE_CHANNELS
+from nvs_ros.scenes.dataset import DatasetSettings, make_dataset
 from nvs_ros.training.autoencoder import build_autoencoder, train_autoencoder
-from nvs_ros.training.dataset import DatasetSettings, make_dataset
 from nvs_ros.training.diffusion import (
     build_components,
     encode_dataset,

@@ -15,8 +15,8 @@ from nvs_ros.geometry.guide import guide
 from nvs_ros.geometry.spherical import Spherical, pose_from_spherical, relative_pose
 from nvs_ros.hero.presets import preset
 from nvs_ros.hero.sampler import sample
-from nvs_ros.training.dataset import DatasetSettings, draw_object
-from nvs_ros.training.plots import write_sheet
+from nvs_ros.scenes.dataset import DatasetSettings, draw_object
+from nvs_ros.scenes.sheet import write_sheet
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.conditioning import (
     decode_latents,

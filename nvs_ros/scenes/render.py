@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from nvs_ros.training.mesh import Mesh
-from nvs_ros.training.raster import find_faces, shade
+from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.raster import find_faces, shade
 
 LIGHT_IN_CAMERA = np.array([-0.35, -0.55, -0.76])
 """Direction towards the light, camera optical frame (x right, y down, z forward)."""

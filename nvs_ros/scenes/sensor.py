@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from nvs_ros.geometry.rigid import rigid
-from nvs_ros.training.render import Rendering
+from nvs_ros.scenes.render import Rendering
 
 WRONG_MASKS = 0.35
 """Share of views whose mask is eroded, dilated or shifted."""

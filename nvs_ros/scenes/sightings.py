@@ -19,11 +19,11 @@ from nvs_ros.geometry.measured import (
     possible_cells,
 )
 from nvs_ros.geometry.spherical import Spherical, pose_from_spherical
+from nvs_ros.scenes.files import replacing
 from nvs_ros.scenes.lighting import Lighting
-from nvs_ros.training.files import replacing
-from nvs_ros.training.mesh import Mesh
-from nvs_ros.training.render import render
-from nvs_ros.training.sensor import Sighting, perfect_sighting, sighting
+from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.render import render
+from nvs_ros.scenes.sensor import Sighting, perfect_sighting, sighting
 
 POINT = np.dtype([('xyz', '<i2', 3), ('rgb', 'u1', 3), ('normal', 'i1', 3)])
 """A measured point; positions in 1 / SCALE of the object's longest side, normals in 1/127."""

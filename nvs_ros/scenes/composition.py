@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nvs_ros.training.mesh import Mesh, ball, block, lathe
-from nvs_ros.training.palette import any_color
+from nvs_ros.scenes.mesh import Mesh, ball, block, lathe
+from nvs_ros.scenes.palette import any_color
 
 
 def composition(rng: np.random.Generator) -> Mesh:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nvs_ros.training.mesh import ball, block
+from nvs_ros.scenes.mesh import ball, block
 
 GREY = np.full(3, 0.5)
 

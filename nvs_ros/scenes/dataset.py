@@ -18,15 +18,15 @@ from tqdm import tqdm
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
+from nvs_ros.scenes.files import replacing
 from nvs_ros.scenes.furniture import mesh_cache, trained_furniture, varied_mesh, with_texture
 from nvs_ros.scenes.lighting import Lighting
+from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.objects import CATEGORIES, make_object
+from nvs_ros.scenes.render import render
+from nvs_ros.scenes.sightings import Seen, Sightings, see, write_sightings
 from nvs_ros.scenes.sweethome import load
 from nvs_ros.settings import Settings, setting
-from nvs_ros.training.files import replacing
-from nvs_ros.training.mesh import Mesh
-from nvs_ros.training.objects import CATEGORIES, make_object
-from nvs_ros.training.render import render
-from nvs_ros.training.sightings import Seen, Sightings, see, write_sightings
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _make_mesh(settings: DatasetSettings, index: int, rng: np.random.Generator) 
             entries = trained_furniture(settings.furniture)
             entry = entries[index // 2 % len(entries)]
             mesh = load(entry, mesh_cache(settings.furniture))
-            return varied_mesh(mesh, rng)
+            return varied_mesh(mesh, rng, settings.furniture)
         index //= 2
     mesh = make_object(settings.categories[index % len(settings.categories)], rng)
     return with_texture(mesh, rng, settings.furniture) if settings.varied else mesh

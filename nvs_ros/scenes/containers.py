@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nvs_ros.training.mesh import Mesh, lathe, patch, tube
-from nvs_ros.training.palette import STEEL, WHITE, any_color, two_colors
+from nvs_ros.scenes.mesh import Mesh, lathe, patch, tube
+from nvs_ros.scenes.palette import STEEL, WHITE, any_color, two_colors
 
 SEGMENTS = 40
 

@@ -9,8 +9,8 @@ import colorsys
 
 import numpy as np
 
-from nvs_ros.training.mesh import Mesh, ball, block, lathe, tube
-from nvs_ros.training.palette import DARK, STEEL, WHITE, any_color, two_colors
+from nvs_ros.scenes.mesh import Mesh, ball, block, lathe, tube
+from nvs_ros.scenes.palette import DARK, STEEL, WHITE, any_color, two_colors
 
 Z_TO_X = np.array([[0, 0, 1.0], [0, 1, 0], [-1, 0, 0]])
 Z_TO_Y = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])

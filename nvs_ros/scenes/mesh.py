@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nvs_ros.training.mipmaps import Mipmaps, mipmaps
+from nvs_ros.scenes.mipmaps import Mipmaps, mipmaps
 
 
 @dataclass(frozen=True)
