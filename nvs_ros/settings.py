@@ -160,6 +160,11 @@ class ViewSettings(Settings):
     image_size_px: int = setting(
         0, "Width and height of each view; 0: the model's own.", unit='px', low=0, high=4096
     )
+    keep_measured: bool = setting(
+        True,
+        'Pixels of a view that the depth camera measured stay as they were measured.',
+        runtime=True,
+    )
     frame_prefix: str = setting(
         '', "Virtual camera i gets frame <prefix>view_<i>_optical_frame; empty: the node's name."
     )

@@ -21,6 +21,7 @@ from nvs_ros.errors import UserError
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
+from nvs_ros.geometry.kept import keep_measured
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera, target_from_angles
 from nvs_ros.hero.batches import in_batches
@@ -28,7 +29,7 @@ from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
 from nvs_ros.hero.source import SourcePool
 from nvs_ros.observation import Frame, Observation, measurement_of
-from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings
+from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings, ViewSettings
 from nvs_ros.silhouette import silhouette
 from nvs_ros.zero123.acceleration import accelerate, is_slow_at_first
 from nvs_ros.zero123.components import Zero123Components, load_components
@@ -50,7 +51,7 @@ frame."""
 
 @dataclass(frozen=True)
 class View:
-    """A synthesised picture and the camera that would have taken it. Nothing in it was measured.
+    """A synthesised picture and the camera that would have taken it.
 
     Attributes
     ----------
@@ -58,6 +59,8 @@ class View:
         RGB on white, as the asked camera would see it.
     mask : (H, W) uint8
         Coverage by the object, 0..255.
+    measured : (H, W) uint8
+        Share of each pixel that was measured, 0..255; all else is imagined.
     camera : Camera
     object_from_camera : (4, 4) float64
         Pose of the virtual camera (optical frame) in the object frame, metres.
@@ -71,12 +74,18 @@ class View:
 
     image: np.ndarray
     mask: np.ndarray
+    measured: np.ndarray
     camera: Camera
     object_from_camera: np.ndarray
     relative: RelativePose
     seed: int
     model_id: str
     warnings: tuple[str, ...]
+
+    @property
+    def measured_share(self) -> float:
+        """Share of the object in the picture that was measured, 0 ... 1."""
+        return float(self.measured.sum() / max(int(self.mask.sum()), 1))
 
 
 class Synthesizer:
@@ -235,6 +244,7 @@ class Synthesizer:
         settings: SamplerSettings | None = None,
         *,
         seed: int | Sequence[int] = 0,
+        keep: bool = ViewSettings.keep_measured,
         callback: Callable[[dict], None] | None = None,
     ) -> list[View]:
         """Synthesise the object as the target cameras would see it.
@@ -251,6 +261,8 @@ class Synthesizer:
             :meth:`preset` when omitted.
         seed : int or sequence of int
             0 to 2**63 - 1, of all targets or of each. Same seed, same view, on the same device.
+        keep : bool
+            What was measured and the target sees stays in the view as it was measured.
         callback : callable, optional
             See :func:`nvs_ros.hero.sampler.sample`, counted over all batches; may raise to cancel.
 
@@ -276,10 +288,15 @@ class Synthesizer:
         for target, canonical, own_seed in zip(targets, images, seeds, strict=True):
             outline = silhouette(canonical)
             image, mask = target.warp_back(canonical, outline)
+            measured = np.zeros_like(mask)
+            if keep:
+                surface = observation.measurement.surface
+                image, mask, measured = keep_measured(image, mask, surface, target)
             views.append(
                 View(
                     image=image,
                     mask=mask,
+                    measured=measured,
                     camera=target.camera,
                     object_from_camera=target.object_from_camera,
                     relative=target.relative,

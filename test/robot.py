@@ -75,10 +75,10 @@ class LightSynthesizer:
             image_size=64,
         )
 
-    def observe(self, source):
+    def observe(self, source, measurement=None):
         return Observation(source, None, None)
 
-    def synthesize(self, observation, targets, settings=None, *, seed=0, callback=None):
+    def synthesize(self, observation, targets, settings=None, *, seed=0, keep=True, callback=None):
         self.batches.append(len(targets))
         self.settings = settings
         if self.error is not None:
@@ -96,6 +96,7 @@ class LightSynthesizer:
             view = View(
                 image=image,
                 mask=mask,
+                measured=np.zeros_like(mask),
                 camera=target.camera,
                 object_from_camera=target.object_from_camera,
                 relative=target.relative,

@@ -183,3 +183,16 @@ def test_a_guide_is_not_taken_away(with_guide):
     profile = dataclasses.replace(with_guide.components.profile, guide_channels=0)
     with pytest.raises(UserError, match='expected a model without a guide'):
         with_profile(with_guide.components, profile)
+
+
+def test_measured_pixels_stay_for_any_model(plain):
+    observation = plain.observe(frame())
+    targets, settings = targets_at(observation, 0.3), plain.preset(**SHORT)
+    (kept,) = plain.synthesize(observation, targets, settings)
+    (imagined,) = plain.synthesize(observation, targets, settings, keep=False)
+    assert kept.measured_share > 0.4 and imagined.measured_share == 0
+    changed = (kept.image != imagined.image).any(-1)
+    assert changed.any() and not changed[kept.measured == 0].any()
+    without = plain.observe(frame(depth=False))
+    (view,) = plain.synthesize(without, targets, settings)
+    assert not view.measured.any()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nvs_ros.commands.arguments import add_photograph
 from nvs_ros.errors import UserError
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS
+
+if TYPE_CHECKING:
+    from nvs_ros.synthesizer import View
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,19 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         (view,) = synthesizer.synthesize(
             observation, [target], settings, seed=arguments.seed, callback=progress
         )
-    save_view(
-        view.image,
-        arguments.output,
-        {
-            'model': view.model_id,
-            'preset': arguments.preset,
-            'seed': view.seed,
-            'source': arguments.photo.name,
-            'azimuth_deg': arguments.azimuth,
-            'elevation_deg': arguments.elevation,
-            'distance_sizes': arguments.distance,
-        },
-    )
+    save_view(view.image, arguments.output, _provenance(arguments, view))
     for assumption in source.assumptions:
         print(f'assumed: {assumption}')
     for warning in view.warnings:
@@ -112,6 +104,19 @@ def run(arguments: argparse.Namespace) -> int:
     height, width = view.mask.shape
     print(f'{arguments.output}: {width}x{height}, synthesised, not measured')
     return 0
+
+
+def _provenance(arguments: argparse.Namespace, view: View) -> dict[str, object]:
+    return {
+        'model': view.model_id,
+        'preset': arguments.preset,
+        'seed': view.seed,
+        'source': arguments.photo.name,
+        'azimuth_deg': arguments.azimuth,
+        'elevation_deg': arguments.elevation,
+        'distance_sizes': arguments.distance,
+        'measured_share': f'{view.measured_share:.3f}',
+    }
 
 
 def _check_output(output: Path, *sources: Path | None) -> None:

@@ -39,6 +39,8 @@ class Method:
     settings : SamplerSettings
     known : Known
         What the method is told of the object's shape.
+    keep : bool
+        Measured pixels stay in its views.
     kind : str
         ``'sampler'``; ``'one_step'``, the picture that the first network evaluation predicts;
         ``'oracle'``, sampling with the attention maps of the true picture (section 4.1).
@@ -48,6 +50,7 @@ class Method:
     settings: SamplerSettings
     kind: str = 'sampler'
     known: Known = Known()
+    keep: bool = True
 
     def evaluations(self, synthesizer: Synthesizer) -> int:
         """Network evaluations of a view."""
@@ -61,7 +64,8 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
     """A preset with some fields replaced: ``zero-to-hero:alpha_c=0.5:msa_window=700..1000``.
 
     ``PRESET@KNOWN`` says what it is told of the object's shape, see
-    :meth:`nvs_ros.evaluation.objects.Known.parse`.
+    :meth:`nvs_ros.evaluation.objects.Known.parse`; ``keep=false`` among the fields, that measured
+    pixels do not stay in its views.
 
     Raises
     ------
@@ -78,8 +82,11 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
         low, dots, high = value.partition('..')
         overrides[field] = yaml.safe_load(f'[{low}, {high}]' if dots else value)
     try:
+        keep = overrides.pop('keep', True)
+        if not isinstance(keep, bool):
+            raise ValueError(f'keep: expected true or false, got {keep!r}')
         settings = synthesizer.preset(name, **overrides)
-        return Method(text, settings, known=Known.parse(known))
+        return Method(text, settings, known=Known.parse(known), keep=keep)
     except ValueError as error:
         raise UserError(f'preset {text}: {error}') from error
 
@@ -145,7 +152,9 @@ def pictures_of(
         return _first_prediction(method, synthesizer, observation, targets, seed)
     if method.kind == 'oracle':
         return _oracle(method, synthesizer, observation, targets, truths, seed)
-    views = synthesizer.synthesize(observation, targets, method.settings, seed=seed)
+    views = synthesizer.synthesize(
+        observation, targets, method.settings, seed=seed, keep=method.keep
+    )
     return np.stack([view.image for view in views])
 
 

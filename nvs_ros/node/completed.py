@@ -127,7 +127,15 @@ def view_messages(
         trusted = engine.trusted(source, targets, configuration.completion, seed, job)
     kept = [i for i in range(len(targets)) if not trusted or trusted[i].confidence >= least]
     sampler = engine.sampler(configuration, preset)
-    views = engine.views(source, [targets[i] for i in kept], sampler, seed, job, on_progress)
+    views = engine.views(
+        source,
+        [targets[i] for i in kept],
+        sampler,
+        seed,
+        job,
+        on_progress,
+        keep=configuration.views.keep_measured,
+    )
     messages: list[NovelView | None] = [None] * len(targets)
     for i, view in zip(kept, views, strict=True):
         messages[i] = novel_view(

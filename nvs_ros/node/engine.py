@@ -14,8 +14,9 @@ from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import Transforms
 from nvs_ros.node.worker import Job
-from nvs_ros.settings import CompletionSettings, SamplerSettings
-from nvs_ros.synthesizer import Observation, Synthesizer, View
+from nvs_ros.observation import Observation, measurement_of
+from nvs_ros.settings import CompletionSettings, SamplerSettings, ViewSettings
+from nvs_ros.synthesizer import Synthesizer, View
 
 
 class Engine:
@@ -73,6 +74,8 @@ class Engine:
         seed: int,
         job: Job,
         on_progress: Callable[[float], None] = lambda progress: None,
+        *,
+        keep: bool = ViewSettings.keep_measured,
     ) -> list[View]:
         """Synthesise views; in the worker's thread only.
 
@@ -86,6 +89,8 @@ class Engine:
             Its cancellation ends the work after the present network evaluation.
         on_progress : callable
             Takes the share of the network evaluations done, after each.
+        keep : bool
+            Measured pixels stay as they were measured.
 
         Raises
         ------
@@ -100,7 +105,7 @@ class Engine:
 
         with self._timed('synthesize'):
             return self._synthesizer.synthesize(
-                observation, targets, sampler, seed=seed, callback=callback
+                observation, targets, sampler, seed=seed, keep=keep, callback=callback
             )
 
     def trusted(
@@ -153,7 +158,9 @@ class Engine:
         job.check()
         if self._observed is None or self._observed[0] is not source:
             with self._timed('observe'):
-                self._observed = (source, self._synthesizer.observe(source.canonical))
+                measurement = measurement_of(source.measured, source.canonical)
+                observation = self._synthesizer.observe(source.canonical, measurement)
+                self._observed = (source, observation)
         return self._observed[1]
 
     @contextmanager

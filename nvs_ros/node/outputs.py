@@ -54,6 +54,7 @@ def novel_view(
         object_id=source.object_id,
         image=image_from_array(view.image, 'rgb8', header),
         mask=image_from_array(view.mask, 'mono8', header),
+        measured=image_from_array(view.measured, 'mono8', header),
         camera_info=message_from_camera(view.camera, header),
         camera_pose=pose_from_rigid(source.frame_from_upright @ view.object_from_camera),
         object_pose=pose_from_rigid(source.frame_from_object),
@@ -88,7 +89,9 @@ def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
             math.degrees(view.azimuth_rad),
             math.degrees(view.elevation_rad),
         )
-        captions.append(f'synthetic {azimuth_deg:+.0f} {elevation_deg:+.0f} deg')
+        share = array_from_image(view.measured).sum() / max(array_from_image(view.mask).sum(), 1)
+        known = f', {share:.0%} measured' if share > 0 else ''
+        captions.append(f'synthetic {azimuth_deg:+.0f} {elevation_deg:+.0f} deg{known}')
     columns = math.ceil(math.sqrt(len(pictures)))
     starts = range(0, len(pictures), columns)
     sheet = contact_sheet(
