@@ -6,8 +6,11 @@ import pytest
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.objects import SPLIT_SEEDS, open_set
 from nvs_ros.evaluation.textured import MeshFile, load_mesh
+from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.spherical import look_at
 from nvs_ros.scenes.dataset import DatasetSettings
 from nvs_ros.scenes.objects import HOUSEHOLD
+from nvs_ros.scenes.render import render
 
 needs_trimesh = pytest.mark.skipif(
     importlib.util.find_spec('trimesh') is None, reason='trimesh is no dependency'
@@ -73,6 +76,46 @@ def package(tmp_path, monkeypatch):
     (info / 'RECORD').write_text(''.join(f'{file},,\n' for file in files))
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
+
+
+def assert_red_below_green(mesh, axis):
+    """As u = 0.5, where the texture changes, lies at y = 0 in the file."""
+    camera = Camera.canonical(64)
+    view = look_at([1.4, 0, 0] if axis == 1 else [1.4, 0.01, 0])
+    image = render(mesh, view, camera.matrix, 64, 64).image.astype(int)
+    red, green = image[..., 0] > image[..., 1] + 40, image[..., 1] > image[..., 0] + 40
+    assert red.sum() > 100 and green.sum() > 100
+    along = np.indices((64, 64))[1] if axis == 1 else -np.indices((64, 64))[0]
+    assert along[red].max() <= along[green].min() + 1
+
+
+def test_meshes_of_a_folder_are_drawn_with_their_textures(package, monkeypatch):
+    objects = open_set(f'meshes:{package}', split='test', views=2, size=32)
+    assert objects.size == 3
+    views = objects.views(1)
+    assert views.name.endswith('/box.obj') and views.masks.any((1, 2)).all()
+    assert views.sha256 == objects.views(1).sha256
+
+    mesh = load_mesh(objects.files[1])
+    assert len(mesh.faces) == 12 and len(mesh.textures) == 1
+    np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), [0.5, 0.25, 1])
+    assert_red_below_green(mesh, axis=1)
+    assert load_mesh(objects.files[0]).textures == ()  # bare.obj
+
+    monkeypatch.chdir(package)
+    upright = open_set('meshes:./@y', split='test', views=2, size=32)
+    mesh = load_mesh(upright.files[1])
+    np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), [0.5, 1, 0.25])
+    assert_red_below_green(mesh, axis=2)
+
+
+def test_folders_and_files_without_meshes_are_named(tmp_path):
+    with pytest.raises(UserError, match=f'no OBJ file in {tmp_path}'):
+        open_set(f'meshes:{tmp_path}', split='test', views=2, size=32)
+    (tmp_path / 'points.obj').write_text('v 0 0 0\n')
+    objects = open_set(f'meshes:{tmp_path}', split='test', views=2, size=32)
+    with pytest.raises(UserError, match='points.obj: mesh: no faces'):
+        objects.views(0)
 
 
 @needs_trimesh

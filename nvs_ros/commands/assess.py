@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--set',
         default='household',
-        help='procedural, household or meshes:PKG, as for evaluate (default %(default)s)',
+        help='procedural, household, meshes:PKG or meshes:/FOLDER, as for evaluate '
+        '(default %(default)s)',
     )
     parser.add_argument(
         '--objects', type=int, default=40, metavar='N', help='of the test split (default 40)'

@@ -59,7 +59,8 @@ def _add_objects(parser: argparse.ArgumentParser) -> None:
         '--set',
         default='household',
         help='procedural, what training draws from; household, its household objects; '
-        'meshes:PKG[/PATTERN][@y],..., textured meshes of installed packages, @y where y is up '
+        'meshes:PKG[/PATTERN][@y],..., textured meshes of installed packages, @y where y is up; '
+        'meshes:/FOLDER[@y] or meshes:./FOLDER[@y], all OBJ files of a folder '
         '(default %(default)s)',
     )
     parser.add_argument(

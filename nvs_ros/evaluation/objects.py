@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nvs_ros.errors import UserError
-from nvs_ros.evaluation.textured import MeshFile, find_meshes, load_mesh
+from nvs_ros.evaluation.textured import MeshFile, find_folder, find_meshes, is_folder, load_mesh
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.geometry.measured import Surface, ball_cells
 from nvs_ros.scenes.dataset import DatasetSettings, render_views, sample_cameras
@@ -156,7 +156,8 @@ def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
     name : str
         ``procedural``, what training draws from; ``household``, its household categories alone;
         ``meshes:PKG``, textured meshes that installed packages carry, see
-        :func:`nvs_ros.evaluation.textured.find_meshes`.
+        :func:`nvs_ros.evaluation.textured.find_meshes`; ``meshes:FOLDER``, OBJ files, see
+        :func:`nvs_ros.evaluation.textured.find_folder`.
     split : {'test', 'validation'}
     views : int
         Of each object, from random sides.
@@ -174,6 +175,10 @@ def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
     if name == 'household':
         return ObjectSet(dataclasses.replace(settings, categories=HOUSEHOLD))
     kind, _, packages = name.partition(':')
+    if kind == 'meshes' and is_folder(packages):
+        return ObjectSet(settings, find_folder(packages))
     if kind == 'meshes' and packages:
         return ObjectSet(settings, find_meshes(packages.split(',')))
-    raise UserError(f'set: expected procedural, household or meshes:PKG, got {name!r}')
+    raise UserError(
+        f'set: expected procedural, household, meshes:PKG or meshes:FOLDER, got {name!r}'
+    )

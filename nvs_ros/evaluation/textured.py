@@ -1,4 +1,5 @@
-"""Textured meshes that other packages ship: found and loaded at test time, never committed."""
+"""Textured meshes that other packages ship, or that lie in a folder: found and loaded at test time,
+never committed."""
 
 from __future__ import annotations
 
@@ -7,12 +8,14 @@ import hashlib
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from nvs_ros.errors import UserError
 from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.obj import read_obj
 
 SUFFIXES = ('.obj', '.glb', '.gltf', '.dae')
 Z_FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
@@ -30,10 +33,21 @@ FLAT = 0.02
 
 
 class MeshFile(NamedTuple):
-    """A mesh on disk."""
+    """A mesh on disk.
+
+    Attributes
+    ----------
+    path : str
+    y_up : bool
+    divided : bool
+        Whether its faces are divided until each can have one colour. The measured figures of the
+        packages' meshes were made so, and trimesh does it; the rasteriser now draws the textures
+        themselves.
+    """
 
     path: str
     y_up: bool = False
+    divided: bool = True
 
 
 def find_meshes(packages: Sequence[str]) -> tuple[MeshFile, ...]:
@@ -73,6 +87,32 @@ def find_meshes(packages: Sequence[str]) -> tuple[MeshFile, ...]:
     return textured
 
 
+def is_folder(name: str) -> bool:
+    """Whether a set is named by a path (with ``/``, ``./``, ``../`` or ``~`` before it)."""
+    return name.startswith(('/', './', '../', '~'))
+
+
+def find_folder(name: str) -> tuple[MeshFile, ...]:
+    """All OBJ files below a folder.
+
+    Parameters
+    ----------
+    name : str
+        A path; ``PATH@y`` where y is up.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    y_up = name.endswith('@y')
+    folder = Path(name.removesuffix('@y').removesuffix('@z')).expanduser()
+    files = sorted(file for file in folder.rglob('*') if file.suffix.lower() == '.obj')
+    if not files:
+        raise UserError(f'set: no OBJ file in {folder}')
+    return tuple(MeshFile(str(file), y_up, divided=False) for file in files)
+
+
 def _paths(name: str) -> list[metadata.PackagePath]:
     """Mesh files of the installed packages whose name matches a shell pattern."""
     packages = {d.name: d for d in metadata.distributions() if fnmatch(str(d.name), name)}
@@ -83,16 +123,32 @@ def _paths(name: str) -> list[metadata.PackagePath]:
 
 
 def load_mesh(file: MeshFile) -> Mesh:
-    """A textured mesh with one colour for each of many small faces, z up, longest side 1."""
-    parts = [part for part in _parts(_trimesh(), file.path) if len(part.faces)]
-    extent = np.ptp(np.concatenate([part.vertices for part in parts]), axis=0).max()
-    meshes = [_divided(_trimesh(), part, LONGEST_EDGE * extent) for part in parts]
-    mesh = sum(meshes[1:], meshes[0])
+    """A textured mesh, z up, longest side 1."""
+    mesh = _divided_mesh(file.path) if file.divided else _obj_mesh(file.path)
     if file.y_up:
         mesh = dataclasses.replace(
             mesh, vertices=mesh.vertices @ Z_FROM_Y_UP.T, normals=mesh.normals @ Z_FROM_Y_UP.T
         )
     return mesh.normalised()
+
+
+def _obj_mesh(path: str) -> Mesh:
+    def read(name: str) -> bytes | None:
+        file = Path(name)
+        return file.read_bytes() if file.is_file() else None
+
+    try:
+        return read_obj(path, read).mesh
+    except ValueError as error:
+        raise UserError(f'set: {path}: {error}') from error
+
+
+def _divided_mesh(path: str) -> Mesh:
+    """One colour for each of many small faces."""
+    parts = [part for part in _parts(_trimesh(), path) if len(part.faces)]
+    extent = np.ptp(np.concatenate([part.vertices for part in parts]), axis=0).max()
+    meshes = [_divided(_trimesh(), part, LONGEST_EDGE * extent) for part in parts]
+    return sum(meshes[1:], meshes[0])
 
 
 def _trimesh():

@@ -65,8 +65,9 @@ def read_obj(path: str, read: Read) -> ObjMesh:
     """Read a mesh.
 
     Polygons are cut into triangles, concave ones too; normals that the file lacks follow from its
-    smoothing groups. A textured face takes its colour from the texture alone: what files say beside
-    it is mostly left over from the program that wrote them.
+    smoothing groups, and where it says nothing about smoothing, all but creases is smooth. A
+    textured face takes its colour from the texture alone: what files say beside it is mostly left
+    over from the program that wrote them.
 
     Parameters
     ----------
@@ -108,6 +109,7 @@ class _Lines:
     libraries: list[str] = field(default_factory=list)
     material: int = -1
     group: int = 0
+    tells_smoothing: bool = False
 
     def take(self, line: str) -> None:
         kind, _, rest = line.strip().partition(' ')
@@ -127,6 +129,7 @@ class _Lines:
             self.material = self.materials.setdefault(rest, len(self.materials))
         elif kind == 's':
             flat = rest in ('off', '0', '')
+            self.tells_smoothing = True
             self.group = 0 if flat else self.groups.setdefault(rest, len(self.groups) + 1)
         elif kind == 'mtllib':
             self.libraries.append(rest)
@@ -187,7 +190,7 @@ def _assembled(lines: _Lines, materials: dict[str, Material], read: Read) -> Obj
     where, texture_point, normal = np.moveaxis(corners, -1, 0)
     material, group = marks.T
 
-    normals = smooth_normals(positions, where, group)
+    normals = smooth_normals(positions, where, group if lines.tells_smoothing else group + 1)
     if lines.normals:
         given = np.array(lines.normals, np.float32)[normal]
         usable = (normal >= 0) & (np.linalg.norm(given, axis=-1) > 1e-6)

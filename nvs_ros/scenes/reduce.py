@@ -24,10 +24,11 @@ def select_faces(mesh: Mesh, keep: np.ndarray) -> Mesh:
         uv=None if mesh.uv is None else mesh.uv[keep],
         texture_index=None if mesh.texture_index is None else mesh.texture_index[keep],
     )
-    return _without_unused_textures(selected)
+    return without_unused_textures(selected)
 
 
-def _without_unused_textures(mesh: Mesh) -> Mesh:
+def without_unused_textures(mesh: Mesh) -> Mesh:
+    """A mesh without those of its textures that no face shows."""
     if mesh.texture_index is None:
         return mesh
     used = np.unique(mesh.texture_index[mesh.texture_index >= 0])

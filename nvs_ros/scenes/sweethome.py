@@ -55,7 +55,7 @@ THIN = 0.03
 LEAST_FILL = 0.02
 """A mesh is refused when it fills less of a picture, from any of three sides."""
 MOST_FACES = 40_000
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Part of the names of cached files; another one where meshes would come out otherwise."""
 
 

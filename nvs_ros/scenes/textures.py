@@ -9,6 +9,7 @@ import numpy as np
 
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.patterns import make_pattern
+from nvs_ros.scenes.reduce import without_unused_textures
 
 MOST_PARTS = 4
 """Parts of a mesh that get a texture, the largest ones."""
@@ -43,33 +44,40 @@ def textured(mesh: Mesh, rng: np.random.Generator, pictures: Sequence[np.ndarray
     uv = np.zeros((count, 3, 2), np.float32) if mesh.uv is None else mesh.uv.copy()
     none = np.full(count, -1, np.int32)
     index = none if mesh.texture_index is None else mesh.texture_index.copy()
+    across = _across(mesh)
+    area = np.linalg.norm(across, axis=-1)
+    across /= area[:, None] + 1e-30
     share = rng.uniform(0.2, 1.0)
-    for number, faces in enumerate(_parts(mesh)):
+    for number, faces in enumerate(_parts(mesh, area)):
         if number and rng.random() > share:
             continue
-        uv[faces] = _projected(mesh, faces, rng)
+        uv[faces] = _projected(mesh.vertices[mesh.faces[faces]], across[faces], rng)
         index[faces] = len(textures)
-        colors[faces] = rng.uniform(0.4, 1, 3) if rng.random() < TINTED_SHARE else 1
+        colors[faces] = _tint(rng) if rng.random() < TINTED_SHARE else 1
         if len(pictures) and rng.random() < PICTURE_SHARE:
             textures.append(pictures[rng.integers(len(pictures))])
         else:
             textures.append(make_pattern(rng))
-    # Those that no face shows any more cost nothing but their mipmaps.
-    used = np.unique(index[index >= 0])
-    place = np.full(len(textures) + 1, -1, np.int32)
-    place[used] = np.arange(len(used))
-    kept = tuple(textures[i] for i in used)
-    return replace(mesh, colors=colors, uv=uv, texture_index=place[index], textures=kept)
+    return without_unused_textures(
+        replace(mesh, colors=colors, uv=uv, texture_index=index, textures=tuple(textures))
+    )
 
 
-def _parts(mesh: Mesh) -> list[np.ndarray]:
-    """Numbers of the faces of the largest parts, by area."""
-    index = -1 if mesh.texture_index is None else mesh.texture_index[:, None]
-    look = np.concatenate([mesh.colors, np.broadcast_to(index, (len(mesh.faces), 1))], 1)
-    _, part = np.unique(look, axis=0, return_inverse=True)
-    part = part.reshape(-1)
-    area = np.bincount(part, np.linalg.norm(_across(mesh), axis=-1))
-    return [np.flatnonzero(part == i) for i in np.argsort(-area)[:MOST_PARTS]]
+def _parts(mesh: Mesh, area: np.ndarray) -> list[np.ndarray]:
+    """Numbers of the faces of the largest parts, the largest first."""
+    red, green, blue = (mesh.colors * 255 + 0.5).astype(np.int64).T
+    look = (red << 16) + (green << 8) + blue
+    if mesh.texture_index is not None:
+        look += (mesh.texture_index.astype(np.int64) + 1) << 24
+    _, part = np.unique(look, return_inverse=True)
+    largest = np.argsort(-np.bincount(part, area))[:MOST_PARTS]
+    return [np.flatnonzero(part == i) for i in largest]
+
+
+def _tint(rng: np.random.Generator) -> np.ndarray:
+    """A light colour, so that what it is multiplied with does not become dark."""
+    color = rng.uniform(0.4, 1, 3)
+    return color / color.max()
 
 
 def _across(mesh: Mesh) -> np.ndarray:
@@ -78,11 +86,8 @@ def _across(mesh: Mesh) -> np.ndarray:
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
-def _projected(mesh: Mesh, faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Texture coordinates (k, 3, 2) of some faces by one of the projections."""
-    points = mesh.vertices[mesh.faces[faces]]
-    across = _across(mesh)[faces]
-    across /= np.linalg.norm(across, axis=-1, keepdims=True) + 1e-30
+def _projected(points: np.ndarray, across: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Texture coordinates by one of the projections. See :func:`box_uv`."""
     project = PROJECTIONS[rng.choice(len(PROJECTIONS), p=WEIGHTS)]
     uv = project(points, across)
     if rng.random() < FITTED_SHARE:
