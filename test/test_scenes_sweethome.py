@@ -73,6 +73,7 @@ def box(height=1.0):
     return text
 
 
+SOURCE = 'http://www.blendswap.com/blends/view/7'
 MATERIALS = """
 newmtl print
 map_Kd ../print.png
@@ -99,7 +100,7 @@ def folder(tmp_path):
         archive.writestr('scopia/box/Beside.PNG', stream.getvalue())
         archive.writestr('scopia/sheet/sheet.obj', box(0.001))
         archive.writestr(
-            'scopia/box/LICENSE.txt', 'Downloaded from http://example.org/box\nRead this.\n'
+            'scopia/box/7 - LICENSE.html', f'<a href="{SOURCE}">Box</a>: Creative Commons Zero'
         )
     return tmp_path / 'catalogues'
 
@@ -109,7 +110,7 @@ def test_catalogues_list_what_they_have_but_people(folder):
     assert [entry.key for entry in entries] == ['Scopia#box', 'Scopia#lying', 'Scopia#sheet']
     first = entries[0]
     assert first.name == 'Bill 10€' and first.tags == ('Money', 'Paper')
-    assert first.size_cm == (20, 10, 40) and first.licence == 'CC-BY-3.0'
+    assert first.size_cm == (20, 10, 40) and first.licence == 'CC0-1.0'
     assert first.creator == 'Scopia & eTeks'
     assert len(load_catalogues(folder, excluded=())) == 4
     with pytest.raises(UserError, match='no .*sh3f'):
@@ -161,8 +162,9 @@ def test_pictures_beside_the_meshes_come_once(folder):
 def test_creators_are_named(folder, tmp_path):
     entries = load_catalogues(folder)
     rows = credits(entries)
-    source = 'http://example.org/box'
-    assert ('Bill 10€', 'Scopia & eTeks', 'CC-BY-3.0', 'Scopia catalog', source) in rows
+    # The licence beside the mesh comes before its catalogue's.
+    assert ('Bill 10€', 'Scopia & eTeks', 'CC0-1.0', 'Scopia catalog', SOURCE) in rows
+    assert ('Sheet', 'Scopia catalog', 'CC-BY-3.0', 'Scopia catalog', '') in rows
     assert len(rows) == 3 and all(row[1] for row in rows)  # the catalogue where none is named
     write_credits(entries, tmp_path / 'credits.csv')
     with (tmp_path / 'credits.csv').open(newline='', encoding='utf-8') as file:

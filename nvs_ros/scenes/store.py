@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
-from nvs_ros.scenes.files import replacing
 from nvs_ros.scenes.mesh import Mesh
 
 
@@ -23,8 +23,11 @@ def save_mesh(mesh: Mesh, file: Path) -> None:
         arrays['uv'] = mesh.uv.astype(np.float32)
         arrays['texture_index'] = mesh.texture_index.astype(np.int16)
         arrays |= {f'texture_{i}': texture for i, texture in enumerate(mesh.textures)}
-    with replacing(file) as partial, partial.open('wb') as stream:
+    # Several processes may write the same mesh at once.
+    mine = file.with_name(f'{file.stem}.{os.getpid()}{file.suffix}')
+    with mine.open('wb') as stream:
         np.savez(stream, **arrays)
+    os.replace(mine, file)
 
 
 def open_mesh(file: Path) -> Mesh:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,14 @@ LICENCES = {
     'Scopia catalog': 'CC-BY-3.0',
 }
 """Of the catalogues by their names, as their LICENSE.TXT says."""
+OWN_LICENCES = (
+    (r'creativecommons\.org/publicdomain/zero|Creative Commons Zero', 'CC0-1.0'),
+    (r'creativecommons\.org/publicdomain/mark', 'CC-PDM-1.0'),
+    (r'creativecommons\.org/licenses/by/3|Creative Commons Attribution 3', 'CC-BY-3.0'),
+)
+"""What the file beside some meshes says, the first that is found; for three of them it is not what
+their catalogue says."""
+SOURCE = r'https?://[\w.]*blendswap\.com/blends/view/\d+'
 CREDIT_COLUMNS = ('name', 'creator', 'licence', 'catalogue', 'source')
 
 Z_FROM_Y_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -73,6 +82,8 @@ class Entry:
         Unique among all catalogues.
     name, creator, licence, catalogue, category : str
         The licence as an SPDX identifier.
+    source : str
+        Where it was published first; empty where its catalogue does not say so.
     tags : tuple of str
     size_cm : tuple of float
         Width, depth and height.
@@ -90,6 +101,7 @@ class Entry:
     licence: str
     catalogue: str
     category: str
+    source: str
     tags: tuple[str, ...]
     size_cm: tuple[float, float, float]
     archive: Path
@@ -134,25 +146,45 @@ def _entries(archive: Path) -> Iterator[Entry]:
         def value(key: str, default: str = '', number: str = number) -> str:
             return values.get(f'{key}#{number}') or default
 
+        model = value('model').lstrip('/')
+        own = _licence_text(archive, posixpath.dirname(model))
+        stated = (name for pattern, name in OWN_LICENCES if re.search(pattern, own))
+        source = re.search(SOURCE, own)
         sides = (float(value(side, '0')) for side in ('width', 'depth', 'height'))
         yield Entry(
             key=value('id', f'{archive.stem}#{number}'),
             name=value('name'),
             creator=value('creator', catalogue),
-            licence=licence,
+            licence=next(stated, licence),
             catalogue=catalogue,
             category=value('category'),
+            source=source[0] if source else '',
             tags=tuple(tag.strip() for tag in value('tags').split(',') if tag.strip()),
             size_cm=tuple(sides),
             archive=archive,
-            model=value('model').lstrip('/'),
+            model=model,
             rotation=tuple(map(float, value('modelRotation', '1 0 0 0 1 0 0 0 1').split())),
         )
 
 
-@lru_cache(maxsize=16)
 def _archive(path: Path) -> ZipFile:
+    return _opened(path, os.getpid())
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, process: int) -> ZipFile:
+    """Once for each process: forked ones would share the place in the file."""
     return ZipFile(path)
+
+
+def _licence_text(archive: Path, folder: str) -> str:
+    """What stands about the licence beside a mesh."""
+    texts = [
+        _archive(archive).read(name).decode('utf-8', 'replace')
+        for name in _names(archive).values()
+        if posixpath.dirname(name) == folder and name.lower().endswith(('.txt', '.html'))
+    ]
+    return '\n'.join(texts)
 
 
 class _Reader:
@@ -302,20 +334,9 @@ def credits(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
     """Rows of :data:`CREDIT_COLUMNS`: who made the objects, under which licence, and where they
     were published first, where the catalogue says so."""
     return sorted(
-        {(e.name, e.creator, e.licence, e.catalogue, _source(e)) for e in entries},
+        {(e.name, e.creator, e.licence, e.catalogue, e.source) for e in entries},
         key=lambda row: (row[3], row[1], row[0], row[4]),
     )
-
-
-def _source(entry: Entry) -> str:
-    folder = posixpath.dirname(entry.model)
-    for name in _archive(entry.archive).namelist():
-        if posixpath.dirname(name) == folder and name.lower().endswith('.txt'):
-            text = _archive(entry.archive).read(name).decode('utf-8', 'replace')
-            found = re.search(r'Downloaded from (\S+)', text)
-            if found:
-                return found[1]
-    return ''
 
 
 def write_credits(entries: Iterable[Entry], file: Path) -> None:
