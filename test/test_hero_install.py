@@ -1,7 +1,15 @@
 """Putting the method into a UNet and taking it out: runs are told apart, nothing stays behind."""
 
+import copy
+
 import pytest
 import torch
+from diffusers.models.attention_processor import (
+    AttnProcessor,
+    AttnProcessor2_0,
+    CustomDiffusionAttnProcessor,
+    SlicedAttnProcessor,
+)
 from hero_models import generator, tiny_unet
 
 from nvs_ros.hero import attention_map_filtering, preset
@@ -130,3 +138,133 @@ def test_outside_the_windows_the_original_processor_runs():
         filtered = call(unet, 501)
     assert len(counts) == len(layers)
     assert torch.equal(filtered, call(unet, 501))
+
+
+class WithoutTemb:
+    """Takes the least that diffusers documents."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
+        return AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask)
+
+
+class AllByName:
+    def __call__(self, attn, hidden_states, *, attention_mask=None, encoder_hidden_states=None):
+        return AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask)
+
+
+def function(attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
+    return AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask)
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        WithoutTemb,
+        AllByName,
+        lambda: function,
+        lambda: SlicedAttnProcessor(1),
+        AttnProcessor,
+        lambda: CustomDiffusionAttnProcessor(train_kv=False, train_q_out=False),
+    ],
+    ids=['least', 'by name', 'function', 'sliced', 'plain', 'module'],
+)
+def test_a_processor_of_any_signature_works_in_and_outside_the_windows(make):
+    expected, outside = filtered_and_not(tiny_unet())
+    unet = tiny_unet()
+    for attn in self_attention_layers(unet).values():
+        attn.set_processor(make())
+    kept = dict(unet.attn_processors)
+    for actual, wanted in zip(filtered_and_not(unet), (expected, outside), strict=True):
+        assert (actual - wanted).abs().max() < 1e-5 * wanted.std()
+    assert all(unet.attn_processors[name] is processor for name, processor in kept.items())
+
+
+def filtered_and_not(unet):
+    """Evaluations inside and outside the windows of filtering."""
+    with attention_map_filtering(unet, preset('amf', resampling_passes=1)):
+        return [call(unet, t) for t in (981, 881, 501)][1:]
+
+
+def test_a_processor_gets_the_keyword_arguments_that_it_names():
+    unet, seen = tiny_unet(), []
+
+    class Scaled(WithoutTemb):
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, *, strength=1, **_):
+            seen.append(strength)
+            return super().__call__(attn, hidden_states, encoder_hidden_states)
+
+    for attn in self_attention_layers(unet).values():
+        attn.set_processor(Scaled())
+    with attention_map_filtering(unet, preset('amf')):
+        arguments = torch.zeros(2, 8, 8, 8), 501, torch.zeros(2, 1, 16)
+        unet(*arguments, cross_attention_kwargs={'strength': 3})
+    assert seen and set(seen) == {3}
+
+
+def one_layer(unet):
+    list(self_attention_layers(unet).values())[2].set_processor(AttnProcessor2_0())
+
+
+def another_module(unet):
+    block = unet.mid_block.attentions[0].transformer_blocks[0]
+    block.attn1 = copy.deepcopy(block.attn1)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda unet: unet.set_attention_slice(1),
+        lambda unet: unet.set_attn_processor(AttnProcessor2_0()),
+        lambda unet: unet.fuse_qkv_projections(),
+        one_layer,
+        another_module,
+    ],
+    ids=['slicing', 'all', 'fused', 'one layer', 'another module'],
+)
+@pytest.mark.parametrize('timestep', [981, 501])
+def test_processors_that_are_replaced_inside_are_noticed(change, timestep):
+    unet = tiny_unet()
+    with attention_map_filtering(unet, preset('amf')):
+        change(unet)
+        with pytest.raises(RuntimeError, match=r'attn1: expected Controlled.*before the `with`'):
+            call(unet, timestep)
+    call(unet, timestep)
+    with attention_map_filtering(unet, preset('amf')):
+        call(unet, timestep)
+
+
+def test_what_was_chosen_inside_stays():
+    unet = tiny_unet()
+    unet.fuse_qkv_projections()
+    with attention_map_filtering(unet, preset('amf')):
+        unet.unfuse_qkv_projections()
+    assert set(map(type, unet.attn_processors.values())) == {AttnProcessor2_0}
+
+
+def test_processors_saved_inside_and_set_afterwards_bring_no_control_back():
+    """As diffusers does when projections are fused inside and parted afterwards."""
+    unet = tiny_unet()
+    expected = call(unet, 981)
+    with attention_map_filtering(unet, preset('amf')):
+        saved = unet.attn_processors
+    unet.set_attn_processor(dict(saved))
+    assert torch.equal(call(unet, 981), expected)
+    filtered, again = filtered_and_not(unet), filtered_and_not(tiny_unet())
+    assert all(map(torch.equal, filtered, again))
+    assert set(map(type, unet.attn_processors.values())) == {AttnProcessor2_0}
+
+
+def test_a_copy_made_inside_is_under_no_control():
+    unet = tiny_unet()
+    expected = call(unet, 981)
+    with attention_map_filtering(unet, preset('amf')) as control:
+        copied = copy.deepcopy(unet)
+        call(unet, 981)
+        assert torch.equal(call(copied, 961), expected_at(961))
+        assert control.evaluation == Evaluation(981, 1, 5)
+    assert torch.equal(call(copied, 981), expected)
+    assert set(map(type, copied.attn_processors.values())) == {AttnProcessor2_0}
+
+
+def expected_at(timestep):
+    return call(tiny_unet(), timestep)

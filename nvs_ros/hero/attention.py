@@ -6,6 +6,8 @@ is computed and how processors are put into a UNet and taken out again.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -102,29 +104,40 @@ class ControlledAttnProcessor:
         Shared by all layers of the UNet.
     layer : str
         Name of the attention layer in the UNet.
+
+    Attributes
+    ----------
+    installed : bool
+        False once the control is over: who kept the processor and sets it again gets the original.
     """
 
     def __init__(self, original: Any, control: AttentionControl, layer: str) -> None:
         self.original = original
         self.control = control
         self.layer = layer
+        self.installed = True
+
+        @functools.wraps(original.__call__)
+        def as_the_original(*args: Any, **kwargs: Any) -> torch.Tensor:
+            return self(*args, **kwargs)
+
+        # diffusers passes on what the signature of this attribute names: what the original takes.
+        self.__call__ = as_the_original
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the UNet is under no control."""
+        return copy.deepcopy(self.original, memo)
 
     def __call__(
-        self,
-        attn: Attention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        temb: torch.Tensor | None = None,
-        **kwargs: Any,
+        self, attn: Attention, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> torch.Tensor:
+        if not self.installed:
+            return self.original(attn, hidden_states, *args, **kwargs)
         control, layer = self.control, self.layer
         refine, mutual = control.refiner(layer), control.is_mutual(layer)
         if refine is None and not mutual and control.source_refiner(layer) is None:
-            return self.original(
-                attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs
-            )
-        if encoder_hidden_states is not None or attention_mask is not None:
+            return self.original(attn, hidden_states, *args, **kwargs)
+        if not _is_plain(*args, **kwargs):
             raise ValueError(f'{layer}: expected self-attention without a mask')
 
         query = _heads(attn, attn.to_q(hidden_states), attn.norm_q)
@@ -190,6 +203,16 @@ class ControlledAttnProcessor:
             weights = refine(logits, part).softmax(-1, dtype=softmax_dtype).to(value.dtype)
             flat[part.heads, part.queries] = torch.bmm(weights, values[part.heads])
         return hidden
+
+
+def _is_plain(
+    encoder_hidden_states: torch.Tensor | None = None,
+    attention_mask: torch.Tensor | None = None,
+    *_args: Any,
+    **_kwargs: Any,
+) -> bool:
+    """Whether these arguments of an attention processor ask for self-attention without a mask."""
+    return encoder_hidden_states is None and attention_mask is None
 
 
 def _heads(attn: Attention, x: torch.Tensor, norm: nn.Module | None = None) -> torch.Tensor:
@@ -277,25 +300,46 @@ def controlled_attention(
     ValueError
         No layer matches.
     RuntimeError
-        The UNet is under control already.
+        The UNet is under control already; or, in a call of it, a layer has got another processor
+        since, which would go on without the method. Such processors stay.
     """
     available = self_attention_layers(unet)
-    if any(isinstance(attn.processor, ControlledAttnProcessor) for attn in available.values()):
-        raise RuntimeError('the self-attention of this UNet is under control already')
+    for attn in available.values():
+        if isinstance(attn.processor, ControlledAttnProcessor):
+            if attn.processor.installed:
+                raise RuntimeError('the self-attention of this UNet is under control already')
+            attn.set_processor(attn.processor.original)  # the control over, its processor set again
     chosen = {name: attn for name, attn in available.items() if layers is None or layers(name)}
     if not chosen:
         raise ValueError(f'layers: expected to match one of {list(available)}, matched none')
+    processors = {
+        name: ControlledAttnProcessor(attn.processor, control, name)
+        for name, attn in chosen.items()
+    }
 
-    def before(_module: nn.Module, args: tuple, kwargs: dict) -> None:
-        control.before_evaluation(kwargs['timestep'] if 'timestep' in kwargs else args[1])
+    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if module is unet:  # and no copy of it, which has the hook as well
+            _check_installed(unet, processors)
+            control.before_evaluation(kwargs['timestep'] if 'timestep' in kwargs else args[1])
 
-    originals = {name: attn.processor for name, attn in chosen.items()}
     hook = unet.register_forward_pre_hook(before, with_kwargs=True)
     try:
         for name, attn in chosen.items():
-            attn.set_processor(ControlledAttnProcessor(originals[name], control, name))
+            attn.set_processor(processors[name])
         yield control
     finally:
         hook.remove()
         for name, attn in chosen.items():
-            attn.set_processor(originals[name])
+            processors[name].installed = False
+            if attn.processor is processors[name]:
+                attn.set_processor(processors[name].original)
+
+
+def _check_installed(unet: nn.Module, processors: dict[str, ControlledAttnProcessor]) -> None:
+    for name, processor in processors.items():
+        found = getattr(unet.get_submodule(name), 'processor', None)
+        if found is not processor:
+            raise RuntimeError(
+                f'{name}: expected {type(processor).__name__}, got {type(found).__name__}: change '
+                'attention processors before the `with` block, inside it the method is lost'
+            )
