@@ -246,6 +246,7 @@ class Synthesizer:
         seed: int | Sequence[int] = 0,
         keep: bool = ViewSettings.keep_measured,
         callback: Callable[[dict], None] | None = None,
+        remember: bool = True,
     ) -> list[View]:
         """Synthesise the object as the target cameras would see it.
 
@@ -265,6 +266,9 @@ class Synthesizer:
             What was measured and the target sees stays in the view as it was measured.
         callback : callable, optional
             See :func:`nvs_ros.hero.sampler.sample`, counted over all batches; may raise to cancel.
+        remember : bool
+            Keep what was computed of the source branch for further views, in place of what is
+            remembered of another frame; False for a frame that will not be asked for again.
 
         Raises
         ------
@@ -278,7 +282,7 @@ class Synthesizer:
 
         def make(batch, report):
             chosen = [targets[i] for i in batch], settings, [seeds[i] for i in batch]
-            return self._sample(observation, *chosen, report)
+            return self._sample(observation, *chosen, report, remember)
 
         batches = [range(len(targets))] if targets else []
         if settings.mutual_self_attention:  # each seed has a source branch of its own
@@ -307,7 +311,7 @@ class Synthesizer:
             )
         return views
 
-    def _sample(self, observation, targets, settings, seeds, callback) -> np.ndarray:
+    def _sample(self, observation, targets, settings, seeds, callback, remember) -> np.ndarray:
         """Canonical pictures (n, S, S, 3) uint8 of targets that share a source branch."""
         components, condition = self.components, observation.condition
         elevation = observation.source.spherical.elevation_rad
@@ -321,6 +325,9 @@ class Synthesizer:
         cond_latents, source_cond_latent = self.conditions(observation, targets)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
+        memory = None
+        if remember and settings.mutual_self_attention:  # else there is no source branch
+            memory = self._sources.memory(condition, settings, seeds[0])
         latents = sample(
             components.unet,
             components.scheduler,
@@ -331,7 +338,7 @@ class Synthesizer:
             generator=generators,
             source_token=tokens[:1],
             source_cond_latent=source_cond_latent,
-            source_memory=self._sources.memory(condition, settings, seeds[0]),
+            source_memory=memory,
             source_generator=torch.Generator().manual_seed(seeds[0] + SOURCE_SEED_OFFSET),
             callback=callback,
         )

@@ -70,6 +70,32 @@ def changed(estimate, image, mask):
     return dataclasses.replace(estimate, images=np.stack([image] * 2), masks=np.stack([mask] * 2))
 
 
+@pytest.mark.parametrize('preset', ['fast', 'msa'])
+def test_what_is_remembered_of_the_frame_outlasts_its_trusted_views(
+    synthesizer, carton, preset, monkeypatch
+):
+    """Neither views without a source branch nor those of an imagined frame drop it."""
+    plain = Synthesizer(synthesizer.components)
+    short = dict.fromkeys(('early_steps', 'middle_steps', 'late_steps'), 1)
+    monkeypatch.setattr(plain, 'preset', lambda name: synthesizer.preset(name, **short))
+    observation = plain.observe(carton.source)
+    targets = [target_from_angles(carton.source, 1.0, 0.0)]
+    rows = []
+    unet = plain.components.unet
+    hook = unet.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    try:
+        first, again = [], []
+        for found in (first, again):
+            rows.clear()
+            plain.synthesize(observation, targets, plain.preset('msa'), seed=5)
+            found.extend(rows)
+            chosen = CompletionSettings(seeds=2, preset=preset)
+            trusted_views(plain, observation, targets, chosen, seed=8)
+    finally:
+        hook.remove()
+    assert first == [4, 2, 2] and again == [2, 2, 2]
+
+
 def test_an_empty_view_leads_nowhere(synthesizer, carton, fast):
     (true,) = carton.estimates
     nothing = dataclasses.replace(true, masks=np.zeros_like(true.masks))

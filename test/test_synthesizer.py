@@ -48,6 +48,8 @@ def test_further_views_of_a_frame_need_no_source_branch(synthesizer, observation
             (observation, QUICK, 1, 4),
             (observation, dataclasses.replace(QUICK, guidance_scale=2.0), 0, 4),
             (observation, QUICK, 0, 2),
+            (other, dataclasses.replace(QUICK, mutual_self_attention=False), 0, 2),
+            (observation, QUICK, 0, 2),
             (other, QUICK, 0, 4),
         ):
             sizes.clear()

@@ -64,7 +64,12 @@ def cycle_check(
     way_back = target_from_pose(imagined, source.camera, source.object_from_camera)
     observation = synthesizer.observe(imagined)
     (view,) = synthesizer.synthesize(
-        observation, [way_back], settings, seed=estimate.seeds[0], callback=callback
+        observation,
+        [way_back],
+        settings,
+        seed=estimate.seeds[0],
+        callback=callback,
+        remember=False,  # of the measured frame there may be further views
     )
     inside = source.mask > 127
     difference = (view.image[inside].astype(np.float32) - source.image[inside]) / 255
