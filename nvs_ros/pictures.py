@@ -8,13 +8,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from nvs_ros.errors import UserError
 
 IMAGE_DESCRIPTION = 0x010E
 """Number of the EXIF field."""
+WITH_ALPHA = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
+"""Modes of Pillow; a band called A may also be a colour (LAB)."""
+LOSSY = ('JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF', 'HEIF')
+"""Formats of Pillow that may change values."""
+LABELS = 256
+"""Colours that a picture of labels has at most; one with more of them was compressed or resized."""
+HALF = 128
 
 
 def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -26,8 +33,10 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
         Any format that Pillow reads, of 8 or 16 bits per channel; its alpha channel is the mask
         when there is no other. It is turned as its EXIF data say.
     mask_file : Path, optional
-        Picture of the same size, above 0 is the object; grey levels are coverage, colours and
-        numbers of 16 bits are labels.
+        Picture of the same size; its alpha channel where that has a shape, else its values: above 0
+        is the object, or above half where they were compressed with loss. Grey levels and
+        floating-point numbers to 1 are coverage; colours and numbers of 16 bits are labels. Of a
+        palette, black or index 0 is the background.
 
     Returns
     -------
@@ -44,10 +53,9 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
     picture = _open(file)
     if mask_file is not None:
         mask = _coverage(_open(mask_file))
-    elif 'A' in picture.getbands():
-        mask = np.asarray(picture.getchannel('A'))
-    else:
-        raise UserError(f'{file} has no alpha channel: give the object with --mask FILE')
+    elif (mask := _alpha(picture)) is None:
+        alike = ' with a shape: it is the same everywhere' if _has_alpha(picture) else ''
+        raise UserError(f'{file} has no alpha channel{alike}: give the object with --mask FILE')
     if picture.mode == 'F':
         raise UserError(f'{file}: expected 8 or 16 bits per channel, got floating-point numbers')
     image = _rgb(picture)
@@ -62,23 +70,29 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
 
 
 def _open(file: Path) -> Image.Image:
-    """A picture the right way up; transparency of any kind is an alpha channel."""
+    """A picture the right way up; transparency of 8 bits of any kind is an alpha channel."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             with Image.open(file) as picture:
                 picture.load()
+        format_read = picture.format
         if 'transparency' in picture.info and picture.mode in ('1', 'L', 'P', 'RGB'):
             picture = picture.convert('RGBA')
-        return ImageOps.exif_transpose(picture)
+        picture = ImageOps.exif_transpose(picture)
+        picture.format = format_read  # of which nothing is left otherwise
+        return picture
     except FileNotFoundError:
         raise UserError(f'no such file: {file}') from None
     except Image.DecompressionBombError:
         raise UserError(
             f'{file}: expected at most {2 * Image.MAX_IMAGE_PIXELS} pixels, got more'
         ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f'{file} is not a readable picture: {error}') from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a decoder stumbles over in a foreign file
+        said = str(error) or type(error).__name__
+        raise UserError(f'{file} is not a readable picture: {said}') from None
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:
@@ -89,16 +103,63 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _coverage(picture: Image.Image) -> np.ndarray:
-    if picture.mode.startswith(('I', 'F')):
-        labels = np.asarray(picture)
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in WITH_ALPHA or 'transparency' in picture.info
+
+
+def _alpha(picture: Image.Image) -> np.ndarray | None:
+    """Alpha channel (H, W) uint8; None where there is none, or it has no shape."""
+    if picture.mode in WITH_ALPHA:
+        alpha = np.asarray(picture.convert('RGBA').getchannel('A'))
+    elif picture.mode.startswith('I') and isinstance(picture.info.get('transparency'), int):
+        alpha = np.where(np.asarray(picture) == picture.info['transparency'], 0, 255)
+        alpha = alpha.astype(np.uint8)
     else:
-        colours = np.asarray(picture.convert('RGB'))
-        grey = (colours == colours[..., :1]).all()
-        labels = colours[..., 0] if grey else colours.any(-1)
-        if grey and labels.max() >= 128:
-            return labels
-    return np.where(labels > 0, 255, 0).astype(np.uint8)
+        return None
+    least, most = alpha.min(initial=255), alpha.max(initial=0)
+    return alpha if least < min(most, HALF) else None
+
+
+def _coverage(picture: Image.Image) -> np.ndarray:
+    """What a mask says, (H, W) uint8."""
+    alpha = _alpha(picture)
+    if alpha is not None:
+        return _levels(alpha, exact=True)
+    if picture.mode.startswith(('I', 'F')):
+        values = np.nan_to_num(np.asarray(picture))
+        if picture.mode == 'F' and values.max(initial=0) <= 1:
+            return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+        return np.where(values > 0, 255, 0).astype(np.uint8)
+    rgb = picture.convert('RGB')
+    colours = np.asarray(rgb)
+    if picture.mode == 'P' and (index := _background(np.asarray(picture), colours)) is not None:
+        return np.where(index, 0, 255).astype(np.uint8)
+    exact = picture.format not in LOSSY and rgb.getcolors(LABELS) is not None
+    brightest = colours.max(-1)
+    if not (brightest - colours.min(-1) > 8).any():
+        return _levels(brightest, exact)
+    return np.where(brightest > (0 if exact else brightest.max() // 2), 255, 0).astype(np.uint8)
+
+
+def _levels(grey: np.ndarray, exact: bool) -> np.ndarray:
+    """Grey levels are coverage, unless all of them are dark: then they are labels."""
+    if grey.max(initial=0) >= HALF:
+        return grey
+    return np.where(grey > (0 if exact else grey.max(initial=0) // 2), 255, 0).astype(np.uint8)
+
+
+def _background(indices: np.ndarray, colours: np.ndarray) -> np.ndarray | None:
+    """Where a palette has index 0, if that is the background and not black.
+
+    Palettes of labels start with the background in any colour, those that a program has reduced the
+    colours to may have black anywhere: the background is what most of the border is.
+    """
+    zero, black = indices == 0, ~colours.any(-1)
+    if not (zero & ~black).any():
+        return None
+    border = np.ones_like(zero)
+    border[1:-1, 1:-1] = False
+    return zero if (zero & border).sum() >= (black & border).sum() else None
 
 
 def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> None:

@@ -260,6 +260,14 @@ def test_photograph_is_cropped_scaled_and_centred():
     assert (view.image[0] == 255).all()
 
 
+def test_a_photograph_that_is_all_object_is_said_so():
+    image, mask = photograph()
+    assert not any('edge' in said for said in photograph_view(image, mask).assumptions)
+    mask[:, :40] = 255
+    (said,) = (said for said in photograph_view(image, mask).assumptions if 'edge' in said)
+    assert said == 'the mask touches the edge of the picture: the object may be cut off'
+
+
 def test_photograph_like_the_original_demo_is_not_enlarged():
     view = photograph_view(*photograph(), image_size=256, enlarge=False)
     columns = np.nonzero(view.mask >= 128)[1]

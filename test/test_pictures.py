@@ -1,14 +1,17 @@
 """Photographs and masks as people have them."""
 
+import io
 import json
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from nvs_ros.errors import UserError
 from nvs_ros.pictures import read_photograph, save_view
+from nvs_ros.silhouette import mask_iou
 
 COLOURS = np.zeros((30, 40, 3), np.uint8)
 COLOURS[:, :20] = (200, 40, 30)
@@ -84,6 +87,170 @@ def test_grey_levels_are_coverage(read):
     soft = COVERAGE.copy()
     soft[5] //= 2
     assert np.array_equal(read(Image.fromarray(COLOURS), soft)[1], soft)
+
+
+def on_alpha(grey, alpha=COVERAGE):
+    """A grey value everywhere and a coverage as its alpha."""
+    return Image.merge('LA', [Image.fromarray(np.full_like(COVERAGE, grey)), to_image(alpha)])
+
+
+def to_image(pixels, mode=None, palette=None):
+    picture = Image.fromarray(pixels)
+    if palette is not None:
+        picture = Image.frombytes('P', picture.size, pixels.tobytes())
+        picture.putpalette(palette)
+    return picture if mode is None else picture.convert(mode)
+
+
+OBJECT = (COVERAGE > 0).astype(np.uint8)
+CUT_OUT = to_image(np.dstack([COLOURS, COVERAGE]))
+
+
+@pytest.mark.parametrize(
+    'mask',
+    [
+        on_alpha(255),
+        on_alpha(0),
+        on_alpha(255).convert('RGBA'),
+        on_alpha(0).convert('RGBA'),
+        CUT_OUT,
+        on_alpha(90, OBJECT),
+        on_alpha(90, OBJECT * 100),
+    ],
+    ids=['white', 'black', 'white RGB', 'black RGB', 'cut-out', 'alpha 0/1', 'thin alpha'],
+)
+def test_a_mask_file_may_have_its_shape_in_its_alpha(read, mask):
+    assert np.array_equal(read(to_image(COLOURS), mask)[1], COVERAGE)
+
+
+@pytest.mark.parametrize('opaque', [255, 254, 200, 0])
+def test_alpha_that_is_the_same_everywhere_is_not_a_mask_files_shape(read, opaque):
+    mask = Image.merge('LA', [to_image(COVERAGE), to_image(np.full_like(COVERAGE, opaque))])
+    assert np.array_equal(read(to_image(COLOURS), mask)[1], COVERAGE)
+    assert np.array_equal(read(to_image(COLOURS), mask.convert('RGBA'))[1], COVERAGE)
+
+
+@pytest.mark.parametrize('mode', ['LA', 'RGBA'])
+@pytest.mark.parametrize('alpha', [255, 254, 128, 0])
+def test_alpha_that_is_the_same_everywhere_is_not_a_photographs_object(read, alpha, mode):
+    picture = to_image(COLOURS, mode)
+    picture.putalpha(alpha)
+    with pytest.raises(UserError, match='has no alpha channel .*--mask FILE'):
+        read(picture, None)
+    image, mask = read(picture)
+    assert np.array_equal(mask, COVERAGE) and image.std() > 20
+
+
+def test_alpha_that_is_solid_everywhere_is_not_a_photographs_object(read):
+    alpha = np.full_like(COVERAGE, 255)
+    alpha[:3] = 250
+    with pytest.raises(UserError, match='has no alpha channel'):
+        read(to_image(np.dstack([COLOURS, alpha])), None)
+
+
+@pytest.mark.parametrize('mode', ['LAB', 'CMYK', 'YCbCr', 'RGBX'])
+def test_a_colour_is_not_taken_for_alpha(read, mode):
+    """LAB has a band that is called A."""
+    picture = to_image(COLOURS, mode)
+    with pytest.raises(UserError, match='has no alpha channel'):
+        read(picture, None, 'photo.tiff')
+    image, _ = read(picture, name='photo.tiff')
+    assert np.abs(image.astype(int) - COLOURS).max() <= 6
+
+
+def test_sixteen_bits_with_a_transparent_value_have_alpha(read):
+    grey = np.where(COVERAGE > 0, 100 * 257, 7).astype(np.uint16)
+    image, mask = read(to_image(grey), None, transparency=7)
+    assert np.array_equal(mask, COVERAGE) and image[10, 20].tolist() == [100] * 3
+
+
+TAB10 = [31, 119, 180, 255, 127, 14]
+
+
+@pytest.mark.parametrize(
+    'palette',
+    [TAB10, [0, 0, 0, 128, 0, 0], [255, 255, 255, 0, 0, 0], [9, 9, 9, 0, 0, 0], TAB10[::-1] * 9],
+    ids=['tab10', 'VOC', 'black on white', 'black on grey', 'long'],
+)
+def test_index_0_of_a_palette_is_the_background(read, palette):
+    mask = to_image(OBJECT, palette=palette)
+    assert np.array_equal(read(to_image(COLOURS), mask)[1], COVERAGE)
+    mask = to_image(OBJECT * np.arange(1, 3).repeat(20).astype(np.uint8), palette=palette + TAB10)
+    assert np.array_equal(read(to_image(COLOURS), mask)[1], COVERAGE)
+
+
+@pytest.mark.parametrize('colour', [(255, 255, 255), (255, 0, 0), (0, 0, 90)])
+def test_black_is_the_background_of_colours_that_were_reduced(read, colour):
+    """Which puts the brightest first."""
+    picture = (OBJECT[..., None] * np.array(colour)).astype(np.uint8)
+    mask = to_image(picture).quantize(2)
+    assert mask.getpalette()[:3] == list(colour)
+    assert np.array_equal(read(to_image(COLOURS), mask)[1], COVERAGE)
+
+
+def test_grey_levels_of_a_palette_are_coverage(read):
+    soft = COVERAGE.copy()
+    soft[5] //= 3
+    mask = to_image(soft, palette=np.arange(256).repeat(3).tolist())
+    assert np.array_equal(read(to_image(COLOURS), mask)[1], soft)
+
+
+def test_a_transparent_colour_of_a_mask_is_the_background(read, tmp_path):
+    to_image(OBJECT, palette=[255] * 6).save(tmp_path / 'mask.png', transparency=0)
+    to_image(COLOURS).save(tmp_path / 'photo.png')
+    _, mask = read_photograph(tmp_path / 'photo.png', tmp_path / 'mask.png')
+    assert np.array_equal(mask, COVERAGE)
+
+
+def iou_of_an_ellipse(tmp_path, colour, save):
+    solid = cv2.ellipse(np.zeros((240, 320), np.uint8), (160, 120), (70, 50), 20, 0, 360, 1, -1)
+    save(to_image(solid[..., None] * np.array(colour, np.uint8)))
+    to_image(np.zeros((240, 320, 3), np.uint8)).save(tmp_path / 'photo.png')
+    (file,) = tmp_path.glob('mask.*')
+    _, mask = read_photograph(tmp_path / 'photo.png', file)
+    return mask_iou(mask, solid * 255)
+
+
+@pytest.mark.parametrize('colour', [(255, 0, 0), (0, 0, 128), (90, 40, 0), (60, 60, 60)])
+@pytest.mark.parametrize('ending', ['jpg', 'webp'])
+def test_ringing_of_compression_is_cut_at_half(tmp_path, colour, ending):
+    file = tmp_path / f'mask.{ending}'
+    iou = iou_of_an_ellipse(tmp_path, colour, lambda picture: picture.save(file, quality=60))
+    assert iou > 0.97
+
+
+@pytest.mark.parametrize('colour', [(255, 0, 0), (0, 0, 128), (90, 40, 0)])
+def test_what_was_compressed_on_its_way_to_a_file_without_loss_is_cut_at_half(tmp_path, colour):
+    def save(picture):
+        on_its_way = io.BytesIO()
+        picture.save(on_its_way, 'JPEG', quality=75)
+        Image.open(on_its_way).save(tmp_path / 'mask.png')
+
+    assert iou_of_an_ellipse(tmp_path, colour, save) > 0.97
+
+
+def test_floating_point_coverage_and_labels(read, tmp_path):
+    to_image(COLOURS).save(tmp_path / 'photo.png')
+    values = OBJECT.astype(np.float32)
+    values[5] = 0.25
+    values[0] = np.nan
+    for factor, expected in ((1, 64), (7, 255)):
+        to_image(values * factor).save(tmp_path / 'mask.tiff')
+        _, mask = read_photograph(tmp_path / 'photo.png', tmp_path / 'mask.tiff')
+        assert mask[6, 15] == 255 and mask[5, 15] == expected and mask[0, 15] == 0
+
+
+def dds(fourcc):
+    """A header with a pixel format."""
+    numbers = [124, 0x1007, 8, 8, 0, 0, 0, *[0] * 11, 32, 4]
+    return b'DDS ' + np.array(numbers, '<u4').tobytes() + fourcc + bytes(64)
+
+
+@pytest.mark.parametrize('content', [dds(b'ZZZZ'), dds(b'DX10'), b'', b'GIF89a', b'P6 3'])
+def test_a_format_that_cannot_be_read_is_one_line(tmp_path, content):
+    (tmp_path / 'photo.png').write_bytes(content)
+    with pytest.raises(UserError, match=r'photo\.png is not a readable picture: .+'):
+        read_photograph(tmp_path / 'photo.png')
 
 
 def test_too_many_pixels_are_refused(read, monkeypatch):

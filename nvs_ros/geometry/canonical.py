@@ -225,6 +225,7 @@ def photograph_view(
     assumptions = (
         'the photograph is not calibrated: the size of the object is unknown and taken as 1',
         f'the photograph is taken from {math.degrees(elevation_rad):.0f} degrees above the object',
+        *_edge_remarks(alpha, drawn),
     )
     image, mask = drawn[..., :3].copy(), drawn[..., 3].copy()
     trained = trained or TrainedRange()
