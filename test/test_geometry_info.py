@@ -132,6 +132,74 @@ def test_simulators_leave_the_model_empty():
         camera_from_info(640, 480, K, D)
 
 
+FISHEYE = (-0.0014, 0.0424, -0.0395, 0.0067)
+
+
+@pytest.mark.parametrize(
+    ('model', 'd', 'meant'),
+    [
+        ('equidistant', (*FISHEYE, 0.0), FISHEYE),
+        ('equidistant', (*FISHEYE, *[0.0] * 10), FISHEYE),
+        ('equidistant', FISHEYE[:2], (*FISHEYE[:2], 0.0, 0.0)),
+        ('equidistant', [0.0] * 5, ()),
+        ('plumb_bob', (*D, 0.0), D),
+        ('plumb_bob', (*D[:4], *[0.0] * 20), D[:4]),
+        ('plumb_bob', D[:2], (*D[:2], 0.0, 0.0)),
+        ('plumb_bob', (0.0,), ()),
+        ('rational_polynomial', (*D, 0.01, 0.02), (*D, 0.01, 0.02, 0.0)),
+        ('none', (), ()),
+        ('None', [0.0] * 5, ()),
+        ('Inverse Brown Conrady', [0.0] * 5, ()),
+        ('inverse_brown_conrady', [0.0] * 4, ()),
+    ],
+)
+def test_zeros_at_the_end_of_the_coefficients_mean_nothing(model, d, meant):
+    camera = camera_from_info(640, 480, K, d, model)
+    expected = Camera(640, 480, np.reshape(K, (3, 3)), meant, camera.distortion_model)
+    assert (camera.distortion_model == 'equidistant') == (model == 'equidistant')
+    pixels = np.random.default_rng(0).uniform(0, 400, (20, 2))
+    np.testing.assert_array_equal(camera.unproject(pixels), expected.unproject(pixels))
+
+
+@pytest.mark.parametrize(
+    ('model', 'd'),
+    [
+        ('equidistant', (*FISHEYE, 0.1)),
+        ('equidistant', (*FISHEYE, 0.0, 1e-9)),
+        ('equidistant', (*FISHEYE, math.nan)),
+        ('plumb_bob', (*[0.0] * 14, 0.1)),
+        ('Inverse Brown Conrady', D),
+    ],
+)
+def test_coefficients_that_have_no_meaning_are_refused(model, d):
+    with pytest.raises(ValueError, match='distortion'):
+        camera_from_info(640, 480, K, d, model)
+
+
+@pytest.mark.parametrize(
+    ('zero', 'in_p', 'in_r'), [(0.0, 10, 8), (-0.0, 10, 8), (0.0, 0, 0), (0.0, 3, 4)]
+)
+def test_a_projection_or_rotation_of_one_entry_is_not_set(zero, in_p, in_r):
+    p, r = [zero] * 12, [zero] * 9
+    p[in_p] = r[in_r] = 1.0
+    camera = camera_from_info(*WHOLE, r, p)
+    np.testing.assert_array_equal(camera.matrix, np.reshape(K, (3, 3)))
+    np.testing.assert_array_equal(frame_from_camera(r, p), np.eye(4))
+    np.testing.assert_array_equal(frame_from_camera(r, p, rectified=True), np.eye(4))
+    with pytest.raises(ValueError, match='p: expected the 12 numbers of a calibrated'):
+        camera_from_info(*WHOLE, r, p, rectified=True)
+    with pytest.raises(ValueError, match='k: expected the 9 numbers of a calibrated'):
+        camera_from_info(640, 480, r)
+
+
+@pytest.mark.parametrize('place', [2, 3, 5, 7])
+def test_a_projection_of_which_a_part_is_missing_is_refused(place):
+    p = [0.0] * 10 + [1.0, 0.0]
+    p[place] = 60.0
+    with pytest.raises(ValueError, match='positive focal'):
+        frame_from_camera((), p)
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -160,7 +228,14 @@ def test_refuses(change, message):
         camera_from_info(**(good | change))
 
 
-@pytest.mark.parametrize('p', [[math.nan] * 12, [480.0, 0, 1, math.inf, 0, 480, 1, 0, 0, 0, 1, 0]])
+@pytest.mark.parametrize(
+    'p',
+    [
+        [math.nan] * 12,
+        [*[0.0] * 5, math.nan, *[0.0] * 6],
+        [480.0, 0, 1, math.inf, 0, 480, 1, 0, 0, 0, 1, 0],
+    ],
+)
 def test_refuses_a_frame_of_no_numbers(p):
     with pytest.raises(ValueError, match='finite'):
         frame_from_camera((), p)

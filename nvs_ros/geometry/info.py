@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nvs_ros.geometry.camera import Camera, check_matrix
+from nvs_ros.geometry.camera import COEFFICIENTS, Camera, check_matrix
 from nvs_ros.geometry.rigid import check_rotation, rigid
+
+WITHOUT_DISTORTION = ('', 'none', 'pinhole', 'perspective', 'inverse brown conrady')
+"""What drivers call perspective models of which all coefficients are zero, in any spelling."""
 
 
 def camera_from_info(
@@ -39,8 +42,9 @@ def camera_from_info(
     width, height : int
         Full resolution.
     k, d, distortion_model, r, p
-        As in the message, row by row. ``''`` stands for no distortion. All zeros in r or p: not
-        set.
+        As in the message, row by row. Zeros at the end of d mean nothing, however many;
+        :data:`WITHOUT_DISTORTION` may stand for the model where all are zero. r and p are not set
+        where they are zeros but for one entry at most.
     binning_x, binning_y : int
         0 means 1.
     roi : tuple of int
@@ -61,8 +65,10 @@ def camera_from_info(
     for name, value in (('binning_x', binning_x), ('binning_y', binning_y)):
         if not 0 <= value <= 64:
             raise ValueError(f'{name}: expected 0 ... 64, got {value}')
-    if rectified or (not distortion_model and not any(d)):
+    spelled = distortion_model.lower().replace('_', ' ')
+    if rectified or (spelled in WITHOUT_DISTORTION and not any(d)):
         d, distortion_model = (), 'plumb_bob'
+    d = _coefficients(d, distortion_model)
     full = Camera(width, height, _matrix(p, 4) if rectified else _matrix(k, 3), d, distortion_model)
     _rotation(r)
     x, y, roi_width, roi_height = roi
@@ -90,7 +96,8 @@ def frame_from_camera(
     Parameters
     ----------
     r, p
-        ``CameraInfo`` r (9) and p (12), row by row; empty or all zeros: not set.
+        ``CameraInfo`` r (9) and p (12), row by row; empty or not set as for
+        :func:`camera_from_info`.
     rectified : bool
         Whether the picture is rectified.
 
@@ -106,7 +113,7 @@ def frame_from_camera(
         R that is no rotation, P that is no projection.
     """
     rotation = np.eye(3) if rectified else _rotation(r)
-    if not any(p):
+    if not _is_set(p):
         return rigid(rotation, np.zeros(3))
     focal = check_matrix(_matrix(p, 4))[[0, 1], [0, 1]]
     offset = np.asarray(p, np.float64)[[3, 7]]
@@ -138,10 +145,28 @@ def info_from_camera(camera: Camera) -> dict[str, Any]:
     }
 
 
+def _coefficients(d: Sequence[float], distortion_model: str) -> tuple[float, ...]:
+    """The coefficients without zeros at the end that the model has no place for, or with those that
+    it wants."""
+    values = tuple(d)
+    lengths = COEFFICIENTS.get(distortion_model, (len(values),))
+    if len(values) in lengths:
+        return values
+    used = max((i + 1 for i, value in enumerate(values) if value != 0), default=0)
+    length = next((length for length in lengths if length >= used), len(values))
+    return (*values, *[0.0] * length)[:length]
+
+
+def _is_set(values: Sequence[float]) -> bool:
+    """Whether there is more in K, R or P than the 1 at the end that some drivers leave there."""
+    numbers = np.asarray(values, np.float64)
+    return np.count_nonzero(numbers) > 1 or not np.isfinite(numbers).all()
+
+
 def _matrix(values: Sequence[float], columns: int) -> NDArray[np.float64]:
     """The left 3x3 of K (3 columns) or P (4 columns)."""
     numbers = np.asarray(values, np.float64)
-    if numbers.size != 3 * columns or not numbers.any():
+    if numbers.size != 3 * columns or not _is_set(numbers):
         raise ValueError(
             f'{"p" if columns == 4 else "k"}: expected the {3 * columns} numbers of a calibrated '
             f'camera, got {numbers.tolist()}'
@@ -150,7 +175,7 @@ def _matrix(values: Sequence[float], columns: int) -> NDArray[np.float64]:
 
 
 def _rotation(r: Sequence[float]) -> NDArray[np.float64]:
-    if not any(r):
+    if not _is_set(r):
         return np.eye(3)
     values = np.asarray(r, np.float64)
     if values.size != 9:
