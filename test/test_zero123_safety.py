@@ -17,6 +17,7 @@ from zero123_golden import golden_state, write_golden
 from nvs_ros.cli import main
 from nvs_ros.errors import UserError
 from nvs_ros.zero123.components import load_components
+from nvs_ros.zero123.ldm import open_checkpoint
 from nvs_ros.zero123.weights import open_weights
 
 
@@ -208,6 +209,95 @@ def test_weights_that_are_not_numbers(tmp_path, value):
         load_components(path)
 
 
+def eight_bits(state, dtype, whole):
+    return {
+        key: tensor.to(dtype) if whole or tensor.ndim > 1 else tensor
+        for key, tensor in state.items()
+        if not key.startswith('model_ema.')
+    }
+
+
+@pytest.mark.parametrize('suffix', ['.ckpt', '.safetensors'])
+@pytest.mark.parametrize('dtype', [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_8_bits_are_converted(tmp_path, dtype, suffix):
+    state = eight_bits(golden_state(), dtype, whole=suffix == '.ckpt')
+    path = tmp_path / f'model{suffix}'
+    torch.save({'state_dict': state}, path) if suffix == '.ckpt' else save_file(state, path)
+    wanted = torch.float16 if suffix == '.ckpt' else torch.float32
+    components = load_components(path, dtype=wanted)
+    assert components.dtype == wanted
+    expected = state['cc_projection.weight'].float().to(wanted)
+    assert torch.equal(components.cc_projection.weight, expected)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda weight: weight.to(torch.int8),
+        lambda weight: weight.to(torch.int32),
+        lambda weight: (weight * 16).to(torch.uint8),
+        lambda weight: weight > 0,
+        lambda weight: weight.to(torch.complex64),
+    ],
+    ids=['int8', 'int32', 'uint8', 'bool', 'complex'],
+)
+def test_weights_that_are_quantised_or_complex_are_named(tmp_path, change):
+    weight = golden_state()['cc_projection.weight']
+    path = write_golden(
+        tmp_path / 'model.ckpt', average=False, **{'cc_projection.weight': change(weight)}
+    )
+    message = rf'cc_projection: weight: expected floating-point .*{change(weight).dtype}'
+    with pytest.raises(UserError, match=message):
+        load_components(path)
+
+
+def test_packed_weights_of_4_bits_are_refused(tmp_path):
+    dtype = getattr(torch, 'float4_e2m1fn_x2', None)
+    if dtype is None:
+        pytest.skip('this torch has none')
+    packed = torch.zeros(golden_state()['cc_projection.weight'].shape, dtype=torch.uint8)
+    changes = {'cc_projection.weight': packed.view(dtype)}
+    path = write_golden(tmp_path / 'model.ckpt', average=False, **changes)
+    with pytest.raises(UserError, match='cc_projection: weight: .*float4_e2m1fn_x2'):
+        load_components(path)
+
+
+@pytest.mark.parametrize(
+    ('change', 'found'), [(torch.Tensor.to_sparse, 'layout torch.sparse_coo'), (None, 'no data')]
+)
+def test_tensors_that_are_not_plain_are_named(tmp_path, change, found):
+    weight = golden_state()['cc_projection.weight']
+    weight = weight.to('meta') if change is None else change(weight)
+    path = write_golden(tmp_path / 'model.ckpt', average=False, **{'cc_projection.weight': weight})
+    with pytest.raises(UserError, match=f'a plain tensor as cc_projection.weight, .*{found}'):
+        load_components(path)
+
+
+def test_a_format_that_safetensors_has_and_torch_has_not(tmp_path):
+    header = b'{"w":{"dtype":"F6_E3M2","shape":[4],"data_offsets":[0,3]}}'
+    path = tmp_path / 'model.safetensors'
+    path.write_bytes(len(header).to_bytes(8, 'little') + header + bytes(3))
+    with pytest.raises(UserError, match='model.safetensors: .*F6_E3M2'):
+        open_weights(path).read('w')
+
+
+@pytest.mark.parametrize(
+    'dtype', [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
+)
+def test_the_usual_noise_schedule_is_known_in_any_format(tmp_path, dtype):
+    """Rounded to 8 bits its beginning is 0."""
+    betas = (torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).float()
+    for wanted, factor in ((None, 1), ('trained_betas', 0.5)):
+        path = write_golden(
+            tmp_path / 'model.ckpt', average=False, betas=(betas * factor).to(dtype)
+        )
+        scheduler = open_checkpoint(path).configs['scheduler']
+        assert ('trained_betas' in scheduler) == (wanted is not None)
+    path = write_golden(tmp_path / 'model.ckpt', average=False, betas=torch.arange(1000))
+    with pytest.raises(UserError, match='as betas, got torch.int64'):
+        open_checkpoint(path)
+
+
 def test_weights_too_large_for_half_precision(tmp_path):
     key = 'first_stage_model.encoder.conv_in.bias'
     path = write_golden(
@@ -269,6 +359,7 @@ def test_another_shape_is_named(tmp_path):
 READS_EVERY_TENSOR = """
 import resource, sys
 from pathlib import Path
+from nvs_ros.zero123.ldm import open_checkpoint
 from nvs_ros.zero123.weights import open_weights
 
 file = open_weights(Path(sys.argv[1]))

@@ -110,7 +110,8 @@ def fill(
                 f'{name}: expected {key} of shape {tuple(target.shape)}, '
                 f'found {tuple(tensor.shape)}'
             )
-        if not tensor.is_floating_point() or not _is_finite(tensor):
+        tensor = _numbers(tensor, f'{name}: {key}')
+        if not _is_finite(tensor):
             raise UserError(f'{name}: expected finite numbers in {key}, found NaN or infinity')
         state[key] = tensor.to(device, dtype)
         if dtype != tensor.dtype and not _is_finite(state[key]):
@@ -121,6 +122,24 @@ def fill(
         embeddings = module.vision_model.embeddings
         embeddings.position_ids = torch.arange(embeddings.num_positions, device=device)[None]
     module.eval().requires_grad_(False)
+
+
+def _numbers(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """The tensor in a format that torch computes with."""
+    if not tensor.is_floating_point():
+        raise UserError(
+            f'{name}: expected floating-point numbers, found {tensor.dtype}; weights that are '
+            'quantised or packed cannot be used'
+        )
+    if tensor.element_size() > 1:
+        return tensor
+    try:  # of 8 bits; torch can do little more than convert them
+        return tensor.float()
+    except RuntimeError as error:
+        raise UserError(
+            f'{name}: expected floating-point numbers, found {tensor.dtype}, which cannot be '
+            'converted'
+        ) from error
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -345,10 +345,14 @@ def _scheduler_config(file: WeightFile) -> dict:
     """The schedule of Zero-1-to-3, or the file's own where it carries another."""
     if 'betas' not in file.shapes:
         return dict(SCHEDULER)
-    betas = file.read('betas').double()
+    betas = file.read('betas')
+    if not betas.is_floating_point():
+        raise UserError(f'{file.path}: expected floating-point numbers as betas, got {betas.dtype}')
     steps = SCHEDULER['num_train_timesteps']
     ends = SCHEDULER['beta_start'] ** 0.5, SCHEDULER['beta_end'] ** 0.5
     usual = torch.linspace(*ends, steps, dtype=torch.float64) ** 2
-    if betas.shape == usual.shape and torch.allclose(betas, usual, rtol=1e-4, atol=0):
+    # The usual ones may have been rounded to whatever format the weights were saved in.
+    rounded, betas = usual.float().to(betas.dtype).double(), betas.double()
+    if betas.shape == usual.shape and torch.allclose(betas, rounded, rtol=1e-4, atol=0):
         return dict(SCHEDULER)
     return SCHEDULER | {'num_train_timesteps': len(betas), 'trained_betas': betas.tolist()}

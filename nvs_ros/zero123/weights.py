@@ -123,6 +123,11 @@ class TorchFile:
 
     def read(self, name: str) -> torch.Tensor:
         sketch = self._tensors[name]
+        if sketch.layout is not torch.strided or sketch.is_meta:
+            kind = 'no data' if sketch.is_meta else f'the layout {sketch.layout}'
+            raise UserError(
+                f'{self.path}: expected a plain tensor as {name}, found one with {kind}'
+            )
         storage = sketch.untyped_storage()
         # The record that holds a byte is the last one that begins before it.
         index = bisect.bisect(
@@ -162,7 +167,10 @@ class SafetensorsFile:
         # What was read stays mapped, and counts as memory, until the file is closed.
         if self._read_bytes > self.MAPPED_BYTES:
             self._file, self._read_bytes = safe_open(self.path, 'pt'), 0
-        tensor = self._file.get_tensor(name).clone()
+        try:
+            tensor = self._file.get_tensor(name).clone()
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise UserError(f'{self.path}: {name} cannot be read: {error}') from error
         self._read_bytes += tensor.nbytes
         return tensor
 
