@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nvs_ros.geometry.camera import Camera
-from nvs_ros.geometry.canonical import SOLID, CanonicalView
+from nvs_ros.geometry.canonical import SOLID, CanonicalView, coverage
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.zero123.conditioning import ImageCondition
 
@@ -21,7 +21,7 @@ class Frame:
     image : (H, W, 3) uint8
         RGB.
     mask : (H, W) uint8 or bool
-        Above 0 is the object.
+        Coverage by the object, 0..255; where nothing reaches 128, above 0 is the object.
     camera : Camera
         Intrinsics of the picture.
     object_from_camera : (4, 4) float
@@ -65,8 +65,7 @@ def measurement_of(frame: Frame | CanonicalView, source: CanonicalView) -> Measu
         solid = frame.mask >= SOLID
         pose = frame.object_from_camera
         return Measurement.of_picture(frame.image, solid, frame.camera, pose, unit)
-    mask = np.asarray(frame.mask)
-    solid = mask if mask.dtype == np.bool_ else mask >= SOLID
+    solid = coverage(np.asarray(frame.mask)) >= SOLID
     return Measurement.of_picture(
         frame.image, solid, frame.camera, frame.object_from_camera, unit, frame.depth_m
     )

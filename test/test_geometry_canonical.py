@@ -202,7 +202,7 @@ def test_straight_down():
         ({'image': np.zeros((240, 320, 3), float)}, 'image: expected uint8'),
         ({'image': np.zeros((24, 32, 3), np.uint8)}, 'mask: expected bool or uint8'),
         ({'mask': np.zeros((240, 320), bool)}, 'mask: expected some object pixels'),
-        ({'mask': np.ones((240, 320), np.uint8)}, 'largest value of 1'),
+        ({'mask': np.zeros((240, 320), np.uint8)}, 'mask: expected some object pixels'),
         ({'mask': np.ones((240, 320), np.int32)}, 'mask: expected bool or uint8'),
         ({'camera': pinhole(640, 480, 300)}, 'expected 640x480 as the camera says'),
         ({'pose': np.full((4, 4), np.nan)}, 'object_from_camera: expected 4x4 finite'),
@@ -258,6 +258,15 @@ def test_photograph_is_cropped_scaled_and_centred():
     assert view.unit_m == 1
     assert any('17 degrees' in text for text in view.assumptions)
     assert (view.image[0] == 255).all()
+
+
+@pytest.mark.parametrize('value', [1, 7, 127])
+def test_a_mask_of_any_value_above_0_is_that_of_yes_and_no(value):
+    image, mask = photograph()
+    expected = photograph_view(image, mask)
+    found = photograph_view(image, mask.astype(np.uint8) * value)
+    assert np.array_equal(found.mask, expected.mask)
+    assert np.array_equal(found.image, expected.image)
 
 
 def test_a_photograph_that_is_all_object_is_said_so():

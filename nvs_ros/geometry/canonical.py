@@ -246,13 +246,16 @@ def _check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDAr
             f'image: expected {camera.width}x{camera.height} as the camera says, '
             f'got {image.shape[1]}x{image.shape[0]}'
         )
-    alpha = mask.astype(np.uint8) * 255 if mask.dtype == np.bool_ else mask
-    if not (alpha >= SOLID).any():
-        raise ValueError(
-            f'mask: expected some object pixels (true, or {SOLID} ... 255), '
-            f'got a largest value of {int(alpha.max())}'
-        )
-    return alpha
+    if not mask.any():
+        raise ValueError('mask: expected some object pixels (true, or above 0), got none')
+    return coverage(mask)
+
+
+def coverage(mask: NDArray) -> NDArray[np.uint8]:
+    """A mask (H, W), bool or uint8, as coverage 0 ... 255; one of small numbers says yes and no."""
+    if mask.dtype == np.bool_ or mask.max() < SOLID:
+        return (mask > 0).astype(np.uint8) * 255
+    return mask
 
 
 def _check_drawn(drawn: NDArray[np.uint8]) -> None:
