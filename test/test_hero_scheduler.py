@@ -228,6 +228,14 @@ def test_bad_values_are_named(fields, message):
         hourglass(**fields)
 
 
+def test_a_first_timestep_that_does_not_exist_is_refused():
+    scheduler = HourglassDDIMScheduler.from_config(original_scheduler().config, schedule='uniform')
+    with pytest.raises(ValueError, match='steps_offset: 1 .* 1000 timesteps at 1000'):
+        scheduler.set_timesteps(1000)
+    scheduler.set_timesteps(999)
+    assert scheduler.timesteps[0] == 999
+
+
 def test_a_uniform_schedule_without_steps_is_refused():
     with pytest.raises(ValueError, match='num_inference_steps.*got 0'):
         HourglassDDIMScheduler(schedule='uniform').set_timesteps(0)

@@ -144,6 +144,11 @@ class HourglassDDIMScheduler(DDIMScheduler):
             distinct = self.timesteps.tolist()
         else:
             distinct = self._hourglass()
+        if distinct[0] >= self.config.num_train_timesteps:
+            raise ValueError(
+                f'steps_offset: {self.config.steps_offset} puts the first of {len(distinct)} '
+                f'timesteps at {distinct[0]}, expected less than {self.config.num_train_timesteps}'
+            )
         if self.config.prediction_type == 'epsilon' and self.alphas_cumprod[distinct[0]] == 0:
             raise ValueError(
                 f"prediction_type: 'epsilon' cannot denoise t={distinct[0]}, without signal "
@@ -189,11 +194,6 @@ class HourglassDDIMScheduler(DDIMScheduler):
                 timesteps += [end - 1 - offset for offset in offsets]
             else:
                 timesteps += [start + config.steps_offset + offset for offset in reversed(offsets)]
-        if timesteps[0] >= config.num_train_timesteps:
-            raise ValueError(
-                f'steps_offset: {config.steps_offset} puts the first timestep at {timesteps[0]}, '
-                f'expected less than {config.num_train_timesteps}'
-            )
         return timesteps
 
     def step(
