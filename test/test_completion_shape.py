@@ -1,6 +1,7 @@
 """Surface, colours, cloud and next best view of objects that are known."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from completion_scene import SIZE_M, Seen, box, sphere
 from nvs_ros.completion.cloud import completed_cloud, measured_points, view_gains
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.pipeline import TrustedView, complete_shape
-from nvs_ros.completion.surface import MEASURED, UNSEEN, hull_surface
-from nvs_ros.geometry import Spherical, rigid
+from nvs_ros.completion.surface import MEASURED, UNSEEN, hull_surface, visible
+from nvs_ros.geometry import Spherical, look_at, rigid
 from nvs_ros.settings import CompletionSettings
 from nvs_ros.synthesizer import Observation
 
@@ -49,6 +50,21 @@ def test_points_have_the_colour_of_the_picture_that_sees_them():
     assert (surface.colors[back, 2] > surface.colors[back, 0]).all()
     assert (surface.colors[front, 0] > surface.colors[front, 2]).all()
     assert surface.confidence[back] == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize('distance', [1.0, 0.101, 0.1, 0.09, 0.0, 1e-9])
+def test_a_camera_close_by_needs_no_more_memory(distance):
+    """Before, on and behind the surface, where its points spread over a huge picture."""
+    points = np.random.default_rng(0).normal(size=(5000, 3))
+    normals = points / np.linalg.norm(points, axis=1, keepdims=True)
+    pose = look_at([1.0, 0.3, 0.2])
+    pose[:3, 3] *= distance / np.linalg.norm(pose[:3, 3])
+    tracemalloc.start()
+    seen = visible(0.1 * normals, normals, pose, 0.005)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+    assert (seen > 0).any() == (distance > 0.1)
 
 
 def test_what_no_camera_sees_is_not_trusted():

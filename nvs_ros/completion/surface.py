@@ -19,6 +19,8 @@ MEASURED = -1
 """In place of the index of a view: the camera that was there."""
 UNSEEN = -2
 """In place of the index of a view: no camera sees this."""
+CELLS = 2**26
+"""Most cells of a picture across; what lies further out is in the last one."""
 GRAZING = 0.1
 """Cosine between normal and line of sight below which a camera does not see a surface."""
 
@@ -155,16 +157,23 @@ def visible(
         than two spacings behind another point.
     """
     x, y, z = transformed(inverse(object_from_camera), points).T
+    front = z > 0
+    if not front.any():
+        return np.zeros(len(points))
     # Cells of the picture hold about two points across, so that a surface has no holes.
-    side = 2 * spacing_m / np.median(z)
-    column, row = (np.floor((v - v.min()) / side).astype(int) for v in (x / z, y / z))
-    nearest = np.full((row.max() + 1, column.max() + 1), np.inf)
-    np.minimum.at(nearest, (row, column), z)
+    side = 2 * spacing_m / np.median(z[front])
+    x, y, z = x[front], y[front], z[front]
+    column, row = (np.minimum((v - v.min()) // side, CELLS) for v in (x / z, y / z))
+    # A camera close by has its points in few of very many cells.
+    _, cell = np.unique(row.astype(np.int64) * (CELLS + 1) + column, return_inverse=True)
+    nearest = np.full(len(z), np.inf)
+    np.minimum.at(nearest, cell, z)
+    unhidden = np.zeros(len(points), bool)
+    unhidden[front] = z <= nearest[cell] + 2 * spacing_m
     to_camera = object_from_camera[:3, 3] - points
     to_camera /= np.linalg.norm(to_camera, axis=1, keepdims=True)
     cosine = (normals * to_camera).sum(1)
-    seen = (cosine > GRAZING) & (z <= nearest[row, column] + 2 * spacing_m)
-    return np.where(seen, cosine, 0.0)
+    return np.where((cosine > GRAZING) & unhidden, cosine, 0.0)
 
 
 def without_background(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
