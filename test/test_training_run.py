@@ -19,7 +19,7 @@ from nvs_ros.cli import main
 from nvs_ros.errors import UserError
 from nvs_ros.training.loop import Until
 from nvs_ros.training.recipe import Recipe
-from nvs_ros.training.run import train
+from nvs_ros.training.run import save_model, train
 from nvs_ros.zero123.components import EMBEDDED, load_components
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +96,22 @@ def test_the_model_says_how_it_was_made(whole):
     index = json.loads((whole / 'model' / 'model_index.json').read_text())
     assert Recipe.from_dict(index['source']['recipe']) == RECIPE
     assert load_components(whole / 'model').image_size == 32
+
+
+def test_the_old_model_stays_until_the_new_one_is_whole(whole, tmp_path):
+    components = load_components(whole / 'model')
+    save_model(components, {'made': 1}, tmp_path / 'model', torch.float16)
+    before = weights(tmp_path / 'model')
+    with pytest.raises(TypeError):  # the index comes last
+        save_model(
+            dataclasses.replace(components, profile=None), {}, tmp_path / 'model', torch.float32
+        )
+    assert_same_model(tmp_path / 'model', whole / 'model')
+    assert before.keys() == weights(tmp_path / 'model').keys()
+    save_model(components, {'made': 2}, tmp_path / 'model', torch.float32)
+    index = json.loads((tmp_path / 'model' / 'model_index.json').read_text())
+    assert index['source'] == {'made': 2}
+    assert [path.name for path in tmp_path.iterdir()] == ['model']
 
 
 def start_from(model, rate):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -176,7 +177,7 @@ def profile(dataset: DatasetSettings) -> ModelProfile:
 def save_model(
     components: Zero123Components, source: Mapping[str, Any], folder: Path, dtype: torch.dtype
 ) -> None:
-    """Write a model in diffusers layout, in the place of an older one.
+    """Write a model in diffusers layout, in the place of an older one once it is whole.
 
     Parameters
     ----------
@@ -186,9 +187,15 @@ def save_model(
     folder : Path
     dtype : torch.dtype
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    with new_folder(folder) as partial:
+    fresh, old = (folder.with_name(f'.{folder.name}.{state}') for state in ('new', 'old'))
+    shutil.rmtree(fresh, ignore_errors=True)
+    with new_folder(fresh) as partial:
         for name in NETWORKS:
             write_network(partial, name, getattr(components, name), dtype)
         components.scheduler.save_pretrained(partial / 'scheduler')
         write_index(partial, components.kind, source, components.profile)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
