@@ -62,8 +62,12 @@ def random_pixels(dtype, channels, height=5, width=7):
 @pytest.mark.parametrize('read', READERS)
 @pytest.mark.parametrize('padding', [0, 4, 12])
 @pytest.mark.parametrize('kind', KINDS, ids=[kind[0] for kind in KINDS])
-def test_pixels_come_back(read, kind, padding):
+def test_pixels_come_back(request, read, kind, padding):
     encoding, dtype, channels = kind
+    if read is read_with_cv_bridge and padding % (channels * np.dtype(dtype).itemsize):
+        # Which is why our own converter comes first.
+        reason = 'cv_bridge counts rows in whole pixels'
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     pixels = random_pixels(dtype, channels)
     result = read(make_image(pixels, encoding, padding=padding))
     assert result.dtype == dtype
