@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 success, 2 something the user gave cannot be used, 130 interrupted.
+        0 success, 2 something the user gave cannot be used or does not fit memory, 130 interrupted.
     """
     if argv is None:
         keep_freed_memory()  # the process is ours
@@ -67,6 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         # Messages of libraries within may have several lines.
         print(f'nvs_ros {chosen}: {" ".join(str(error).split())}', file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        said = ' '.join(str(error).split()) or 'more memory is needed than there is'
+        print(f'nvs_ros {chosen}: {said}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

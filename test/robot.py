@@ -78,17 +78,7 @@ class LightSynthesizer:
     def observe(self, source, measurement=None):
         return Observation(source, None, None)
 
-    def synthesize(
-        self,
-        observation,
-        targets,
-        settings=None,
-        *,
-        seed=0,
-        keep=True,
-        callback=None,
-        remember=True,
-    ):
+    def synthesize(self, observation, targets, settings=None, *, seed=0, callback=None, **_):
         self.batches.append(len(targets))
         self.settings = settings
         if self.error is not None:

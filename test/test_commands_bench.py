@@ -43,6 +43,8 @@ def test_bench_measures_what_it_says(tmp_path, capsys):
         (['--repeats', '0'], '--repeats: expected 1 or more, got 0'),
         (['--batches', 'many'], 'expected numbers, got many'),
         (['--device', 'nonsense'], 'nonsense'),
+        (['--json', '/nowhere/bench.json'], '--json: expected a file in a folder that exists'),
+        (['--json', '/tmp'], 'got the folder /tmp'),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments, message, capsys):

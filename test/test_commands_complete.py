@@ -59,9 +59,12 @@ def test_a_photograph_becomes_a_shape_that_says_what_it_is(photograph, capsys):
         (['{}/photo.png', '--mesh', '{}/mesh.obj'], '.ply or .stl'),
         (['{}/photo.png', '-o', '{}/a.ply', '--mesh', '{}/a.ply'], 'would overwrite'),
         (['{}/photo.png', '-o', '{}/no/cloud.ply'], 'no such folder'),
+        (['{}/photo.png', '-o', '{}/folder.ply'], 'the folder'),
+        (['{}/photo.png', '--mesh', '{}/folder.ply'], 'the folder'),
     ],
 )
 def test_what_cannot_be_used_gets_one_line_and_exit_code_2(photograph, capsys, arguments, words):
+    (photograph / 'folder.ply').mkdir()
     assert run(*(word.format(photograph) for word in arguments)) == 2
     error = capsys.readouterr().err
     assert words in error and len(error.strip().splitlines()) == 1

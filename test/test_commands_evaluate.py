@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 
 import numpy as np
@@ -93,10 +94,36 @@ def test_refuses_in_one_line(options, words, capsys):
     assert words in error and '\n' not in error
 
 
+@pytest.mark.parametrize('command', ['evaluate', 'assess', 'bench'])
 @pytest.mark.parametrize('file', ['missing/summary.json', ''])
-def test_a_place_for_the_summary_is_asked_for_before_the_work(tmp_path, capsys, file):
-    assert main(['evaluate', '--json', str(tmp_path / file)]) == 2
-    assert '--json' in capsys.readouterr().err
+def test_a_place_for_the_summary_is_asked_for_before_the_work(tmp_path, capsys, command, file):
+    assert main([command, '--model', '/nowhere', '--json', str(tmp_path / file)]) == 2
+    assert '--json: expected a file in a folder that exists' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command', ['evaluate', 'assess'])
+def test_a_place_for_the_plots_is_made_before_the_work(tmp_path, capsys, command):
+    (tmp_path / 'file').write_text('')
+    assert main([command, '--model', '/nowhere', '--plots', str(tmp_path / 'file')]) == 2
+    assert '--plots: ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('content', [None, '# no marks\n'])
+def test_a_document_without_its_section_is_refused_before_the_work(tmp_path, capsys, content):
+    document = tmp_path / 'document.md'
+    if content is not None:
+        document.write_text(content)
+    assert main(['assess', '--model', '/nowhere', '--document', str(document)]) == 2
+    assert f'{document}: ' in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+@pytest.mark.parametrize('command', ['evaluate', 'assess', 'bench'])
+def test_a_folder_of_somebody_else_is_refused_before_the_work(tmp_path, capsys, command):
+    tmp_path.chmod(0o500)
+    file = tmp_path / 'summary.json'
+    assert main([command, '--model', '/nowhere', '--json', str(file)]) == 2
+    assert f'--json: {file} may not be written' in capsys.readouterr().err
 
 
 def test_a_robot_without_the_libraries_is_told_so(monkeypatch, capsys):

@@ -1,11 +1,15 @@
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from short_model import make_short_model
 
 from nvs_ros.cli import main
+from nvs_ros.synthesizer import Synthesizer
 
 
 @pytest.fixture
@@ -90,6 +94,53 @@ def test_what_cannot_be_used_gets_one_line_and_exit_code_2(photograph, capsys, a
     error = capsys.readouterr().err
     assert words in error
     assert len(error.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """The networks of a model on a device whose memory is used up."""
+    load = Synthesizer.from_pretrained
+
+    def load_without_memory(*args, **kwargs):
+        synthesizer = load(*args, **kwargs)
+
+        def allocate(*_):
+            raise torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate 2 GiB')
+
+        synthesizer.components.unet.register_forward_pre_hook(allocate)
+        return synthesizer
+
+    monkeypatch.setattr(Synthesizer, 'from_pretrained', load_without_memory)
+
+
+@pytest.mark.parametrize('command', ['synthesize', 'complete'])
+def test_what_does_not_fit_memory_is_one_line(photograph, capsys, full, command):
+    ending = '.png' if command == 'synthesize' else '.ply'
+    output = photograph / f'out{ending}'
+    assert main([command, str(photograph / 'photo.png'), '-o', str(output)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith(f'nvs_ros {command}: one view needs more memory than there is: CUDA')
+    assert not output.exists()
+
+
+def test_memory_that_python_itself_has_not_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(Image, 'open', lambda *_: bytearray(2**62))
+    assert run('photo.png') == 2
+    assert capsys.readouterr().err == 'nvs_ros synthesize: more memory is needed than there is\n'
+
+
+def test_a_model_that_cannot_sample_as_it_says_is_one_line(photograph, tmp_path, capsys):
+    model = make_short_model(tmp_path / 'model')
+    index = json.loads((model / 'model_index.json').read_text())
+    index['profile']['sampler']['num_inference_steps'] = 1000
+    (model / 'model_index.json').write_text(json.dumps(index))
+    scheduler = model / 'scheduler' / 'scheduler_config.json'
+    config = json.loads(scheduler.read_text())
+    scheduler.write_text(json.dumps(config | {'timestep_spacing': 'leading', 'steps_offset': 1}))
+    options = ('--model', model, '--preset', 'zero123', '-o', photograph / 'view.png')
+    assert run(photograph / 'photo.png', *options) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert 'steps_offset: 1 puts the first of 1000 timesteps at 1000' in line
 
 
 def test_unknown_options_end_with_exit_code_2():

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from nvs_ros.commands.arguments import check_output, make_output_folder
 from nvs_ros.errors import UserError
 
 
@@ -44,10 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f'--objects: expected at least 1, got {arguments.objects}')
     if arguments.fit < 0:
         raise UserError(f'--fit: expected at least 0, got {arguments.fit}')
-    if arguments.json is not None and (
-        arguments.json.is_dir() or not arguments.json.parent.is_dir()
-    ):
-        raise UserError(f'--json: expected a file in a folder that exists, got {arguments.json}')
+    index = _model_index(arguments.model) if arguments.fit else None
+    check_output('--json', arguments.json)
+    make_output_folder('--plots', arguments.plots)
+    section = arguments.set.partition(':')[0]
+    if arguments.document is not None:
+        check_output('--document', arguments.document)
+        _document(arguments.document, section)
     try:
         from nvs_ros.evaluation.completed import assess, fit
         from nvs_ros.evaluation.objects import open_set
@@ -64,7 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
         size = synthesizer.components.image_size
         objects = open_set(arguments.set, split='test', views=2, size=size)
         if arguments.fit:
-            index = _model_index(arguments.model)
             _write(fit(synthesizer, objects, arguments.fit, settings).profile(), index)
             print(f'the confidence is calibrated: {index}')
             synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
@@ -75,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     summary = summarise(results)
     print(table(summary))
     if arguments.document is not None:
-        _document(arguments.document, arguments.set.partition(':')[0], table(summary))
+        _document(arguments.document, section, table(summary))
     if arguments.json is not None:
         numbers = [{k: result[k] for k in ('name', 'views', 'shapes')} for result in results]
         arguments.json.write_text(json.dumps({**summary, 'results': numbers}, indent=1) + '\n')
@@ -84,11 +87,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _document(file: Path, section: str, text: str) -> None:
+def _document(file: Path, section: str, text: str | None = None) -> None:
+    """Put a text between the marks of a section, or only see that it could be."""
     from nvs_ros.evaluation.document import replaced
 
     try:
-        file.write_text(replaced(file.read_text(), section, text))
+        content = replaced(file.read_text(), section, text or '')
+        if text is not None:
+            file.write_text(content)
     except (OSError, ValueError) as error:
         raise UserError(f'{file}: {error}') from error
 
@@ -100,6 +106,7 @@ def _model_index(model: str) -> Path:
     index = (EMBEDDED if model == 'embedded' else Path(model)) / 'model_index.json'
     if not index.is_file():
         raise UserError(f'--fit: expected the embedded model or a folder of a model, got {model}')
+    check_output('--fit', index)
     return index
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from nvs_ros.commands.arguments import check_output
 from nvs_ros.errors import UserError
 from nvs_ros.settings import DEFAULT_PRESET
 
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from nvs_ros.hero.presets import PRESETS, shortened
     from nvs_ros.timing import config_hash, machine
 
+    check_output('--json', arguments.json)
     try:
         batches = [int(text) for text in arguments.batches.split(',')]
     except ValueError as error:

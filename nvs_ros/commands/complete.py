@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from nvs_ros.commands.arguments import add_photograph
+from nvs_ros.commands.arguments import add_photograph, check_output
 from nvs_ros.errors import UserError
 from nvs_ros.settings import SEEDS, CompletionSettings
 
@@ -122,9 +122,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f'expected an output ending in .ply, got {arguments.output}')
     if arguments.mesh is not None and arguments.mesh.suffix.lower() not in ('.ply', '.stl'):
         raise UserError(f'expected a mesh ending in .ply or .stl, got {arguments.mesh}')
-    for file in filter(None, (arguments.output, arguments.mesh)):
-        if not file.parent.is_dir():
-            raise UserError(f'no such folder: {file.parent}')
+    check_output('--output', arguments.output)
+    check_output('--mesh', arguments.mesh)
     if arguments.mesh == arguments.output:
         raise UserError(f'the mesh would overwrite {arguments.output}: give another --mesh')
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nvs_ros import __version__
+from nvs_ros.commands.arguments import check_output, make_output_folder
 from nvs_ros.errors import UserError
 
 LADDER = 'zero123,hourglass,resample,amf,msa,zero-to-hero'
@@ -84,10 +85,8 @@ def _add_objects(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.json is not None and (
-        arguments.json.is_dir() or not arguments.json.parent.is_dir()
-    ):
-        raise UserError(f'--json: expected a file in a folder that exists, got {arguments.json}')
+    check_output('--json', arguments.json)
+    make_output_folder('--plots', arguments.plots)
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f'--workers: expected at least 1, got {arguments.workers}')
     try:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nvs_ros.commands.arguments import add_photograph
+from nvs_ros.commands.arguments import add_photograph, check_output
 from nvs_ros.errors import UserError
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS
 
@@ -84,18 +84,18 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.distance,
             camera,
         )
+        with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
+
+            def progress(state: dict) -> None:
+                bar.total = state['evaluations']
+                bar.update()
+
+            observation = synthesizer.observe(source)
+            (view,) = synthesizer.synthesize(
+                observation, [target], settings, seed=arguments.seed, callback=progress
+            )
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
-    with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
-
-        def progress(state: dict) -> None:
-            bar.total = state['evaluations']
-            bar.update()
-
-        observation = synthesizer.observe(source)
-        (view,) = synthesizer.synthesize(
-            observation, [target], settings, seed=arguments.seed, callback=progress
-        )
     save_view(view.image, arguments.output, _provenance(arguments, view))
     for assumption in source.assumptions:
         print(f'assumed: {assumption}')
@@ -122,9 +122,6 @@ def _provenance(arguments: argparse.Namespace, view: View) -> dict[str, object]:
 def _check_output(output: Path, *sources: Path | None) -> None:
     if output.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         raise UserError(f'expected an output ending in .png or .jpg, got {output}')
-    if not output.parent.is_dir():
-        raise UserError(f'no such folder: {output.parent}')
-    if output.is_dir():
-        raise UserError(f'expected a file to write, got the folder {output}')
+    check_output('--output', output)
     if output.exists() and any(source and output.samefile(source) for source in sources):
         raise UserError(f'the view would overwrite {output}: give another --output')
