@@ -77,8 +77,21 @@ class SyncSettings(Settings):
         low=0.0,
         high=10.0,
     )
-    buffer: int = setting(
-        10, 'Messages of each topic kept while their partners are awaited.', low=1, high=1000
+    buffer_s: float = setting(
+        5.0,
+        'How long messages are kept while their partners are awaited; above the time that the '
+        'mask takes.',
+        unit='s',
+        low=0.05,
+        high=600.0,
+    )
+    buffer_mb: int = setting(
+        500,
+        'What the messages kept may take; the oldest go first. Two seconds of 1920x1080 at 30 Hz '
+        'take 373.',
+        unit='MB',
+        low=1,
+        high=1_000_000,
     )
 
 

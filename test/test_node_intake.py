@@ -1,5 +1,7 @@
 """Matching of messages to frames, the slot for the newest, and the counts."""
 
+import time
+
 import pytest
 
 from nvs_ros.node.intake import Intake
@@ -9,10 +11,12 @@ MILLISECOND = 1_000_000
 
 
 class Clock:
-    """A clock that stands still."""
+    """A clock that is set by hand."""
+
+    now_s = 5.0
 
     def __call__(self) -> float:
-        return 5.0
+        return self.now_s
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def frames():
 
 @pytest.fixture
 def intake(frames):
-    return Intake(INPUTS, 0.01, 4, lambda: frames.append(1), Clock())
+    return Intake(INPUTS, 0.01, 4, lambda: frames.append(1), Clock(), 100)
 
 
 def add_frame(intake, stamp_ns, content='x'):
@@ -91,13 +95,105 @@ def test_a_late_mask_still_finds_its_image(intake):
     assert intake.statistics.dropped == {'no mask of its stamp': 1}
 
 
-def test_memory_is_bounded_and_the_missing_input_named(intake):
+def test_what_waits_too_long_is_let_go_and_the_missing_input_named(intake):
     for i in range(50):
+        intake._clock.now_s = float(i)
         intake.add('image', i * 10**9, 'image')
         intake.add('mask', i * 10**9, 'mask')
-    assert intake.waiting() == 4
-    assert intake.statistics.dropped == {'no camera_info of its stamp': 46}
+    assert intake.waiting() == 5  # of the last four seconds
+    assert intake.statistics.dropped == {'no camera_info of its stamp': 45}
     assert balance(intake) == intake.statistics.images == 50
+
+
+def test_memory_is_bounded_in_bytes(intake):
+    for i in range(50):
+        intake._clock.now_s = 5 + i / 100
+        intake.add('image', i * 10**9, 'image', size=20)
+        intake.add('mask', i * 10**9, 'mask', size=5)
+    assert intake.waiting() == 4  # 4 * (20 + 5) = 100
+    assert intake.crowded_s == pytest.approx(0.04)
+    assert balance(intake) == intake.statistics.images == 50
+    intake.add('image', 0, 'larger than all the room', size=101)
+    intake.add('camera_info', 0, 'info')
+    intake.add('mask', 0, 'mask', size=5)
+    assert intake.take().messages['image'] == 'larger than all the room'
+
+
+def slow_segmentation(intake, delay_s, seconds=20, hz=30, offset_ns=0):
+    """A mask a second, so much later than its image; the stamps of image and mask of each frame."""
+    late, pairs = [], []
+    for i in range(seconds * hz):
+        stamp_ns = i * 10**9 // hz
+        intake._clock.now_s = stamp_ns * 1e-9
+        for name in ('camera_info', 'image'):
+            intake.add(name, stamp_ns, stamp_ns, size=1)
+        if i % hz == 0:
+            late.append(stamp_ns)
+        while late and stamp_ns - late[0] >= delay_s * 1e9:
+            mask_ns = late.pop(0) + offset_ns
+            intake.add('mask', mask_ns, mask_ns, size=1)
+            if frame := intake.take():
+                pairs.append((frame.messages['image'], frame.messages['mask']))
+    return pairs
+
+
+@pytest.mark.parametrize('delay_s', [0, 1, 2, 3.9])
+def test_a_slow_segmentation_finds_its_images(delay_s):
+    intake = Intake(INPUTS, 0.01, 4, lambda: None, Clock())
+    pairs = slow_segmentation(intake, delay_s)
+    assert pairs == [(n * 10**9, n * 10**9) for n in range(len(pairs))]
+    assert len(pairs) == 20 - int(delay_s)
+    assert intake.lateness_s('mask') is None
+
+
+def test_a_mask_that_comes_too_late_is_told_from_one_of_another_stamp():
+    late = Intake(INPUTS, 0.01, 4, lambda: None, Clock())
+    assert not slow_segmentation(late, 6)
+    assert late.lateness_s('mask') == pytest.approx(6)
+    assert late.smallest_gap_s('mask') == 0
+    assert late.crowded_s is None
+    foreign = Intake(INPUTS, 0.01, 4, lambda: None, Clock())
+    assert not slow_segmentation(foreign, 1, offset_ns=16 * MILLISECOND)
+    assert foreign.lateness_s('mask') is None
+    assert foreign.smallest_gap_s('mask') == pytest.approx(0.016)
+
+
+def test_an_image_that_comes_too_late_is_named(intake):
+    intake.add('camera_info', 0, 'info')
+    intake.add('mask', 0, 'mask')
+    intake._clock.now_s += 7
+    intake.add('mask', 7 * 10**9, 'mask')
+    intake.add('image', 0, 'image')
+    assert intake.lateness_s('image') == pytest.approx(7)
+
+
+def test_a_wide_slop_gives_a_mask_to_the_closest_image_and_to_no_other():
+    """It is above the image period, which is not advised."""
+    intake = Intake(INPUTS, 0.9, 4, lambda: None, Clock())
+    pairs = slow_segmentation(intake, 2)
+    assert pairs == [(n * 10**9, n * 10**9) for n in range(18)]
+
+
+def test_partners_that_come_before_their_image_stay_as_long_as_it(intake):
+    intake.add('camera_info', 0, 'info')
+    intake._clock.now_s += 0.5
+    intake.add('image', 0, 'image')
+    intake._clock.now_s += 3.9
+    intake.add('mask', 0, 'mask')
+    assert intake.take() is not None
+
+
+def test_many_small_messages_cost_little():
+    """A pose at 1 kHz beside images whose mask never comes: of the order of 10 us each."""
+    intake = Intake(('image', 'pose', 'mask'), 0.01, 10, lambda: None, Clock())
+    started_s = time.process_time()
+    for i in range(10_000):
+        intake._clock.now_s = i * 1e-3
+        intake.add('pose', i * MILLISECOND, 'pose')
+        if i % 33 == 0:
+            intake.add('image', i * MILLISECOND, 'image', size=1)
+    assert intake.smallest_gap_s('pose') == 0
+    assert time.process_time() - started_s < 3
 
 
 def test_malformed_images_are_counted(intake):

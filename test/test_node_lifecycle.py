@@ -1,6 +1,8 @@
 """Transitions: what is acquired is released, and a failure leaves the node unconfigured."""
 
+import re
 import threading
+import time
 
 import pytest
 
@@ -194,8 +196,40 @@ def test_stamps_that_never_match_are_explained():
 
         message = wait_until(explained, period_s=PERIOD_S)
         assert message == (
-            'the stamps of /mask and /image are 0.03 s apart at best, sync.slop_s is 0.02 s'
+            'the stamps of /mask and /image are 0.03 s apart at best, sync.slop_s is 0.02 s: '
+            'a message has to carry the stamp of the image that it belongs to'
         )
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'remedy'),
+    [
+        ({'sync.buffer_s': 0.3}, 'messages are kept for 0.3 s: raise sync.buffer_s'),
+        ({'sync.buffer_mb': 1}, r'the 1 MB of sync\.buffer_mb hold 0\.\d+ s: raise it'),
+    ],
+)
+def test_masks_that_come_too_late_are_explained(parameters, remedy):
+    """Stamps are equal: who widened the slop would get masks of other images."""
+    with graph(parameters) as running:
+        robot, late = running.robot, []
+        received = robot.subscribe(DiagnosticArray, '/diagnostics')
+
+        def explained():
+            robot.stamp_ns += 100_000_000
+            messages = robot.scene.messages(robot.stamp_ns)
+            late.append((time.monotonic() + 1.2, messages.pop('mask')))
+            robot.publish(messages)
+            while late[0][0] < time.monotonic():
+                robot.publish({'mask': late.pop(0)[1]})
+            while not received.empty():
+                message = received.get().status[0].message
+                assert 'apart' not in message
+                if 'later' in message:
+                    return message
+
+        message = wait_until(explained, period_s=PERIOD_S)
+        sentence = r'/mask comes 1\.\d\d s later than /image of the same stamp, '
+        assert re.fullmatch(sentence + remedy, message)
 
 
 def warned(capfd, sentence, act=lambda: None):

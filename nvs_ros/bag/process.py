@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import time
@@ -142,7 +143,7 @@ def _run(recording: Bag, topics: dict[str, str], maker: _Maker, parts: Path, eve
     """Make what is missing in ``parts``."""
     configuration = maker.configuration
     sync, rectified = configuration.sync, configuration.input.rectified
-    intake = Intake(tuple(topics), sync.slop_s, sync.buffer, lambda: None, time.monotonic)
+    intake = Intake(tuple(topics), sync.slop_s, math.inf, lambda: None, time.monotonic)
     names = {topic: name for name, topic in topics.items()}
     index = -1
     with tqdm(total=recording.message_count, desc='process', unit='message') as progress:

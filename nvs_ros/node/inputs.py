@@ -23,13 +23,16 @@ from nvs_ros.node.qos import OVERRIDABLE, SubscriptionEventCallbacks
 PATIENCE_S = 3.0
 """Silence of an input that is worth a warning."""
 
+DEPTH = 10
+"""Of the queues of small messages."""
+
 _LARGE = ('image', 'mask', 'depth')
 
 
 class Inputs:
     """Subscribes to what makes up a frame.
 
-    QoS is that of sensor data: best effort, depth 1 for pictures and ``sync.buffer`` for the small
+    QoS is that of sensor data: best effort, depth 1 for pictures and :data:`DEPTH` for the small
     messages, of which each may be the one that an image waits for.
 
     Parameters
@@ -54,7 +57,9 @@ class Inputs:
         self._topics = self._make_topics()
         names = tuple(self._topics)
         sync = configuration.sync
-        self.intake = Intake(names, sync.slop_s, sync.buffer, on_frame, time.monotonic)
+        self.intake = Intake(
+            names, sync.slop_s, sync.buffer_s, on_frame, time.monotonic, sync.buffer_mb * 10**6
+        )
         self._started_s = time.monotonic()
         group = MutuallyExclusiveCallbackGroup()
         self._subscriptions: dict[str, Any] = {}
@@ -85,16 +90,46 @@ class Inputs:
         newest = intake.newest
         if newest is not None and now - newest.arrival_s < PATIENCE_S:
             return ''
-        gaps = {name: intake.smallest_gap_s(name) for name in self._topics if name != 'image'}
+        return self._late() or self._apart()
+
+    def _late(self) -> str:
+        """Say that messages come later than what they belong to is kept."""
+        late = {name: self.intake.lateness_s(name) for name in self._topics}
+        late = {name: seconds for name, seconds in late.items() if seconds is not None}
+        if not late:
+            return ''
+        worst = max(late, key=late.get)
+        sync, crowded_s = self._configuration.sync, self.intake.crowded_s
+        if crowded_s is None:
+            remedy = f'messages are kept for {sync.buffer_s:g} s: raise sync.buffer_s'
+        else:
+            remedy = f'the {sync.buffer_mb} MB of sync.buffer_mb hold {crowded_s:.2g} s: raise it'
+        partner = 'the other messages' if worst == 'image' else self._topic('image')
+        return (
+            f'{self._topic(worst)} comes {late[worst]:.2f} s later than {partner} of the same '
+            f'stamp, {remedy}'
+        )
+
+    def _apart(self) -> str:
+        """Say which input never has the stamp of an image."""
+        gaps = {name: self.intake.smallest_gap_s(name) for name in self._topics if name != 'image'}
         far = {n: g for n, g in gaps.items() if g is not None and g > self._slop_s}
         if far:
             worst = max(far, key=far.get)
             return (
-                f'the stamps of {self._subscriptions[worst].topic_name} and '
-                f'{self._subscriptions["image"].topic_name} are {far[worst]:.3g} s apart at best, '
-                f'sync.slop_s is {self._slop_s:g} s'
+                f'the stamps of {self._topic(worst)} and {self._topic("image")} are '
+                f'{far[worst]:.3g} s apart at best, sync.slop_s is {self._slop_s:g} s: a message '
+                'has to carry the stamp of the image that it belongs to'
             )
+        dropped = self.intake.statistics.dropped
+        lacking = {reason: n for reason, n in dropped.items() if reason.startswith('no ')}
+        if lacking:
+            counts = ', '.join(f'{reason} ({n})' for reason, n in sorted(lacking.items()))
+            return f'no image has all that belongs to it: {counts}'
         return ''
+
+    def _topic(self, name: str) -> str:
+        return self._subscriptions[name].topic_name
 
     @property
     def patient(self) -> bool:
@@ -123,7 +158,7 @@ class Inputs:
     def _subscribe(self, name: str, group: MutuallyExclusiveCallbackGroup) -> Any:
         kind, topic = self._topics[name]
         qos = QoSProfile(
-            depth=1 if name in _LARGE else self._configuration.sync.buffer,
+            depth=1 if name in _LARGE else DEPTH,
             reliability=ReliabilityPolicy.BEST_EFFORT,
         )
         return self._node.create_subscription(
@@ -147,7 +182,8 @@ class Inputs:
             topic = self._subscriptions[name].topic_name
             self._health.warn(f'malformed {name}', f'malformed message on {topic}: {error}')
             return
-        self.intake.add(name, stamp_ns(message.header), message)
+        size = len(message.data) if name in _LARGE else 0
+        self.intake.add(name, stamp_ns(message.header), message, size)
 
     def _incompatible(self, name: str, event: Any) -> None:
         topic = self._subscriptions[name].topic_name

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from nvs_ros.node.shelf import Entry, Shelf
+
 IMAGE = 'image'
 SUPERSEDED = 'superseded by a newer frame'
+FORGOTTEN = 2000
+"""Stamps of each input that are remembered without their messages, to tell late from missing."""
+MARGIN_S = 1.0
+"""Partners are kept longer than images by as much, at most: one that came a little before its image
+has to be there as long as that."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +71,32 @@ class Intake:
         What a frame consists of, ``'image'`` among them.
     slop_s : float
         Largest difference between the stamps of an image and its partners, in seconds.
-    buffer : int
-        Messages of each input that are kept.
+    buffer_s : float
+        How long messages are kept after they came, in seconds.
     on_frame : callable
         Called without arguments when a frame is complete.
     clock : callable
         Monotonic time in seconds.
+    buffer_bytes : int
+        What all messages kept may take; the oldest go first.
     """
 
     def __init__(
         self,
         inputs: tuple[str, ...],
         slop_s: float,
-        buffer: int,
+        buffer_s: float,
         on_frame: Callable[[], None],
         clock: Callable[[], float],
+        buffer_bytes: int = 500_000_000,
     ) -> None:
         self._slop_ns = round(slop_s * 1e9)
-        self._images: deque[tuple[int, Any]] = deque()
-        self._partners = {name: deque(maxlen=buffer) for name in inputs if name != IMAGE}
-        self._buffer = buffer
+        self._shelves = {name: Shelf() for name in (IMAGE, *inputs)}
+        self._images = self._shelves[IMAGE]
+        self._partners = {name: shelf for name, shelf in self._shelves.items() if name != IMAGE}
+        self._forgotten = {name: Shelf() for name in self._shelves}
+        self._buffer_s, self._buffer_bytes = buffer_s, buffer_bytes
+        self._late_s: dict[str, float] = {}
         self._on_frame = on_frame
         self._clock = clock
         self._lock = threading.Lock()
@@ -94,6 +107,8 @@ class Intake:
         """When a well-formed message of each input came last, seconds of the clock."""
         self.last_malformed_s: dict[str, float] = {}
         """When a malformed one did."""
+        self.crowded_s: float | None = None
+        """Age of the last message that had to go for want of room, None if none ever had."""
 
     @property
     def newest(self) -> FrameMessages | None:
@@ -106,19 +121,19 @@ class Intake:
         with self._lock:
             return copy.deepcopy(self._statistics)
 
-    def add(self, name: str, stamp_ns: int, message: Any) -> None:
-        """Take over a well-formed message."""
+    def add(self, name: str, stamp_ns: int, message: Any, size: int = 0) -> None:
+        """Take over a well-formed message: a picture of so many bytes, or a small one (0)."""
         with self._lock:
+            now = self._clock()
             self._statistics.received[name] += 1
-            self.last_arrival_s[name] = self._clock()
+            self.last_arrival_s[name] = now
             if name == IMAGE:
                 self._statistics.images += 1
-                self._images.append((stamp_ns, message))
-            else:
-                self._partners[name].append((stamp_ns, message))
-            completed = self._match()
-            while len(self._images) > self._buffer:
-                self._drop_unmatched(self._images.popleft()[0])
+            entry = self._shelves[name].add(stamp_ns, message, size, now)
+            completed = self._match(name, entry)
+            if not completed:
+                self._note_late(name, entry)
+            self._forget_old(now)
         if completed:
             self._on_frame()
 
@@ -154,39 +169,86 @@ class Intake:
             return len(self._images) + (self._slot is not None)
 
     def smallest_gap_s(self, name: str) -> float | None:
-        """Smallest difference between the stamps of a waiting image and an input, or None."""
-        with self._lock:
-            gaps = [
-                abs(image_ns - partner_ns)
-                for image_ns, _ in self._images
-                for partner_ns, _ in self._partners[name]
-            ]
-        return min(gaps) * 1e-9 if gaps else None
+        """Smallest difference between the stamps of an input and of images without a frame.
 
-    def _match(self) -> bool:
-        """Complete a frame with the newest image that has all its partners."""
-        for index in reversed(range(len(self._images))):
-            stamp_ns, image = self._images[index]
-            found = {name: self._closest(stamp_ns, name) for name in self._partners}
+        Those that are not kept any more count as well: a message that comes too late for its image
+        is not one of another stamp. None when one of the two never came.
+        """
+        with self._lock:
+            images = (self._images, self._forgotten[IMAGE])
+            partners = (self._partners[name], self._forgotten[name])
+            gaps = [a.smallest_gap_ns(b) for a in images for b in partners]
+        known = [gap for gap in gaps if gap is not None]
+        return min(known) * 1e-9 if known else None
+
+    def lateness_s(self, name: str) -> float | None:
+        """How long after the others of its stamp a message of an input came, too late for them.
+
+        Of the last such message since a frame was complete; None when there was none.
+        """
+        with self._lock:
+            return self._late_s.get(name)
+
+    def _match(self, name: str, entry: Entry) -> bool:
+        """Complete a frame with an image that has all its partners, if a message makes one so.
+
+        Before it came no image had all of them: only those that it can belong to are looked at.
+        """
+        images = [entry] if name == IMAGE else self._images.within(entry.stamp_ns, self._slop_ns)
+        for image in images:
+            found = {name: self._closest(image.stamp_ns, name) for name in self._partners}
             if None in found.values():
                 continue
-            for _ in range(index):
-                self._drop_unmatched(self._images.popleft()[0])
-            self._images.popleft()
+            while (older := self._images.pop()) is not image:
+                self._drop_unmatched(older.stamp_ns)
             if self._slot is not None:
                 self._statistics.dropped[SUPERSEDED] += 1
-            messages = {IMAGE: image, **{name: match[1] for name, match in found.items()}}
-            self._slot = self._newest = FrameMessages(stamp_ns, messages, self._clock())
+            messages = {IMAGE: image.message, **{n: match.message for n, match in found.items()}}
+            self._slot = self._newest = FrameMessages(image.stamp_ns, messages, self._clock())
+            for partner, match in found.items():
+                if match.size:  # a picture belongs to one image; a calibration may serve several
+                    self._partners[partner].remove(match)
+            self._late_s.clear()
             return True
         return False
 
-    def _closest(self, stamp_ns: int, name: str) -> tuple[int, Any] | None:
-        # Of equal stamps, the message that came last.
-        candidates = reversed(self._partners[name])
-        best = min(candidates, key=lambda item: abs(item[0] - stamp_ns), default=None)
-        return best if best is not None and abs(best[0] - stamp_ns) <= self._slop_ns else None
+    def _closest(self, stamp_ns: int, name: str) -> Entry | None:
+        return self._partners[name].closest(stamp_ns, self._slop_ns)
 
     def _drop_unmatched(self, stamp_ns: int) -> None:
         missing = [name for name in self._partners if self._closest(stamp_ns, name) is None]
         reason = f'no {" and ".join(missing)} of its stamp' if missing else SUPERSEDED
         self._statistics.dropped[reason] += 1
+
+    def _note_late(self, name: str, entry: Entry) -> None:
+        """Remember that a message belongs to what is not kept any more."""
+        for other in self._partners if name == IMAGE else (IMAGE,):
+            if self._shelves[other].closest(entry.stamp_ns, self._slop_ns) is None:
+                gone = self._forgotten[other].closest(entry.stamp_ns, self._slop_ns)
+                if gone is not None:
+                    self._late_s[name] = entry.arrival_s - gone.arrival_s
+
+    def _forget_old(self, now_s: float) -> None:
+        """Let go what is too old, and the oldest while all together is too much."""
+        partners_s = self._buffer_s + min(self._buffer_s, MARGIN_S)
+        for name, shelf in self._shelves.items():
+            limit_s = self._buffer_s if name == IMAGE else partners_s
+            while shelf and now_s - shelf.oldest.arrival_s > limit_s:
+                self._forget(name)
+        while sum(shelf.bytes for shelf in self._shelves.values()) > self._buffer_bytes:
+            # The newest of each input stays, whatever its size.
+            full = [name for name, s in self._shelves.items() if len(s) > 1 and s.oldest.size]
+            if not full:
+                break
+            oldest = min(full, key=lambda name: self._shelves[name].oldest.arrival_s)
+            self.crowded_s = now_s - self._shelves[oldest].oldest.arrival_s
+            self._forget(oldest)
+
+    def _forget(self, name: str) -> None:
+        entry = self._shelves[name].pop()
+        if name == IMAGE:
+            self._drop_unmatched(entry.stamp_ns)
+        forgotten = self._forgotten[name]
+        forgotten.add(entry.stamp_ns, None, 0, entry.arrival_s)
+        if len(forgotten) > FORGOTTEN:
+            forgotten.pop()
