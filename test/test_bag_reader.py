@@ -123,7 +123,10 @@ def test_unknown_type_is_named_and_can_be_left_out(tmp_path):
             connection = writer.add_connection(topic, kind, typestore=types)
             writer.write(connection, 1, types.serialize_cdr(message, kind))
     with pytest.raises(UserError, match='private_msgs/msg/Odd of /odd is not installed'):
-        Bag(tmp_path / 'x')
+        Bag(tmp_path / 'x', ['/odd'])
+    with Bag(tmp_path / 'x') as bag:
+        assert sorted(bag.topics) == ['/diagnostics', '/image', '/info']
+        assert 'private_msgs/msg/Odd' in bag.left_out['/odd']
     with Bag(tmp_path / 'x', ['/image']) as bag:
         assert len(list(bag.messages())) == 1
 

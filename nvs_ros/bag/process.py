@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
 
 from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.bag.channel import full_name
+from nvs_ros.bag.frames import Matched, frames, match_frames
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
 from nvs_ros.errors import UserError
 from nvs_ros.node.completed import REFUSED, view_messages
 from nvs_ros.node.engine import Engine
-from nvs_ros.node.frames import SourceFrame, check_message, stamp_ns
-from nvs_ros.node.intake import FrameMessages, Intake
+from nvs_ros.node.frames import SourceFrame, check_message
+from nvs_ros.node.inputs import input_types, type_name, type_names
+from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.model import load_synthesizer
 from nvs_ros.node.outputs import views_message
 from nvs_ros.node.parameters import Configuration
@@ -45,7 +46,7 @@ def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict
     Raises
     ------
     UserError
-        There is no such input.
+        There is no such input, or two of them have one topic.
     """
     settings = configuration.input
     objects = {'pose': 'object_pose', 'detections': 'detections'}[settings.objects]
@@ -55,8 +56,13 @@ def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict
     transports = {'image': settings.image_transport, 'mask': settings.mask_transport}
     topics = {}
     for name in inputs:
-        topic = '/' + remap.get(name, name).lstrip('/')
+        topic = full_name(remap.get(name, name))
         topics[name] = f'{topic}/compressed' if transports.get(name) == 'compressed' else topic
+    for name, topic in topics.items():
+        if same := [other for other in topics if topics[other] == topic and other != name]:
+            raise UserError(
+                f'expected a topic for each input, got {topic} for {name} and {same[0]}'
+            )
     return topics
 
 
@@ -96,19 +102,46 @@ def process(
     if output.exists():
         raise UserError(f'{output} is there already')
     with Bag(bag, topics.values()) as recording:
+        _check_types(recording, topics, configuration)
+        transforms = BagTransforms(bag)
         engine = Engine(
-            synthesizer or _load(configuration), BagTransforms(bag), lambda stage, seconds: None
+            synthesizer or _load(configuration), transforms, lambda stage, seconds: None
         )
+        matched = match_frames(
+            recording,
+            {topic: name for name, topic in topics.items()},
+            configuration.sync.slop_s,
+            lambda message: check_message(message, configuration.input.rectified),
+        )
+        lost = '; '.join(filter(None, [recording.shortfall(), *transforms.problems]))
         parts = _open_parts(bag, output, configuration, topics, every)
-        maker = _Maker(configuration, engine)
-        intake = _run(recording, topics, maker, parts, every)
+        _run(recording, matched, _Maker(configuration, engine), parts, every)
     finished = sorted(parts.glob('*.mcap'))
     if not finished:
         shutil.rmtree(parts)
-        raise UserError(f'{bag} has no frame that can be used: {_why(intake)}')
+        why = '; '.join(filter(None, [_left_out(matched), lost]))
+        raise UserError(f'{bag} has no frame that can be used: {why}')
     _join(finished, output)
     shutil.rmtree(parts)
-    print(f'views of {len(finished)} frames in {output}')
+    result = f'views of {len(finished)} frames in {output}'
+    left_out = _left_out(matched)
+    print('\n'.join([*recording.notes, f'{result}; {left_out}' if left_out else result]))
+    if lost:
+        raise UserError(f'{bag}: {lost}; {result} all the same')
+
+
+def _check_types(recording: Bag, topics: dict[str, str], configuration: Configuration) -> None:
+    """Refuse topics whose messages no input can be."""
+    try:
+        types = input_types(configuration.input)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for name, topic in topics.items():
+        kind = recording.topics[topic].kind
+        if kind not in types[name]:
+            raise UserError(
+                f'{name}: expected {type_names(types[name])} on {topic}, got {type_name(kind)}'
+            )
 
 
 def _load(configuration: Configuration) -> Synthesizer:
@@ -139,51 +172,33 @@ def _open_parts(
     return parts
 
 
-def _run(recording: Bag, topics: dict[str, str], maker: _Maker, parts: Path, every: int) -> Intake:
-    """Make what is missing in ``parts``."""
-    configuration = maker.configuration
-    sync, rectified = configuration.sync, configuration.input.rectified
-    intake = Intake(tuple(topics), sync.slop_s, math.inf, lambda: None, time.monotonic)
-    names = {topic: name for name, topic in topics.items()}
-    index = -1
-    with tqdm(total=recording.message_count, desc='process', unit='message') as progress:
-        for topic, _, message in recording.messages():
+def _run(recording: Bag, matched: Matched, maker: _Maker, parts: Path, every: int) -> None:
+    """Make what is missing in ``parts``; frames that cannot be used are counted as dropped."""
+    files = {i: parts / f'{i:06}.mcap' for i in range(0, len(matched.frames), every)}
+    wanted = [i for i, file in files.items() if not file.exists()]
+    with tqdm(total=len(wanted), desc='process', unit='frame') as progress:
+        for i, frame in frames(recording, matched, wanted):
             progress.update()
-            try:
-                check_message(message, rectified)
-            except ValueError as error:
-                intake.add_malformed(names[topic])
-                progress.write(f'malformed message on {topic}: {error}')
-                continue
-            intake.add(names[topic], stamp_ns(message.header), message)
-            frame = intake.take()
-            if frame is None:
-                continue
-            index += 1
-            file = parts / f'{index:06}.mcap'
-            if index % every or file.exists():
-                continue
             try:
                 arrays = maker.views(
                     frame, lambda share: progress.set_postfix(frame=f'{share:.0%}')
                 )
             except ValueError as error:
-                intake.count_dropped(str(error))
-                progress.write(f'frame {index} left out: {error}')
+                matched.dropped[str(error)] += 1
+                progress.write(f'frame {i} left out: {error}')
                 continue
-            with BagWriter(file) as writer:
+            with BagWriter(files[i]) as writer:
                 for views in arrays:
                     writer.write('/nvs/views', frame.stamp_ns, views)
-    return intake
 
 
-def _why(intake: Intake) -> str:
-    """Why there was no frame."""
-    reasons = [f'{reason} ({n} images)' for reason, n in intake.statistics.dropped.items()]
-    for name in intake.statistics.received:
-        if name != 'image' and (gap_s := intake.smallest_gap_s(name)) is not None:
-            reasons.append(f'the stamps of image and {name} are {gap_s:.3g} s apart at best')
-    return '; '.join(reasons)
+def _left_out(matched: Matched) -> str:
+    """What was not used of the bag and why, counted; ``''`` when all was."""
+    images = [
+        f'{n} of {matched.images} images left out: {reason}'
+        for reason, n in matched.dropped.most_common()
+    ]
+    return '; '.join([*images, *matched.reasons])
 
 
 def _join(parts: list[Path], output: Path) -> None:

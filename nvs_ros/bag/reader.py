@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability
-from rosbags.typesys import Stores, get_typestore
-
-from nvs_ros.bag.messages import message_class, message_from_bag
+from nvs_ros.bag import types
+from nvs_ros.bag.channel import Channel, full_name
+from nvs_ros.bag.files import SUFFIXES, BagFiles, is_bag_file
 from nvs_ros.errors import UserError
-
-SUFFIXES = ('.mcap', '.db3', '.bag')
 
 
 def recorded_topics(path: Path) -> set[str]:
-    """Names of all topics in a bag, also of those whose types are not installed.
+    """Names of all topics with messages in a bag, also of those whose types are not installed.
 
     Raises
     ------
     UserError
         The bag cannot be read.
     """
-    with contextlib.closing(_open(path)) as reader:
-        return {connection.topic for connection in reader.connections}
+    with contextlib.closing(_open(path)) as files:
+        return {topic for topic, count in files.promised.items() if count}
 
 
 class Topic(NamedTuple):
@@ -39,41 +36,75 @@ class Topic(NamedTuple):
     """Late subscribers are to get the last message too."""
 
 
+class Record(NamedTuple):
+    """A message as it is recorded."""
+
+    topic: str
+    recorded_ns: int
+    data: bytes
+    read: Callable[[bytes], Any]
+    """Makes a message of the bytes."""
+
+
 class Bag:
     """An open bag; use it as a context manager.
+
+    Topics have absolute names here, however they are recorded.
 
     Parameters
     ----------
     path : Path
-        A file ending in one of :data:`SUFFIXES`, or the folder of a ROS 2 bag.
+        A file ending in one of :data:`~nvs_ros.bag.files.SUFFIXES`, or the folder of a bag.
     topics : collection of str, optional
-        Topics to read; all when omitted.
+        Topics to read; when omitted, all that can be read.
 
     Raises
     ------
     UserError
-        The bag cannot be read, lacks a topic, or holds a type that is not installed.
+        The bag cannot be read, lacks a topic, or one of those asked for cannot be read.
     """
 
     def __init__(self, path: Path, topics: Collection[str] = ()) -> None:
         self._path = path
-        self._reader = _open(path)
+        self._files = _open(path)
+        self._read: Counter[str] = Counter()
+        self.topics: dict[str, Topic] = {}
+        self.left_out: dict[str, str] = {}
+        """Topics that nobody asked for and that cannot be read -> why."""
+        self._readers: dict[Channel, Callable[[bytes], Any]] = {}
         try:
-            self._connections = self._choose(topics)
-            self.topics = self._describe()
-        except UserError:
+            self._choose([full_name(topic) for topic in topics])
+        except BaseException:
             self.close()
             raise
 
     @property
     def start_ns(self) -> int:
         """When the first message was recorded."""
-        return self._reader.start_time
+        return self._files.start_ns
 
     @property
     def message_count(self) -> int:
-        """Messages on the chosen topics."""
+        """Messages that the bag promises on the chosen topics."""
         return sum(topic.count for topic in self.topics.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """What is odd about the bag but loses no message of the chosen topics, in words."""
+        return [*self._files.notes, *(f'{reason}: left out' for reason in self.left_out.values())]
+
+    def shortfall(self) -> str:
+        """What the bag promises and was not read, in words; ``''`` when all is there.
+
+        To be asked after all of :meth:`messages`.
+        """
+        lost = [
+            f'{topic.count - self._read[name]} of {topic.count} messages on {name}'
+            for name, topic in self.topics.items()
+            if self._read[name] < topic.count
+        ]
+        parts = [f'its files lack {", ".join(lost)} that it promises'] if lost else []
+        return '; '.join(filter(None, [*parts, self._files.damage]))
 
     def messages(self) -> Iterator[tuple[str, int, Any]]:
         """Topic, nanoseconds of recording and message, in the order of recording.
@@ -83,19 +114,35 @@ class Bag:
         UserError
             The rest of the bag cannot be read.
         """
+        for record in self.records():
+            try:
+                message = record.read(record.data)
+            except Exception as error:
+                raise _unreadable(self._path, error, record.topic) from error
+            yield record.topic, record.recorded_ns, message
+
+    def records(self) -> Iterator[Record]:
+        """The same, not yet made into messages.
+
+        Raises
+        ------
+        UserError
+            The rest of the bag cannot be read.
+        """
+        self._read.clear()
         try:
-            for connection, recorded_ns, data in self._reader.messages(self._connections):
-                source = self._reader.deserialize(data, connection.msgtype)
-                message = message_from_bag(self.topics[connection.topic].kind, source)
-                yield connection.topic, recorded_ns, message
-        except GeneratorExit:
-            raise
+            for file in self._files.files:
+                channels = {c.key: c for c in file.channels if c in self._readers}
+                for key, recorded_ns, data in file.messages(channels) if channels else ():
+                    topic = full_name(channels[key].topic)
+                    self._read[topic] += 1
+                    yield Record(topic, recorded_ns, data, self._readers[channels[key]])
         except Exception as error:
             raise _unreadable(self._path, error) from error
 
     def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
+        """Close the files."""
+        self._files.close()
 
     def __enter__(self) -> Bag:
         return self
@@ -103,56 +150,54 @@ class Bag:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _choose(self, topics: Collection[str]) -> list[Connection]:
-        connections = [c for c in self._reader.connections if c.msgcount]
-        if not connections:
+    def _choose(self, asked: Collection[str]) -> None:
+        promised = self._files.promised
+        there = sorted(topic for topic, count in promised.items() if count)
+        if not there:
             raise UserError(f'{self._path} holds no messages')
-        if missing := set(topics) - {c.topic for c in connections}:
-            there = ', '.join(sorted({c.topic for c in connections}))
-            raise UserError(f'{self._path} has no topic {sorted(missing)[0]}; it has {there}')
-        return [c for c in connections if not topics or c.topic in topics]
+        if missing := sorted(set(asked) - set(there)):
+            problem = 'no messages on topic' if missing[0] in promised else 'no topic'
+            raise UserError(f'{self._path} has {problem} {missing[0]}; it has {", ".join(there)}')
+        for name in asked or there:
+            try:
+                self.topics[name] = self._describe(name)
+            except ValueError as error:
+                if asked:
+                    raise UserError(f'{self._path}: {error}') from error
+                self.left_out[name] = str(error)
+        if not self.topics:
+            raise UserError(f'{self._path}: {"; ".join(self.left_out.values())}')
 
-    def _describe(self) -> dict[str, Topic]:
-        topics: dict[str, Topic] = {}
-        for connection in self._connections:
-            name = connection.topic
-            kind = message_class(connection.msgtype)
-            if kind is None:
-                raise UserError(
-                    f'{self._path}: the type {connection.msgtype} of {name} is not installed; '
-                    'choose other topics with --topics'
-                )
-            before = topics.get(name, Topic(kind, 0, False))
-            if before.kind is not kind:
-                raise UserError(f'{self._path}: {name} has messages of several types')
-            topics[name] = Topic(
-                kind, before.count + connection.msgcount, before.latched or _is_latched(connection)
-            )
-        return topics
+    def _describe(self, name: str) -> Topic:
+        channels = [
+            channel
+            for file in self._files.files
+            for channel in file.channels
+            if channel.count and full_name(channel.topic) == name
+        ]
+        count = self._files.promised[name]
+        if not channels:
+            raise ValueError(f'the bag promises {count} messages on {name}, its files hold none')
+        kinds = {types.topic_type(channel) for channel in channels}
+        if len(kinds) > 1:
+            raise ValueError(f'{name} has messages of several types')
+        readers = {channel: types.reader(channel) for channel in channels}
+        self._readers.update(readers)
+        return Topic(kinds.pop(), count, name in self._files.latched)
 
 
-def _open(path: Path) -> AnyReader:
+def _open(path: Path) -> BagFiles:
     if not path.exists():
         raise UserError(f'no such bag: {path}')
-    if path.is_file() and path.suffix not in SUFFIXES:
+    if path.is_file() and not is_bag_file(path):
         raise UserError(f'expected a bag ({", ".join(SUFFIXES)} or a folder), got {path}')
     try:
-        # Bags of sqlite3 from before Iron hold no definitions: those of a later ROS 2 stand in.
-        reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
-        reader.open()
+        return BagFiles(path)
     except Exception as error:
         raise _unreadable(path, error) from error
-    return reader
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
+def _unreadable(path: Path, error: Exception, topic: str = '') -> UserError:
     """rosbags and the libraries below it raise whatever broken bytes make them raise."""
     reason = ' '.join(str(error).split()) or type(error).__name__
-    return UserError(f'cannot read {path}: {reason}')
-
-
-def _is_latched(connection: Connection) -> bool:
-    if isinstance(connection.ext, ConnectionExtRosbag1):
-        return bool(connection.ext.latching)
-    profiles = connection.ext.offered_qos_profiles
-    return any(profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles)
+    return UserError(f'cannot read {path}: {f"{topic}: " if topic else ""}{reason}')

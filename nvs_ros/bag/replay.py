@@ -12,6 +12,7 @@ from pathlib import Path
 import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -64,9 +65,11 @@ def replay(
     Raises
     ------
     UserError
-        The bag or a rule cannot be used.
+        The bag or a rule cannot be used; at the end, when the bag holds less than it promises.
     """
     with Bag(path, topics) as bag:
+        for note in bag.notes:
+            print(note, flush=True)
         node = _start(remap)
         try:
             player = _Player(node, bag, rate, clock_hz)
@@ -78,6 +81,8 @@ def replay(
         finally:
             node.destroy_node()
             rclpy.try_shutdown()
+        if lost := bag.shortfall():
+            raise UserError(f'{path}: {lost}')
 
 
 def _start(remap: Sequence[str]) -> Node:
@@ -97,7 +102,12 @@ class _Player:
         self._node, self._bag, self._rate = node, bag, rate
         self._period_s = 1 / clock_hz if clock_hz else None
         self._clock = node.create_publisher(Clock, '/clock', 1) if clock_hz else None
-        self._publishers = {name: self._publisher(name) for name in bag.topics}
+        self._publishers: dict[str, Publisher] = {}
+        for name in bag.topics:
+            try:
+                self._publishers[name] = self._publisher(name)
+            except InvalidTopicNameException as error:
+                print(f'left out: {" ".join(str(error).split())}', flush=True)
 
     def _publisher(self, name: str) -> Publisher:
         topic = self._bag.topics[name]
@@ -132,7 +142,8 @@ class _Player:
                     time.sleep(min(left_s, self._period_s or left_s))
                     passed_s = (time.monotonic() - started_s) * self._rate
                     self._tell_time(min(start_ns + round(passed_s * 1e9), recorded_ns))
-                self._publishers[topic].publish(message)
+                if topic in self._publishers:
+                    self._publishers[topic].publish(message)
                 progress.update()
 
     def _tell_time(self, now_ns: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
@@ -16,9 +16,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.frames import check_message, stamp_ns
 from nvs_ros.node.intake import Intake
-from nvs_ros.node.objects import detections_type
+from nvs_ros.node.objects import POSE_TYPES, detections_type
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.qos import OVERRIDABLE, SubscriptionEventCallbacks
+from nvs_ros.settings import InputSettings
 
 PATIENCE_S = 3.0
 """Silence of an input that is worth a warning."""
@@ -27,6 +28,39 @@ DEPTH = 10
 """Of the queues of small messages."""
 
 _LARGE = ('image', 'mask', 'depth')
+
+
+def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
+    """Input of a frame -> types of message that it may have, the usual one first.
+
+    Raises
+    ------
+    ValueError
+        Detections are asked for and vision_msgs is not installed.
+    """
+    picture = {'raw': (Image,), 'compressed': (CompressedImage,)}
+    types = {
+        'image': picture[settings.image_transport],
+        'camera_info': (CameraInfo,),
+        'mask': picture[settings.mask_transport],
+    }
+    if settings.objects == 'detections':
+        types['detections'] = (detections_type(),)
+    else:
+        types['object_pose'] = POSE_TYPES
+    if settings.depth:
+        types['depth'] = (Image,)
+    return types
+
+
+def type_name(kind: type) -> str:
+    """``sensor_msgs/msg/Image`` of its class."""
+    return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
+
+
+def type_names(kinds: Collection[type]) -> str:
+    """Names of types, for people."""
+    return ' or '.join(map(type_name, kinds))
 
 
 class Inputs:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import (
+    Point,
+    Pose,
+    PoseStamped,
+    PoseWithCovarianceStamped,
+    TransformStamped,
+)
 
 from nvs_ros.node.cameras import rigid_from_pose
 from nvs_ros.settings import ObjectSettings
@@ -16,6 +22,8 @@ try:
 except ImportError:  # not on PyPI; ros-<distribution>-vision-msgs on a robot
     Detection3DArray = None
 
+POSE_TYPES = (PoseStamped, PoseWithCovarianceStamped, TransformStamped)
+"""What may say the pose of the one object."""
 MAX_OBJECTS = 100
 """Detections of one frame that are looked at."""
 
@@ -74,8 +82,10 @@ def seen_objects(message: Any, settings: ObjectSettings) -> list[SeenObject]:
 
     Parameters
     ----------
-    message : geometry_msgs.msg.PoseStamped or vision_msgs.msg.Detection3DArray
-        Of a detection the box counts; its ``id`` is the label in a label image if it is a number.
+    message : one of POSE_TYPES or vision_msgs.msg.Detection3DArray
+        A transform is that of its child, which is the object; the covariance of a pose is not
+        looked at. Of a detection the box counts; its ``id`` is the label in a label image if it is
+        a number.
     settings : ObjectSettings
 
     Raises
@@ -85,8 +95,8 @@ def seen_objects(message: Any, settings: ObjectSettings) -> list[SeenObject]:
     """
     frame_id = message.header.frame_id
     size_m = settings.diameter_m or None
-    if isinstance(message, PoseStamped):
-        pose = rigid_from_pose(message.pose, 'object_pose')
+    if isinstance(message, POSE_TYPES):
+        pose = rigid_from_pose(_pose(message), 'object_pose')
         return [SeenObject('', frame_id, pose, size_m, settings.label)]
     detections = message.detections
     if not 1 <= len(detections) <= MAX_OBJECTS:
@@ -107,3 +117,12 @@ def seen_objects(message: Any, settings: ObjectSettings) -> list[SeenObject]:
     if not objects:
         raise ValueError(f'object.id: expected {settings.id!r} among the detections, got none')
     return objects
+
+
+def _pose(message: Any) -> Pose:
+    """The pose in one of :data:`POSE_TYPES`."""
+    if isinstance(message, TransformStamped):
+        shift = message.transform.translation
+        position = Point(x=shift.x, y=shift.y, z=shift.z)
+        return Pose(position=position, orientation=message.transform.rotation)
+    return message.pose if isinstance(message, PoseStamped) else message.pose.pose
