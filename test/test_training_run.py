@@ -178,3 +178,16 @@ def test_chunks_on_another_machine(tmp_path):
     parts = b''.join(path.read_bytes() for path in sorted(out.glob('model.tar.*')))
     subprocess.run(['tar', '-x', '-C', tmp_path], input=parts, check=True)
     assert_same_model(tmp_path / 'run' / 'model', tmp_path / 'model')
+
+
+def test_a_model_gets_a_guide_and_trains_on(whole, tmp_path):
+    dataset = SETTINGS['dataset'] | {'guide': True}
+    content = {'initialize_from': str(whole / 'model'), 'dataset': dataset}
+    recipe = Recipe.from_dict(content | {'diffusion': SETTINGS['diffusion']})
+    assert train(recipe, tmp_path / 'run')
+    before, after = load_components(whole / 'model'), load_components(tmp_path / 'run/model')
+    assert before.guide_inputs == 0 and after.guide_inputs == 5 * 16
+    assert after.profile.guide_channels == 5
+    new = after.unet.conv_in.weight[:, before.unet.config.in_channels :]
+    assert new.abs().max() > 0
+    assert Image.open(tmp_path / 'run/diffusion_samples_6.png').width > 400  # guide, source, ...

@@ -61,7 +61,8 @@ def _add_objects(parser: argparse.ArgumentParser) -> None:
         default='household',
         help='procedural, what training draws from; household, its household objects; '
         'meshes:PKG[/PATTERN][@y],..., textured meshes of installed packages, @y where y is up; '
-        'meshes:/FOLDER[@y] or meshes:./FOLDER[@y], all OBJ files of a folder '
+        'meshes:/FOLDER[@y] or meshes:./FOLDER[@y], all OBJ files of a folder; furniture:FOLDER, '
+        'catalogue objects that training never saw '
         '(default %(default)s)',
     )
     parser.add_argument(

@@ -13,9 +13,11 @@ from nvs_ros.evaluation.textured import MeshFile, find_folder, find_meshes, is_f
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.geometry.measured import Surface, ball_cells
 from nvs_ros.scenes.dataset import DatasetSettings, render_views, sample_cameras
+from nvs_ros.scenes.furniture import held_out_furniture, mesh_cache
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.objects import HOUSEHOLD, make_object
 from nvs_ros.scenes.sightings import see
+from nvs_ros.scenes.sweethome import Entry, load
 
 KNOWN = ('mask', 'nothing', 'depth', 'sensor')
 """See :class:`Known`."""
@@ -104,6 +106,22 @@ class Views:
 
 
 @dataclass(frozen=True)
+class Furniture:
+    """An object of the Sweet Home 3D catalogues in a folder."""
+
+    folder: str
+    entry: Entry
+
+    @property
+    def path(self) -> str:
+        return self.entry.model
+
+    def load(self) -> Mesh:
+        """As it is in the catalogue; longest side 1."""
+        return load(self.entry, mesh_cache(self.folder))
+
+
+@dataclass(frozen=True)
 class ObjectSet:
     """Objects by number with cameras around each: generated ones, or meshes where there are files.
 
@@ -111,12 +129,12 @@ class ObjectSet:
     ----------
     settings : DatasetSettings
         Kinds of generated objects, ranges of the cameras, picture size and seed.
-    files : tuple of MeshFile
+    files : tuple of MeshFile or of Furniture
         Meshes to take instead of generated objects, each once.
     """
 
     settings: DatasetSettings
-    files: tuple[MeshFile, ...] = ()
+    files: tuple[MeshFile, ...] | tuple[Furniture, ...] = ()
 
     @property
     def size(self) -> int | None:
@@ -134,7 +152,8 @@ class ObjectSet:
         rng = np.random.default_rng([self.settings.seed, index])
         if self.files:
             file = self.files[index]
-            name, mesh = '/'.join(file.path.split('/')[-2:]), load_mesh(file)
+            name = '/'.join(file.path.split('/')[-2:])
+            mesh = file.load() if isinstance(file, Furniture) else load_mesh(file)
         else:
             name = self.settings.categories[index % len(self.settings.categories)]
             mesh = make_object(name, rng)
@@ -157,7 +176,8 @@ def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
         ``procedural``, what training draws from; ``household``, its household categories alone;
         ``meshes:PKG``, textured meshes that installed packages carry, see
         :func:`nvs_ros.evaluation.textured.find_meshes`; ``meshes:FOLDER``, OBJ files, see
-        :func:`nvs_ros.evaluation.textured.find_folder`.
+        :func:`nvs_ros.evaluation.textured.find_folder`; ``furniture:FOLDER``, objects of the Sweet
+        Home 3D catalogues that training never sees.
     split : {'test', 'validation'}
     views : int
         Of each object, from random sides.
@@ -179,6 +199,10 @@ def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
         return ObjectSet(settings, find_folder(packages))
     if kind == 'meshes' and packages:
         return ObjectSet(settings, find_meshes(packages.split(',')))
+    if kind == 'furniture' and packages:
+        entries = held_out_furniture(packages)
+        return ObjectSet(settings, tuple(Furniture(packages, entry) for entry in entries))
     raise UserError(
-        f'set: expected procedural, household, meshes:PKG or meshes:FOLDER, got {name!r}'
+        'set: expected procedural, household, meshes:PKG, meshes:FOLDER or furniture:FOLDER, '
+        f'got {name!r}'
     )

@@ -36,8 +36,8 @@ def trained_furniture(folder: str) -> tuple[Entry, ...]:
 
 @lru_cache(maxsize=2)
 def held_out_furniture(folder: str) -> tuple[Entry, ...]:
-    """The usable objects that training never sees."""
-    return tuple(entry for entry in _usable(folder) if _held_out(entry))
+    """The usable objects that training never sees, in random order."""
+    return tuple(sorted(filter(_held_out, _usable(folder)), key=_draw))
 
 
 @lru_cache(maxsize=2)
@@ -46,8 +46,13 @@ def _usable(folder: str) -> tuple[Entry, ...]:
 
 
 def _held_out(entry: Entry) -> bool:
+    return _draw(entry) < HELD_OUT
+
+
+def _draw(entry: Entry) -> float:
+    """A number of its own for each object, 0 ... 1."""
     digest = hashlib.sha256(entry.key.encode()).digest()
-    return int.from_bytes(digest[:4], 'big') < HELD_OUT * 2**32
+    return int.from_bytes(digest[:4], 'big') / 2**32
 
 
 @lru_cache(maxsize=2)
