@@ -251,7 +251,7 @@ class Spinning:
 class Graph:
     """A view node with a light synthesizer and a robot, spinning."""
 
-    def __init__(self, parameters=None, start=True, load=None, **scene) -> None:
+    def __init__(self, parameters=None, start=True, load=None, on_error=None, **scene) -> None:
         self.context = rclpy.Context()
         # A domain of its own: nothing is heard of another graph in this process.
         rclpy.init(args=[], context=self.context, domain_id=next(DOMAINS))
@@ -263,7 +263,7 @@ class Graph:
             parameter_overrides=overrides,
         )
         self.robot = Robot(self.context, **scene)
-        self.executor = ThreadedExecutor(16, context=self.context)
+        self.executor = ThreadedExecutor(16, context=self.context, on_error=on_error)
         self.executor.add_node(self.node)
         self.executor.add_node(self.robot.node)
         self.thread = threading.Thread(target=self.executor.spin)

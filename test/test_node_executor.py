@@ -11,12 +11,15 @@ import pytest
 pytest.importorskip('rclpy')
 
 import rclpy
+from rclpy.action import ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Task
 from robot import DOMAINS, TIMEOUT_S, wait_until
 from std_msgs.msg import Empty, UInt32
 
+from nvs_interfaces.action import SynthesizeOrbit
+from nvs_ros.node import executor
 from nvs_ros.node.executor import ThreadedExecutor
 
 THREADS = 4
@@ -25,11 +28,11 @@ THREADS = 4
 class Spin:
     """An executor that spins a node, and what ended it."""
 
-    def __init__(self, kind=ThreadedExecutor) -> None:
+    def __init__(self, **arguments) -> None:
         self.context = rclpy.Context()
         rclpy.init(args=[], context=self.context, domain_id=next(DOMAINS))
         self.node = Node('node', context=self.context)
-        self.executor = kind(THREADS, context=self.context)
+        self.executor = ThreadedExecutor(THREADS, context=self.context, **arguments)
         self.executor.add_node(self.node)
         self.error = None
         self.thread = threading.Thread(target=self._spin)
@@ -80,20 +83,52 @@ def test_every_callback_is_handed_to_a_thread_once(spin, monkeypatch):
     assert calls.total() <= 1.05 * len(calls)
 
 
-def test_subscriptions_are_destroyed_while_it_spins(spin):
+@contextlib.contextmanager
+def hasty_threads():
+    """Threads take turns at every chance."""
     interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # threads take turns at every chance
+    sys.setswitchinterval(1e-6)
     try:
+        yield
+    finally:
+        sys.setswitchinterval(interval_s)
+
+
+def test_subscriptions_are_destroyed_while_it_spins(spin):
+    with hasty_threads():
         for _ in range(300):
             there = [spin.node.create_subscription(Empty, f't{i}', print, 1) for i in range(3)]
             for subscription in there:
                 spin.node.destroy_subscription(subscription)
-    finally:
-        sys.setswitchinterval(interval_s)
     received = queue.Queue()
     spin.pair(Empty, 'after', received.put).publish(Empty())
     received.get(timeout=TIMEOUT_S)
     assert spin.error is None
+
+
+def test_actions_are_destroyed_while_it_spins(spin):
+    with hasty_threads():
+        for _ in range(40):
+            servers = [
+                ActionServer(spin.node, SynthesizeOrbit, f'orbit{i}', print) for i in range(3)
+            ]
+            for server in servers:
+                server.destroy()
+    received = queue.Queue()
+    spin.pair(Empty, 'after', received.put).publish(Empty())
+    received.get(timeout=TIMEOUT_S)
+    assert spin.error is None
+
+
+def test_what_cannot_be_waited_for_at_all_ends_it(spin, monkeypatch):
+    def fail(*arguments):
+        raise OSError('of the middleware')
+
+    monkeypatch.setattr(executor, 'FAILING_S', 0.2)
+    monkeypatch.setattr(spin.executor, 'wait_for_ready_callbacks', fail)
+    spin.executor.create_task(print)
+    spin.thread.join(TIMEOUT_S)
+    assert isinstance(spin.error, OSError)
 
 
 def test_callbacks_that_wait_hold_up_nobody_while_there_are_threads(spin):
@@ -144,3 +179,19 @@ def test_an_exception_in_a_callback_ends_it(spin):
         return spin.error
 
     assert isinstance(wait_until(publish_and_check), ArithmeticError)
+
+
+def test_an_exception_in_a_callback_that_somebody_takes_ends_nothing():
+    taken, received = queue.Queue(), queue.Queue()
+
+    def fail(message):
+        raise ArithmeticError('of a callback')
+
+    with contextlib.closing(Spin(on_error=taken.put)) as spin:
+        failing = spin.pair(Empty, 'failing', fail)
+        for _ in range(3):
+            failing.publish(Empty())
+            assert isinstance(taken.get(timeout=TIMEOUT_S), ArithmeticError)
+        spin.pair(Empty, 'after', received.put).publish(Empty())
+        received.get(timeout=TIMEOUT_S)
+        assert spin.error is None

@@ -7,12 +7,15 @@ with subscriptions that come and go, meets (seen in Jazzy and Kilted):
   threads work through the copies, which wakes it again: a callback comes tens to hundreds of
   milliseconds late, and a core is lost (https://github.com/ros2/rclpy/issues/1452).
 - When another thread destroys a subscription while the wait set is being filled, the subscription's
-  events raise ``InvalidHandle`` and ``spin`` ends (https://github.com/ros2/rclpy/issues/1284).
+  events raise ``InvalidHandle`` and ``spin`` ends (https://github.com/ros2/rclpy/issues/1284). An
+  action server raises ``RCLError`` then.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from rclpy.context import Context
@@ -29,12 +32,17 @@ from rclpy.task import Task
 CHECK_S = 0.1
 """How often a wait for a free thread looks whether the context has been shut down."""
 
+FAILING_S = 5.0
+"""Time that waits may fail one after the other: what is being destroyed is gone much sooner."""
+PAUSE_S = 0.001
+"""Between waits that fail: another thread has to get on with the destruction."""
+
 
 class ThreadedExecutor(Executor):
     """Runs callbacks in a pool of threads.
 
-    An exception in a callback ends :meth:`spin` with that exception, as with rclpy's. Only
-    :meth:`spin` and :meth:`spin_once` are supported.
+    An exception in a callback ends :meth:`spin` with that exception, as with rclpy's, unless
+    ``on_error`` takes it. Only :meth:`spin` and :meth:`spin_once` are supported.
 
     Parameters
     ----------
@@ -42,10 +50,21 @@ class ThreadedExecutor(Executor):
         How many callbacks may run at once.
     context : rclpy.context.Context, optional
         The default context when omitted.
+    on_error : callable, optional
+        Takes the exception of a callback, also of those that are rclpy's own: a client that is gone
+        before its answer, a parameter of a type that there is not.
     """
 
-    def __init__(self, num_threads: int, *, context: Context | None = None) -> None:
+    def __init__(
+        self,
+        num_threads: int,
+        *,
+        context: Context | None = None,
+        on_error: Callable[[Exception], None] | None = None,
+    ) -> None:
         super().__init__(context=context)
+        self._on_error = on_error
+        self._failing_since_s: float | None = None
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix='callback')
         self._begun: set[Task] = set()
 
@@ -61,8 +80,16 @@ class ThreadedExecutor(Executor):
             task, _, _ = self.wait_for_ready_callbacks(timeout_sec)
         except (ExternalShutdownException, ShutdownException, TimeoutException):
             return
-        except InvalidHandle:
-            return  # destroyed while the wait set was filled: the next one goes without it
+        except Exception as error:
+            # Destroyed while the wait set was filled, most likely: the next one goes without it.
+            now = time.monotonic()
+            self._failing_since_s = self._failing_since_s or now
+            if now - self._failing_since_s > FAILING_S:
+                raise
+            get_logger('nvs').debug(f'waiting for callbacks: {type(error).__name__}: {error}')
+            time.sleep(PAUSE_S)
+            return
+        self._failing_since_s = None
         begun = threading.Event()
         try:
             self._pool.submit(self._run, task, begun)
@@ -77,6 +104,10 @@ class ThreadedExecutor(Executor):
                 ended.result()
             except InvalidHandle as error:  # destroyed before it was taken, or answered
                 get_logger('nvs').debug(f'a callback of what was destroyed: {error}')
+            except Exception as error:
+                if self._on_error is None:
+                    raise
+                self._on_error(error)
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """Stop, and wait for the callbacks that have begun.
