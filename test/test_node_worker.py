@@ -13,8 +13,10 @@ TIMEOUT_S = 10
 def make_worker():
     made = []
 
-    def make(next_idle=lambda: None, queue=2):
-        made.append(Worker(next_idle, queue))
+    def make(next_idle=lambda: None, queue=2, on_error=print, start=True):
+        made.append(Worker(next_idle, queue, on_error))
+        if start:
+            made[-1].start()
         return made[-1]
 
     yield make
@@ -129,3 +131,96 @@ def test_stop_ends_what_runs_and_answers_what_waits(make_worker):
         waiting.result()
     with pytest.raises(Cancelled, match='shutting down'):
         worker.submit(work)
+
+
+ERRORS = [ValueError('odd'), KeyError('lost'), SystemExit('done'), MemoryError('full')]
+
+
+@pytest.mark.parametrize('error', ERRORS)
+@pytest.mark.parametrize('where', ['finding', 'doing'])
+def test_idle_work_that_fails_is_reported_and_ends_nothing(make_worker, where, error):
+    reported, done = [], threading.Event()
+
+    def fail(*_):
+        raise error
+
+    turns = iter([fail if where == 'doing' else None, lambda job: done.set()])
+
+    def next_idle():
+        turn = next(turns)
+        return turn or fail()
+
+    def on_error(error):
+        reported.append(error)
+        raise OSError('nor does a report that fails')
+
+    worker = make_worker(next_idle, on_error=on_error)
+    worker.wake()
+    job = worker.submit(lambda job: 'served')
+    assert job.wait(TIMEOUT_S)
+    while not reported:  # the request may have come first
+        assert worker.submit(lambda job: None).wait(TIMEOUT_S)
+    assert reported == [error]
+    worker.wake()
+    assert done.wait(TIMEOUT_S)
+    assert worker.alive
+
+
+def test_a_cancelled_idle_work_is_no_error(make_worker):
+    reported, started = [], threading.Event()
+
+    def idle(job):
+        started.set()
+        while True:
+            job.check()
+
+    worker = make_worker(lambda: idle, on_error=reported.append)
+    worker.wake()
+    assert started.wait(TIMEOUT_S)
+    assert worker.stop('enough', TIMEOUT_S)
+    assert reported == []
+
+
+def test_what_comes_before_the_start_is_done_after_it(make_worker):
+    done = threading.Event()
+    worker = make_worker(lambda: lambda job: done.set(), start=False)
+    worker.wake()
+    job = worker.submit(lambda job: 'early')
+    assert not worker.alive
+    worker.start()
+    assert job.wait(TIMEOUT_S)
+    assert job.result() == 'early'
+    assert done.wait(TIMEOUT_S)
+
+
+def test_a_worker_that_was_never_started_can_be_stopped(make_worker):
+    worker = make_worker(start=False)
+    job = worker.submit(lambda job: None)
+    assert worker.stop('not activated', TIMEOUT_S)
+    with pytest.raises(Cancelled, match='not activated'):
+        job.result()
+    with pytest.raises(Cancelled, match='not activated'):
+        worker.submit(lambda job: None)
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_a_worker_that_dies_answers_who_waits(make_worker, monkeypatch):
+    worker = make_worker()
+    work, started, release = blocker()
+    running = worker.submit(work)
+    assert started.wait(TIMEOUT_S)
+    waiting = worker.submit(lambda job: None)
+
+    def die():
+        raise SystemExit
+
+    monkeypatch.setattr(worker, '_turn', die)
+    release.set()
+    assert running.result() == 'released'
+    assert waiting.wait(TIMEOUT_S)
+    with pytest.raises(Cancelled, match='worker has ended'):
+        waiting.result()
+    with pytest.raises(Cancelled, match='worker has ended'):
+        worker.submit(work)
+    assert worker.stop('end', TIMEOUT_S)
+    assert not worker.alive

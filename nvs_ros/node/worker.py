@@ -6,6 +6,7 @@ synthesizer's callback.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -77,11 +78,14 @@ class Job:
             self._result = self._work(self)
         except BaseException as error:  # handed to whoever waits
             self._error = error
-        self._finished.set()
+        finally:
+            self._finished.set()
 
 
 class Worker:
     """Runs jobs in the order they came and, when there is none, the idle work.
+
+    Nothing that jobs or idle work raise ends it.
 
     Parameters
     ----------
@@ -90,18 +94,34 @@ class Worker:
         Called in the worker's thread after :meth:`wake`.
     queue : int
         Jobs that may wait.
+    on_error : callable
+        Takes what idle work raised, which nobody waits for; in the worker's thread.
     """
 
-    def __init__(self, next_idle: Callable[[], Callable[[Job], Any] | None], queue: int) -> None:
+    def __init__(
+        self,
+        next_idle: Callable[[], Callable[[Job], Any] | None],
+        queue: int,
+        on_error: Callable[[BaseException], None],
+    ) -> None:
         self._next_idle = next_idle
         self._queue_size = queue
+        self._on_error = on_error
         self._jobs: deque[Job] = deque()
         self._current: Job | None = None
         self._idle_work = False
         self._stop_reason = ''
         self._condition = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name='nvs worker', daemon=True)
+
+    def start(self) -> None:
+        """Begin, once everything is there that idle work needs."""
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
 
     def wake(self) -> None:
         """Say that there may be idle work."""
@@ -117,7 +137,7 @@ class Worker:
         Busy
             As many jobs wait as may.
         Cancelled
-            The worker has been stopped.
+            The worker has been stopped, or has ended.
         """
         job = Job(work)
         with self._condition:
@@ -138,35 +158,65 @@ class Worker:
         bool
             Whether the thread ended in time; if not, it ends after its network evaluation.
         """
-        with self._condition:
-            self._stop_reason = reason
-            for job in (*self._jobs, self._current):
-                if job is not None:
-                    job.cancel(reason)
-            self._condition.notify()
-        self._thread.join(timeout_s)
+        self._refuse(reason)
+        if self._thread.ident is not None:  # else it was never started
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def _refuse(self, reason: str) -> None:
+        """Cancel everything, and from now on refuse what is submitted."""
+        with self._condition:
+            self._stop_reason = self._stop_reason or reason
+            for job in (*self._jobs, self._current):
+                if job is not None:
+                    job.cancel(self._stop_reason)
+            self._condition.notify()
+
     def _loop(self) -> None:
-        while (job := self._next()) is not None:
-            job.run()
-            with self._condition:
-                self._current = None
+        try:
+            while not self._stop_reason:
+                self._turn()
+        finally:
+            # Whatever ended it: nobody waits for an answer that cannot come.
+            self._refuse('the worker has ended: deactivate and activate the node')
+
+    def _turn(self) -> None:
+        """Wait for something to do and do it."""
+        try:
+            job = self._next()
+            if job is not None:
+                job.run()
+        except BaseException as error:
+            self._report(error)
+        with self._condition:
+            self._current = None
 
     def _next(self) -> Job | None:
-        while True:
-            with self._condition:
-                self._condition.wait_for(lambda: self._stop_reason or self._jobs or self._idle_work)
-                if self._stop_reason:
-                    return None
-                if self._jobs:
-                    self._current = self._jobs.popleft()
-                    return self._current
-                self._idle_work = False
-            work = self._next_idle()
-            if work is not None:
-                with self._condition:
-                    self._current = Job(work)
-                    if self._stop_reason:
-                        self._current.cancel(self._stop_reason)
-                    return self._current
+        with self._condition:
+            self._condition.wait_for(lambda: self._stop_reason or self._jobs or self._idle_work)
+            if self._stop_reason:
+                return None
+            if self._jobs:
+                self._current = self._jobs.popleft()
+                return self._current
+            self._idle_work = False
+        work = self._next_idle()
+        if work is None:
+            return None
+        with self._condition:
+            self._current = Job(lambda job: self._idle(work, job))
+            if self._stop_reason:
+                self._current.cancel(self._stop_reason)
+            return self._current
+
+    def _idle(self, work: Callable[[Job], Any], job: Job) -> None:
+        try:
+            work(job)
+        except Cancelled:
+            pass
+        except BaseException as error:
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        with contextlib.suppress(Exception):  # the last place where it could end the thread
+            self._on_error(error)
