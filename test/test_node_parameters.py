@@ -9,7 +9,7 @@ pytest.importorskip('rclpy')
 
 import rclpy
 import yaml
-from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.msg import ParameterType, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -114,6 +114,7 @@ def test_values_given_at_start_are_used(make_node):
         ('requests.queue', 0, 'requests.queue'),
         ('input.objects', 'magic', "expected one of .'pose', 'detections'.*'magic'"),
         ('preset', 'best', "expected one of .*'best'"),
+        ('completion.preset', 'nonsense', "completion.preset: expected one of .*'nonsense'"),
     ],
 )
 def test_wrong_values_at_start_are_refused(make_node, name, value, reason):
@@ -129,6 +130,8 @@ def test_wrong_values_at_start_are_refused(make_node, name, value, reason):
         ('seed', -3, 'seed'),
         ('seed', 1.5, 'seed|type'),
         ('preset', 'best', "preset: expected one of .*'best'"),
+        ('completion.preset', 'nonsense', "completion.preset: expected one of .*'nonsense'"),
+        ('views.azimuths_deg', None, 'azimuths_deg: expected a value'),
         ('views.azimuths_deg', [1.0, float('nan')], 'finite'),
         ('views.azimuths_deg', 'left', 'azimuths_deg'),
         ('views.elevations_deg', [1.0, 2.0, 3.0], 'one length'),
@@ -178,3 +181,69 @@ def test_the_preset_sets_what_no_parameter_sets(make_node):
     assert parameters.configuration.sampler('resample').resampling_passes == 5
     node.set_parameters([Parameter('sampler.guidance_scale', Parameter.Type.NOT_SET)])
     assert parameters.configuration.sampler().guidance_scale == 3.0
+
+
+@pytest.fixture(params=[True, False], ids=['told', 'humble'])
+def told(request, monkeypatch):
+    """Whether rclpy says when a change has been made."""
+    if not request.param:
+        monkeypatch.delattr(Node, 'add_post_set_parameters_callback', raising=False)
+    elif not hasattr(Node, 'add_post_set_parameters_callback'):
+        pytest.skip('Humble')
+    return request.param
+
+
+def test_a_change_that_another_callback_refuses_is_none(make_node, told):
+    node, refuses = make_node(), []
+    node.add_on_set_parameters_callback(
+        lambda changes: SetParametersResult(successful=not refuses, reason='not today')
+    )
+    parameters = Parameters(node)
+    before = parameters.configuration
+    refuses.append(True)
+    (result,) = node.set_parameters([Parameter('seed', value=5)])
+    assert (result.successful, result.reason) == (False, 'not today')
+    assert node.get_parameter('seed').value == 0
+    assert parameters.configuration == before
+
+
+def test_changes_are_seen_after_they_are_made(make_node, told):
+    node = make_node()
+    parameters = Parameters(node)
+    assert node.set_parameters([Parameter('seed', value=5)])[0].successful
+    assert parameters.configuration.node.seed == 5
+    changes = [Parameter('seed', value=6), Parameter('enabled', value=False)]
+    assert node.set_parameters_atomically(changes).successful
+    configuration = parameters.configuration
+    assert (configuration.node.seed, configuration.node.enabled) == (6, False)
+    assert parameters.configuration is configuration
+
+
+def test_whoever_prepares_can_refuse_and_is_told_what_came_of_it(make_node):
+    prepared, applied = [], []
+
+    def prepare(configuration):
+        prepared.append(configuration.node.seed)
+        if configuration.node.seed == 13:
+            raise RuntimeError('bad luck')
+
+    node = make_node()
+    Parameters(node, prepare, lambda configuration: applied.append(configuration.node.seed))
+    (result,) = node.set_parameters([Parameter('seed', value=13)])
+    assert (result.successful, result.reason) == (False, 'bad luck')
+    assert node.set_parameters([Parameter('seed', value=14)])[0].successful
+    assert prepared == [13, 14]
+    if hasattr(Node, 'add_post_set_parameters_callback'):
+        assert applied == [14]
+
+
+def test_a_deleted_parameter_is_as_the_preset_says_and_can_be_set_again(make_node):
+    node = make_node(**{'sampler.eta': 0.5})
+    parameters = Parameters(node)
+    deleted = Parameter('sampler.eta', Parameter.Type.NOT_SET)
+    assert node.set_parameters([deleted])[0].successful
+    assert parameters.configuration.sampler().eta == 0.0
+    assert node.set_parameters([Parameter('seed', value=3)])[0].successful
+    assert parameters.configuration.node.seed == 3
+    assert node.set_parameters([Parameter('sampler.eta', value=1.0)])[0].successful
+    assert parameters.configuration.sampler().eta == 1.0

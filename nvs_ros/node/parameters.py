@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -68,6 +69,10 @@ class Configuration:
         }
         configuration = cls(**groups, sampler_overrides=overrides)
         configuration.sampler()  # refuses an unknown preset, and overrides that do not fit
+        try:
+            preset(configuration.completion.preset)
+        except ValueError as error:
+            raise ValueError(f'completion.{error}') from None
         return configuration
 
 
@@ -111,12 +116,21 @@ def descriptor(name: str) -> ParameterDescriptor:
     return result
 
 
+def _accept(configuration: Configuration) -> None:
+    """Nothing else stands against it."""
+
+
 class Parameters:
     """Declares the settings on a node and keeps :attr:`configuration` at their present values.
 
     Parameters
     ----------
     node : rclpy.node.Node
+    prepare : callable, optional
+        Called with the configuration that a change would lead to; raises to refuse the change.
+        Another callback may still refuse it, so nothing that is in use may depend on it.
+    apply : callable, optional
+        Called with the configuration after each change; not in Humble, see :attr:`configuration`.
 
     Raises
     ------
@@ -124,35 +138,82 @@ class Parameters:
         A value given at start has the wrong type or range.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(
+        self,
+        node: Node,
+        prepare: Callable[[Configuration], None] = _accept,
+        apply: Callable[[Configuration], None] = _accept,
+    ) -> None:
         self._node = node
-        for name, field in settings_text.parameter_fields().items():
-            default = field.default
-            if name.startswith('sampler.'):
-                default = None
-            elif isinstance(default, tuple):
-                default = list(default)
-            node.declare_parameter(name, default, descriptor(name))
-        self._configuration = Configuration.from_values(self._values())
-        node.add_on_set_parameters_callback(self._on_set)
+        self._prepare, self._apply = prepare, apply
+        self._fields = settings_text.parameter_fields()
+        for name in self._fields:
+            self._declare(name)
+        self._given = self._values()
+        self._configuration = Configuration.from_values(self._given)
+        node.add_on_set_parameters_callback(self._check)
+        # In Humble nobody says when a change has been made: there the values are compared.
+        self._told = hasattr(node, 'add_post_set_parameters_callback')
+        if self._told:
+            node.add_post_set_parameters_callback(self._commit)
 
     @property
     def configuration(self) -> Configuration:
         """The settings of now; a new object after each change."""
+        if not self._told:
+            self._refresh()
         return self._configuration
 
-    def _values(self) -> dict[str, Any]:
-        names = list(settings_text.parameter_fields())
-        return {p.name: _plain(p) for p in self._node.get_parameters(names)}
+    def _declare(self, name: str, again: bool = False) -> None:
+        default = self._fields[name].default
+        if name.startswith('sampler.'):
+            default = None
+        elif isinstance(default, tuple):
+            default = list(default)
+        self._node.declare_parameter(name, default, descriptor(name), ignore_override=again)
 
-    def _on_set(self, changes: list[Parameter]) -> SetParametersResult:
-        values = self._values()
-        values.update({p.name: _plain(p) for p in changes if p.name in values})
+    def _values(self) -> dict[str, Any]:
+        # One that somebody has deleted is as its default says.
+        there = [name for name in self._fields if self._node.has_parameter(name)]
+        return {p.name: _plain(p) for p in self._node.get_parameters(there)}
+
+    def _check(self, changes: list[Parameter]) -> SetParametersResult:
+        """Refuse what cannot be; the change itself comes later, if nobody else refuses it."""
+        ours = {p.name: _plain(p) for p in changes if p.name in self._fields}
+        if not ours:
+            return SetParametersResult(successful=True)
         try:
-            self._configuration = Configuration.from_values(values)
-        except ValueError as error:
+            for name, value in ours.items():
+                if value is None and not name.startswith('sampler.'):
+                    raise ValueError(f'{name}: expected a value, got none')
+            self._prepare(Configuration.from_values({**self._values(), **ours}))
+        except Exception as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _commit(self, changes: list[Parameter]) -> None:
+        """Take over a change that has been made."""
+        if not any(p.name in self._fields for p in changes):
+            return
+        for p in changes:
+            # "Not set" deletes it: without this it could never be set again.
+            if p.name in self._fields and not self._node.has_parameter(p.name):
+                self._declare(p.name, again=True)
+        self._refresh()
+        try:
+            self._apply(self._configuration)
+        except Exception as error:
+            self._node.get_logger().error(f'parameters: {type(error).__name__}: {error}')
+
+    def _refresh(self) -> None:
+        values = self._values()
+        if values == self._given:
+            return
+        try:
+            self._configuration = Configuration.from_values(values)
+        except ValueError as error:  # two changes at once, each of which would have been right
+            self._node.get_logger().error(f'parameters stay as they were: {error}')
+        self._given = values
 
 
 def _plain(parameter: Parameter) -> Any:
