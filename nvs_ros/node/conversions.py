@@ -283,6 +283,19 @@ def mask_from_compressed(message: CompressedImage, label: int = 0) -> np.ndarray
     return _mask(pixels, label)
 
 
+def has_labels(message: Image | CompressedImage) -> bool:
+    """Whether a mask can tell objects apart, by labels.
+
+    Raises
+    ------
+    ValueError
+        If the data cannot be decoded.
+    """
+    if isinstance(message, CompressedImage):
+        return _decode(message).dtype != np.uint8
+    return message.encoding not in ('mono8', '8UC1')
+
+
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image:
     """Message of a picture.
 

@@ -11,6 +11,7 @@ from nvs_ros.completion.pipeline import Completion, TrustedView, complete_shape,
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.node.frames import SourceFrame, source_frames
 from nvs_ros.node.intake import FrameMessages
+from nvs_ros.node.objects import leave_out
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import Transforms
 from nvs_ros.node.worker import Job
@@ -28,6 +29,8 @@ class Engine:
     transforms : Transforms
     record : callable
         Takes the name of a stage and its seconds.
+    on_left_out : callable, optional
+        Takes the id of an object that cannot be used, and the error.
     """
 
     def __init__(
@@ -35,12 +38,14 @@ class Engine:
         synthesizer: Synthesizer,
         transforms: Transforms,
         record: Callable[[str, float], None],
+        on_left_out: Callable[[str, Exception], None] = leave_out,
     ) -> None:
         self._synthesizer = synthesizer
         self.transforms = transforms
         self._record = record
+        self._on_left_out = on_left_out
         self._lock = threading.Lock()
-        self._newest: tuple[FrameMessages, list[SourceFrame]] | None = None
+        self._newest: _Prepared | None = None
         self._observed: tuple[SourceFrame, Observation] | None = None
 
     def sources(self, frame: FrameMessages, configuration: Configuration) -> list[SourceFrame]:
@@ -52,13 +57,21 @@ class Engine:
             What is wrong with the frame.
         """
         with self._lock:
-            if self._newest is None or self._newest[0] is not frame:
+            if self._newest is None or self._newest.frame is not frame:
+                self._newest = _Prepared(frame)
+            prepared = self._newest
+        # Transforms may be waited for: whoever asks for another frame does not wait for this one.
+        with prepared.lock:
+            if prepared.sources is None:
                 with self._timed('prepare'):
-                    sources = source_frames(
-                        frame, configuration, self.transforms, self._synthesizer.canonical
+                    prepared.sources = source_frames(
+                        frame,
+                        configuration,
+                        self.transforms,
+                        self._synthesizer.canonical,
+                        self._on_left_out,
                     )
-                self._newest = (frame, sources)
-            return self._newest[1]
+            return prepared.sources
 
     def sampler(self, configuration: Configuration, preset: str = '') -> SamplerSettings:
         """Sampler settings of a preset as the model wants it, with those that parameters set."""
@@ -169,3 +182,12 @@ class Engine:
         started = time.monotonic()
         yield
         self._record(stage, time.monotonic() - started)
+
+
+class _Prepared:
+    """A frame and what it was converted to."""
+
+    def __init__(self, frame: FrameMessages) -> None:
+        self.frame = frame
+        self.lock = threading.Lock()
+        self.sources: list[SourceFrame] | None = None

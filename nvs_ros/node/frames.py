@@ -10,18 +10,25 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from nvs_ros.geometry import CanonicalView, inverse, upright_frame
+from nvs_ros.geometry import Camera, CanonicalView, inverse, upright_frame
 from nvs_ros.node.cameras import camera_from_message, frame_from_camera_message
 from nvs_ros.node.conversions import (
     check_image,
     depth_from_image,
+    has_labels,
     mask_from_compressed,
     mask_from_image,
     rgb_from_compressed,
     rgb_from_image,
 )
 from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.objects import SeenObject, check_objects, seen_objects
+from nvs_ros.node.objects import (
+    Other,
+    SeenObject,
+    check_objects,
+    leave_out,
+    seen_objects,
+)
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import Transforms
 from nvs_ros.synthesizer import Frame
@@ -87,6 +94,7 @@ def source_frames(
     configuration: Configuration,
     transforms: Transforms,
     canonical: Callable[[Frame], CanonicalView],
+    on_left_out: Callable[[str, Exception], None] = leave_out,
 ) -> list[SourceFrame]:
     """Convert a frame and turn each object of it into the canonical view.
 
@@ -99,6 +107,8 @@ def source_frames(
     transforms : Transforms
     canonical : callable
         :meth:`nvs_ros.synthesizer.Synthesizer.canonical`.
+    on_left_out : callable
+        Takes the id of an object that cannot be used, and the error.
 
     Returns
     -------
@@ -120,15 +130,18 @@ def source_frames(
     depth = messages.get('depth')
     depth_m = None if depth is None else depth_from_image(depth)
     message = messages.get('object_pose') or messages['detections']
-    sources, problem = [], None
-    for seen in seen_objects(message, configuration.object):
+    sources, problems = [], []
+    for seen in seen_objects(message, configuration.object, on_left_out):
         try:
             frame_from_object, frame_from_upright = _object_poses(
                 seen, header.frame_id, frame.stamp_ns, configuration, transforms
             )
+            instance = _instance(
+                seen, messages['mask'], frame_from_object, frame_from_camera, camera
+            )
             measured = Frame(
                 image,
-                mask(messages['mask'], seen.label),
+                instance,
                 camera,
                 inverse(frame_from_upright) @ frame_from_camera,
                 seen.size_m,
@@ -145,11 +158,56 @@ def source_frames(
                     frame_from_upright,
                 )
             )
-        except ValueError as error:
-            problem = problem or error
+        except Exception as error:  # whatever it is: the other objects are not to blame
+            problems.append((seen.id, error))
     if not sources:
-        raise problem
+        raise problems[0][1]
+    for identity, error in problems:
+        on_left_out(identity, error)
     return sources
+
+
+def _instance(
+    seen: SeenObject,
+    message: Image | CompressedImage,
+    frame_from_object: np.ndarray,
+    frame_from_camera: np.ndarray,
+    camera: Camera,
+) -> np.ndarray:
+    """Mask of an object and of no other.
+
+    Raises
+    ------
+    ValueError
+        There is none, or it would be that of other objects too.
+    """
+    instance = mask(message, seen.label)
+    if not seen.others:
+        return instance
+    camera_from_detections = inverse(frame_from_camera) @ frame_from_object @ inverse(seen.pose)
+    for other in seen.unseparated(has_labels(message)):
+        # The one object that object.id asks for may have a mask of its own beside detections of
+        # others: it has if those do not lie on it.
+        if other.is_used or _lies_on(instance, other, camera_from_detections, camera):
+            raise ValueError(
+                f'object {seen.id!r}: expected a mask that tells it from {other.id!r}, an image '
+                'of labels (16UC1, 32SC1) that are the ids of the detections, got one for both'
+            )
+    return instance
+
+
+def _lies_on(
+    instance: np.ndarray, other: Other, camera_from_detections: np.ndarray, camera: Camera
+) -> bool:
+    """Whether the centre of another object is on a mask; also where nobody knows its centre."""
+    if other.pose is None:
+        return True
+    centre = camera.project((camera_from_detections @ other.pose)[:3, 3])
+    if not np.isfinite(centre).all():
+        return False
+    x, y = np.round(centre).astype(int)
+    height, width = instance.shape
+    return 0 <= x < width and 0 <= y < height and instance[y, x] > 0
 
 
 def _object_poses(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from geometry_msgs.msg import (
@@ -28,6 +29,17 @@ MAX_OBJECTS = 100
 """Detections of one frame that are looked at."""
 
 
+class Other(NamedTuple):
+    """What is known of an object beside the one that is asked for."""
+
+    id: str
+    label: int
+    pose: np.ndarray | None
+    """None: malformed."""
+    is_used: bool
+    """Whether views of it are wanted too."""
+
+
 @dataclass(frozen=True)
 class SeenObject:
     """An object as somebody detected it.
@@ -44,6 +56,8 @@ class SeenObject:
         Longest side of its bounding box.
     label : int
         Its value in a label image; 0: every value above 0.
+    others : tuple of Other
+        The other objects of the message, also those that cannot be used or are not asked for.
     """
 
     id: str
@@ -51,6 +65,13 @@ class SeenObject:
     pose: np.ndarray
     size_m: float | None
     label: int
+    others: tuple[Other, ...] = ()
+
+    def unseparated(self, has_labels: bool) -> tuple[Other, ...]:
+        """The other objects that a mask does not tell from this one."""
+        return tuple(
+            other for other in self.others if not has_labels or self.label in (0, other.label)
+        )
 
 
 def detections_type() -> type:
@@ -77,7 +98,15 @@ def check_objects(message: Any) -> None:
     seen_objects(message, ObjectSettings())
 
 
-def seen_objects(message: Any, settings: ObjectSettings) -> list[SeenObject]:
+def leave_out(identity: str, error: Exception) -> None:
+    """Say nothing of an object that cannot be used."""
+
+
+def seen_objects(
+    message: Any,
+    settings: ObjectSettings,
+    on_left_out: Callable[[str, Exception], None] = leave_out,
+) -> list[SeenObject]:
     """The objects of a message, of which the settings may choose one.
 
     Parameters
@@ -87,36 +116,69 @@ def seen_objects(message: Any, settings: ObjectSettings) -> list[SeenObject]:
         looked at. Of a detection the box counts; its ``id`` is the label in a label image if it is
         a number.
     settings : ObjectSettings
+    on_left_out : callable
+        Takes the id of a detection that is malformed, and the error; the others are not to blame.
 
     Raises
     ------
     ValueError
-        No pose, no object, or not the one that is configured.
+        No pose, no object, not the one that is configured, or all of them are malformed.
     """
     frame_id = message.header.frame_id
-    size_m = settings.diameter_m or None
     if isinstance(message, POSE_TYPES):
         pose = rigid_from_pose(_pose(message), 'object_pose')
-        return [SeenObject('', frame_id, pose, size_m, settings.label)]
+        return [SeenObject('', frame_id, pose, settings.diameter_m or None, settings.label)]
     detections = message.detections
     if not 1 <= len(detections) <= MAX_OBJECTS:
         raise ValueError(f'expected 1 to {MAX_OBJECTS} detections, got {len(detections)}')
-    objects = []
-    for index, detection in enumerate(detections):
-        identity = detection.id or str(index + 1)
-        if settings.id in ('', identity):
-            box = detection.bbox
-            pose = rigid_from_pose(box.center, f'detection {identity!r}')
-            sides = (box.size.x, box.size.y, box.size.z)
-            if not all(0 <= side < np.inf for side in sides):
-                raise ValueError(f'detection {identity!r}: expected a size in metres, got {sides}')
-            label = int(identity) if identity.isdecimal() and len(identity) < 10 else settings.label
-            objects.append(
-                SeenObject(identity, frame_id, pose, size_m or max(sides) or None, label)
-            )
-    if not objects:
-        raise ValueError(f'object.id: expected {settings.id!r} among the detections, got none')
-    return objects
+    named = [(detection.id or str(i + 1), detection) for i, detection in enumerate(detections)]
+    objects, errors = [], {}
+    for identity, detection in named:
+        try:
+            objects.append(_seen_object(frame_id, identity, detection, settings))
+        except ValueError as error:
+            objects.append(None)
+            errors[identity] = error
+    others = [
+        Other(
+            identity,
+            _label(identity, settings),
+            seen.pose if seen else None,
+            settings.id in ('', identity),
+        )
+        for (identity, _), seen in zip(named, objects, strict=True)
+    ]
+    wanted = {
+        identity: error for identity, error in errors.items() if settings.id in ('', identity)
+    }
+    chosen = [
+        replace(seen, others=(*others[:i], *others[i + 1 :]))
+        for i, seen in enumerate(objects)
+        if seen is not None and others[i].is_used
+    ]
+    if not chosen:
+        raise next(iter(wanted.values()), None) or ValueError(
+            f'object.id: expected {settings.id!r} among the detections, got none'
+        )
+    for identity, error in wanted.items():
+        on_left_out(identity, error)
+    return chosen
+
+
+def _seen_object(
+    frame_id: str, identity: str, detection: Any, settings: ObjectSettings
+) -> SeenObject:
+    box = detection.bbox
+    pose = rigid_from_pose(box.center, f'detection {identity!r}')
+    sides = (box.size.x, box.size.y, box.size.z)
+    if not all(0 <= side < np.inf for side in sides):
+        raise ValueError(f'detection {identity!r}: expected a size in metres, got {sides}')
+    size_m = settings.diameter_m or max(sides) or None
+    return SeenObject(identity, frame_id, pose, size_m, _label(identity, settings))
+
+
+def _label(identity: str, settings: ObjectSettings) -> int:
+    return int(identity) if identity.isdecimal() and len(identity) < 10 else settings.label
 
 
 def _pose(message: Any) -> Pose:
