@@ -10,6 +10,9 @@ pytest.importorskip('rclpy')
 
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import SetParameters
 from robot import FRAME, RED, TIMEOUT_S, Orbit, graph, wait_until
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -18,6 +21,7 @@ from std_srvs.srv import SetBool
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.geometry import Camera, inverse, rigid
+from nvs_ros.node import requests
 from nvs_ros.node.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
 from nvs_ros.node.conversions import array_from_image
 
@@ -283,6 +287,74 @@ def test_a_waiting_orbit_is_cancelled_at_once(running, robot):
     finally:
         synthesizer.gate.set()
     assert robot.result(first).success
+
+
+def test_an_orbit_is_cancelled_at_any_moment(running, robot):
+    """Also before it has a job, and before rclpy has noted the cancel that it told us of."""
+    synthesizer = running.synthesizer
+    synthesizer.gate.clear()
+    try:
+        for _ in range(20):
+            orbit = Orbit(robot, count=3)
+            cancelled = robot.result(orbit.handle.cancel_goal_async())
+            answer = orbit.result()
+            assert len(cancelled.goals_canceling) == 1
+            assert answer.status == GoalStatus.STATUS_CANCELED
+            assert answer.result.message == 'cancelled by the client'
+    finally:
+        synthesizer.gate.set()
+    assert not running.node._requests._goals
+
+
+def test_a_cancel_ends_the_job_itself(running, robot, monkeypatch):
+    """Nobody looks from time to time whether there was one."""
+    monkeypatch.setattr(requests, 'CANCEL_POLL_S', 60.0, raising=False)
+    running.synthesizer.gate.clear()
+    try:
+        orbit = Orbit(robot, count=3)
+        robot.result(orbit.handle.cancel_goal_async())
+        assert orbit.result().status == GoalStatus.STATUS_CANCELED
+    finally:
+        running.synthesizer.gate.set()
+
+
+@pytest.mark.parametrize('transition', ['trigger_shutdown', 'deactivate and cleanup'])
+def test_who_waits_is_answered_before_the_services_go(transition):
+    with graph() as running:
+        robot, node = running.robot, running.node
+        robot.frames_until(lambda: node._session.intake.newest)
+        assert robot.view_client.wait_for_service(TIMEOUT_S)
+        running.synthesizer.gate.clear()
+        orbit = Orbit(robot, count=3)
+        result = orbit.handle.get_result_async()
+        assert running.synthesizer.sampling.wait(TIMEOUT_S)
+        futures = [robot.view_client.call_async(SynthesizeView.Request()) for _ in range(3)]
+        worker = node._session.worker
+        wait_until(lambda: len(worker._jobs) == 3)
+        if transition == 'trigger_shutdown':
+            node.trigger_shutdown()
+        else:
+            node.trigger_deactivate()
+            node.trigger_cleanup()
+        for future in futures:
+            assert 'the node is being' in robot.result(future).message
+        answer = robot.result(result)
+        assert answer.status == GoalStatus.STATUS_ABORTED
+        assert 'the node is being' in answer.result.message
+
+
+def test_a_parameter_of_a_type_that_there_is_not_ends_nothing():
+    """What rclpy raises into its executor by itself; the node's own one goes on."""
+    errors = []
+    with graph(on_error=errors.append) as running:
+        robot = running.robot
+        client = robot.node.create_client(SetParameters, '/nvs/set_parameters')
+        assert client.wait_for_service(TIMEOUT_S)
+        odd = ParameterMessage(name='seed', value=ParameterValue(type=77))
+        client.call_async(SetParameters.Request(parameters=[odd]))
+        wait_until(lambda: errors)
+        robot.frames_until(lambda: running.node._session.intake.newest)
+        assert robot.synthesize().success
 
 
 @pytest.mark.parametrize(

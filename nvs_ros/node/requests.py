@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import RCLError, ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
@@ -25,9 +27,78 @@ from nvs_ros.node.session import Session
 from nvs_ros.node.viewpoints import requested_orbit, requested_target
 from nvs_ros.node.worker import Busy, Cancelled, Job
 
-CANCEL_POLL_S = 0.05
+ANSWER_S = 1.0
+"""Time for answers to leave before the services are destroyed, and for rclpy to note a cancel."""
+CANCELLED = 'cancelled by the client'
 PROGRESS_PERIOD_S = 0.1
 """Feedback without a view comes no faster: clients keep ten messages, a view must not be lost."""
+
+
+class _CountingGroup(ReentrantCallbackGroup):
+    """Knows how many of its callbacks are being executed, the sending of their answers included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+        self._condition = threading.Condition()
+
+    def beginning_execution(self, entity: Any) -> bool:
+        with self._condition:
+            self._count += 1
+        return super().beginning_execution(entity)
+
+    def ending_execution(self, entity: Any) -> None:
+        super().ending_execution(entity)
+        with self._condition:
+            self._count -= 1
+            self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count what rclpy does not execute as a callback of the group: a goal."""
+        self.beginning_execution(None)
+        try:
+            yield
+        finally:
+            self.ending_execution(None)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until there is none; return whether it came to that in time."""
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._count, timeout_s)
+
+
+class _Goal:
+    """The job of an orbit, which may be cancelled before there is one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._job: Job | None = None
+        self.cancelled = False
+
+    def start(self, job: Job) -> None:
+        """Tie it to its job."""
+        with self._lock:
+            self._job = job
+            if self.cancelled:
+                job.cancel(CANCELLED)
+
+    def cancel(self) -> None:
+        """End its job, now or as soon as there is one."""
+        with self._lock:
+            self.cancelled = True
+            if self._job is not None:
+                self._job.cancel(CANCELLED)
+
+    @staticmethod
+    def wait_for_canceling(goal_handle: ServerGoalHandle) -> bool:
+        """Whether rclpy takes the goal for cancelled, which it does just after it has told us."""
+        deadline = time.monotonic() + ANSWER_S
+        while not goal_handle.is_cancel_requested:
+            if not goal_handle.is_active or time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
 
 
 class Requests:
@@ -50,12 +121,15 @@ class Requests:
         self._node = node
         self._parameters = parameters
         self._session = session
-        group = ReentrantCallbackGroup()
+        self._goals: dict[bytes, _Goal] = {}
+        self._lock = threading.Lock()
+        group = self._under_way = _CountingGroup()
         self._services = [
             node.create_service(
                 SynthesizeView, '~/synthesize_view', self._synthesize_view, callback_group=group
             ),
-            node.create_service(SetBool, '~/enable', self._enable, callback_group=group),
+            # In the group of the parameter services: changes come one after the other.
+            node.create_service(SetBool, '~/enable', self._enable),
         ]
         self._action = ActionServer(
             node,
@@ -63,14 +137,25 @@ class Requests:
             '~/synthesize_orbit',
             self._synthesize_orbit,
             callback_group=group,
-            cancel_callback=lambda goal_handle: CancelResponse.ACCEPT,
+            cancel_callback=self._cancel,
         )
 
     def close(self) -> None:
-        """Destroy services and action."""
+        """Destroy services and action, after the answers that are under way."""
+        self._under_way.wait(ANSWER_S)
+        self._flush()
         for service in self._services:
             self._node.destroy_service(service)
         self._action.destroy()
+
+    def _flush(self) -> None:
+        """Let rclpy send what the callbacks have returned: it makes tasks of that."""
+        executor = self._node.executor
+        for _ in range(2):  # the end of a goal makes one, which makes that of the answer
+            sent = threading.Event()
+            if executor is not None:
+                executor.create_task(sent.set)
+                sent.wait(ANSWER_S / 2)
 
     def _synthesize_view(
         self, request: SynthesizeView.Request, response: SynthesizeView.Response
@@ -94,32 +179,37 @@ class Requests:
         return response
 
     def _synthesize_orbit(self, goal_handle: ServerGoalHandle) -> SynthesizeOrbit.Result:
-        goal, result = goal_handle.request, SynthesizeOrbit.Result()
+        with self._under_way.counted():
+            return self._serve_orbit(goal_handle)
+
+    def _serve_orbit(self, goal_handle: ServerGoalHandle) -> SynthesizeOrbit.Result:
+        goal, request = self._goal(goal_handle), goal_handle.request
+        result = SynthesizeOrbit.Result()
         finished: list[NovelView] = []
         try:
             session = self._active_session()
-            source = self._source(session, goal)
+            source = self._source(session, request)
             result.views = views_message((), source)
-            targets = requested_orbit(source, goal, session.engine.transforms)
+            targets = requested_orbit(source, request, session.engine.transforms)
             job = session.worker.submit(
                 lambda job: self._orbit(job, session, source, targets, goal_handle, finished)
             )
-            while not job.wait(CANCEL_POLL_S):
-                if goal_handle.is_cancel_requested:
-                    job.cancel('cancelled by the client')
+            goal.start(job)
             job.result()
-            result.success = True
             goal_handle.succeed()
+            result.success = True
         except Exception as error:
             result.message = self._reason(error)
             self._node.get_logger().info(
                 f'orbit ended after {len(finished)} views: {result.message}'
             )
-            with contextlib.suppress(RCLError):  # the context may be gone already
-                if goal_handle.is_cancel_requested:
+            with contextlib.suppress(RCLError, InvalidHandle):  # the context may be gone already
+                if goal.cancelled and goal.wait_for_canceling(goal_handle):
                     goal_handle.canceled()
                 else:
                     goal_handle.abort()
+        finally:
+            self._forget(goal_handle)
         result.views.views = finished
         return result
 
@@ -158,8 +248,26 @@ class Requests:
             goal_handle.publish_feedback(feedback)
             feedback.views = []
 
+    def _cancel(self, goal_handle: ServerGoalHandle) -> CancelResponse:
+        self._goal(goal_handle).cancel()
+        if not goal_handle.is_active:  # it ended meanwhile
+            self._forget(goal_handle)
+        return CancelResponse.ACCEPT
+
+    def _goal(self, goal_handle: ServerGoalHandle) -> _Goal:
+        with self._lock:
+            return self._goals.setdefault(bytes(goal_handle.goal_id.uuid), _Goal())
+
+    def _forget(self, goal_handle: ServerGoalHandle) -> None:
+        with self._lock:
+            self._goals.pop(bytes(goal_handle.goal_id.uuid), None)
+
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        (result,) = self._node.set_parameters([Parameter('enabled', value=request.data)])
+        try:
+            (result,) = self._node.set_parameters([Parameter('enabled', value=request.data)])
+        except Exception as error:
+            response.success, response.message = False, self._reason(error)
+            return response
         response.success = result.successful
         response.message = result.reason or f'views of frames: {"on" if request.data else "off"}'
         return response
