@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 
 PERIOD_S = 1.0
@@ -29,28 +34,68 @@ class Health:
     ) -> None:
         self._node = node
         self._describe = describe
+        self._lock = threading.Lock()
         self._warned_at: dict[str, float] = {}
         self._latency_s: dict[str, float] = {}
+        self._left_out = 0
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # A group of its own: loading a model in `configure` must not silence it.
+        # A group of its own: loading a model in `configure` must not silence it. A steady clock:
+        # simulated time stands still when nobody publishes it, and that has to be said too.
         self._timer = node.create_timer(
-            PERIOD_S, self._publish, callback_group=MutuallyExclusiveCallbackGroup()
+            PERIOD_S,
+            self._publish,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
     def record(self, stage: str, seconds: float) -> None:
-        """Remember how long a stage took last."""
-        self._latency_s[stage] = seconds
+        """Remember how long a stage took last; from any thread."""
+        with self._lock:
+            self._latency_s[stage] = seconds
 
     def warn(self, cause: str, message: str) -> None:
-        """Log a warning, each cause at most once in :data:`REPEAT_S`."""
-        now = time.monotonic()
-        if now - self._warned_at.get(cause, -REPEAT_S) >= REPEAT_S:
-            self._warned_at[cause] = now
+        """Log a warning, each cause at most once in :data:`REPEAT_S`; from any thread."""
+        if self._is_due(cause):
             self._node.get_logger().warning(message)
 
+    def error(self, cause: str, error: BaseException) -> None:
+        """Log what nobody foresaw, with its traceback, throttled like warnings."""
+        if self._is_due(cause):
+            text = ''.join(traceback.format_exception(error))
+            self._node.get_logger().error(f'{cause}: {text}')
+
+    def left_out(self, object_id: str, error: Exception) -> None:
+        """Count an object that was left out of a frame, and say why."""
+        with self._lock:
+            self._left_out += 1
+        what = f'object {object_id!r} left out of a frame'
+        if isinstance(error, ValueError):
+            self.warn(what, f'{what}: {error}')
+        else:
+            self.error(what, error)
+
+    def _is_due(self, cause: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            due = now - self._warned_at.get(cause, -math.inf) >= REPEAT_S
+            if due:
+                self._warned_at[cause] = now
+        return due
+
     def _publish(self) -> None:
-        level, message, values = self._describe()
-        values |= {f'latency {stage} [s]': f'{s:.3f}' for stage, s in self._latency_s.items()}
+        try:
+            level, message, values = self._describe()
+        except InvalidHandle:
+            return  # a part that is being destroyed: the next one goes without it
+        except Exception as error:  # of the graph, or of a broken GPU: it is told, and goes on
+            self.error('diagnostics', error)
+            level, message = DiagnosticStatus.ERROR, f'{type(error).__name__}: {error}'
+            values = {}
+        with self._lock:
+            latency_s, left_out = dict(self._latency_s), self._left_out
+        if left_out:
+            values['objects left out'] = left_out
+        values |= {f'latency {stage} [s]': f'{s:.3f}' for stage, s in latency_s.items()}
         status = DiagnosticStatus(
             level=level,
             name=f'{self._node.get_fully_qualified_name()}: novel views',

@@ -211,22 +211,31 @@ class Inputs:
     def _take(self, name: str, message: Any) -> None:
         try:
             check_message(message, self._configuration.input.rectified)
-        except ValueError as error:
+            stamp = stamp_ns(message.header)
+        except Exception as error:  # whatever a message contains, it ends nothing
             self.intake.add_malformed(name)
-            topic = self._subscriptions[name].topic_name
-            self._health.warn(f'malformed {name}', f'malformed message on {topic}: {error}')
+            kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+            topic = self._topic_name(name)
+            self._health.warn(f'malformed {name}', f'malformed message on {topic}: {kind}{error}')
             return
         size = len(message.data) if name in _LARGE else 0
-        self.intake.add(name, stamp_ns(message.header), message, size)
+        self.intake.add(name, stamp, message, size)
 
     def _incompatible(self, name: str, event: Any) -> None:
-        topic = self._subscriptions[name].topic_name
-        policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+        topic = self._topic_name(name)
+        try:
+            policy = QoSPolicyKind(event.last_policy_kind).name.lower()
+        except ValueError:  # one that this rclpy does not know
+            policy = f'policy {event.last_policy_kind}'
         self._health.warn(
             f'qos {name}',
             f'a publisher on {topic} offers an incompatible {policy}: set '
             f'qos_overrides.{topic}.subscription.{policy}',
         )
+
+    def _topic_name(self, name: str) -> str:
+        # Not of the subscription: messages come before there is an object for it.
+        return self._node.resolve_topic_name(self._topics[name][1])
 
 
 def _picture_topic(node: Node, name: str, transport: str) -> tuple[type, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from geometry_msgs.msg import PoseStamped
+from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -114,10 +117,17 @@ class Outputs:
     Parameters
     ----------
     node : rclpy.lifecycle.LifecycleNode
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held while publishers come and go; whoever walks over the node's publishers takes it.
     """
 
     def __init__(self, node: LifecycleNode) -> None:
         self._node = node
+        self.lock = threading.RLock()
+        self._closed = False
         self._single: list[ViewPublishers] = []
         self._unmatched: set[str] = set()
         self._views = self._publisher(NovelViewArray, '~/views')
@@ -128,36 +138,67 @@ class Outputs:
 
     def close(self) -> None:
         """Destroy the publishers."""
-        self.resize(0)
-        for publisher in self._shared:
-            self._node.destroy_lifecycle_publisher(publisher)
+        with self.lock:
+            self.resize(0)
+            self._closed = True
+            for publisher in self._shared:
+                self._node.destroy_lifecycle_publisher(publisher)
 
     def resize(self, count: int) -> None:
-        """Make there be topics for this many configured views."""
+        """Make there be topics for this many configured views; see :meth:`grow`."""
+        with self.lock:
+            self.grow(count)
+            self._shrink(count)
+
+    def grow(self, count: int) -> None:
+        """Make there be topics for this many configured views at least.
+
+        Raises
+        ------
+        ValueError
+            A publisher cannot be made; there are as many as before then.
+        """
+        with self.lock:
+            before = len(self._single)
+            try:
+                while len(self._single) < count and not self._closed:
+                    self._single.append(self._view_publishers(f'~/view_{len(self._single)}'))
+            except ValueError:
+                self._shrink(before)
+                raise
+
+    def _shrink(self, count: int) -> None:
         while len(self._single) > count:
             for publisher in self._single.pop():
                 self._node.destroy_lifecycle_publisher(publisher)
-        while len(self._single) < count:
-            prefix = f'~/view_{len(self._single)}'
-            publishers = ViewPublishers(
-                self._publisher(Image, f'{prefix}/image'),
-                self._publisher(CameraInfo, f'{prefix}/camera_info'),
-                self._publisher(Image, f'{prefix}/mask'),
-            )
+
+    def _view_publishers(self, prefix: str) -> ViewPublishers:
+        made: list[LifecyclePublisher] = []
+        for kind, name in ((Image, 'image'), (CameraInfo, 'camera_info'), (Image, 'mask')):
+            topic = f'{prefix}/{name}'
+            try:
+                made.append(self._publisher(kind, topic))
+            except Exception as error:  # rclpy's are of many types, and do not name the topic
+                for publisher in made:
+                    self._node.destroy_lifecycle_publisher(publisher)
+                topic = self._node.resolve_topic_name(topic)
+                raise ValueError(
+                    f'{topic} cannot be published: {error} (see qos_overrides.{topic}.publisher)'
+                ) from error
             if self._views.is_activated:
-                for publisher in publishers:
-                    publisher.on_activate(None)
-            self._single.append(publishers)
+                made[-1].on_activate(None)
+        return ViewPublishers(*made)
 
     def wanted(self, everything: bool = False) -> list[int]:
         """Indices of the configured views that somebody has subscribed to, or of all of them."""
         if everything or any(p.get_subscription_count() for p in (self._views, self._sheet)):
             return list(range(len(self._single)))
-        return [
-            i
-            for i, publishers in enumerate(self._single)
-            if any(p.get_subscription_count() for p in publishers)
-        ]
+        with self.lock:
+            return [
+                i
+                for i, publishers in enumerate(self._single)
+                if any(p.get_subscription_count() for p in publishers)
+            ]
 
     def publish(
         self, source: SourceFrame, indices: Sequence[int], views: Sequence[NovelView]
@@ -167,11 +208,14 @@ class Outputs:
         ``indices`` are their places among the configured views, empty for an object whose views
         have no topics of their own.
         """
+        single = list(self._single)
         for i, view in zip(indices, views, strict=False):
-            if i < len(self._single):
-                self._single[i].image.publish(view.image)
-                self._single[i].camera_info.publish(view.camera_info)
-                self._single[i].mask.publish(view.mask)
+            if i < len(single):
+                # Fewer views may be configured meanwhile: then nobody misses this one.
+                with contextlib.suppress(InvalidHandle):
+                    single[i].image.publish(view.image)
+                    single[i].camera_info.publish(view.camera_info)
+                    single[i].mask.publish(view.mask)
         self._views.publish(views_message(views, source))
         if self._sheet.get_subscription_count():
             self._sheet.publish(sheet_message(views, source))
@@ -190,13 +234,14 @@ class Outputs:
 
         It asks for another QoS or type; discovery alone would have been over by now.
         """
-        publishers = (*self._shared, *itertools.chain.from_iterable(self._single))
-        found = {
-            publisher.topic_name
-            for publisher in publishers
-            if self._node.count_subscribers(publisher.topic_name)
-            > publisher.get_subscription_count()
-        }
+        with self.lock:
+            publishers = (*self._shared, *itertools.chain.from_iterable(self._single))
+            found = {
+                publisher.topic_name
+                for publisher in publishers
+                if self._node.count_subscribers(publisher.topic_name)
+                > publisher.get_subscription_count()
+            }
         lasting, self._unmatched = found & self._unmatched, found
         return sorted(lasting)
 

@@ -51,19 +51,22 @@ class Session:
         self._health = health
         self.engine = engine
         configuration = parameters.configuration
-        self._inputs: Inputs | None = None
-        self.worker = Worker(self._next_frame, configuration.requests.queue)
-        try:
-            self._inputs = Inputs(node, configuration, health, self.worker.wake)
-        except Exception:
-            self.worker.stop('the node could not be activated')
-            raise
+        self.worker = Worker(
+            self._next_frame,
+            configuration.requests.queue,
+            lambda error: health.error('worker', error),
+        )
+        self._inputs = Inputs(node, configuration, health, self.worker.wake)
         self.intake = self._inputs.intake
+        self.worker.start()  # last: it works with all of the above
 
     def close(self, reason: str, timeout_s: float | None = None) -> bool:
         """End all work, answer all requests; return whether the worker ended in time."""
-        self._inputs.close()
-        return self.worker.stop(reason, timeout_s)
+        try:
+            self._inputs.close()
+        finally:
+            ended = self.worker.stop(reason, timeout_s)
+        return ended
 
     def silence(self) -> str:
         """Why no frame gets complete, ``''`` when all is well or it is too early to say."""
@@ -130,33 +133,19 @@ class Session:
         )
 
     def _next_frame(self) -> Callable[[Job], None] | None:
-        """Idle work of the worker: the views of the newest frame, if anybody wants them."""
-        frame = self.intake.take() if self._inputs is not None else None
-        if frame is None:
-            return None
-        node_settings = self._parameters.configuration.node
-        if not node_settings.enabled:
-            self.intake.count_dropped('disabled')
-            return None
-        self._outputs.resize(len(self._parameters.configuration.views.viewpoints))
-        for topic in self._outputs.unmatched():
-            self._health.warn(
-                f'qos {topic}',
-                f'a subscriber of {topic} gets nothing: it asks for another type, or for more '
-                f'than is offered (see qos_overrides.{topic}.publisher)',
-            )
-        indices = self._outputs.wanted(everything=not node_settings.on_demand)
-        if not indices and not self._outputs.wants_shape():
-            self.intake.count_dropped('nobody listens')
-            return None
-        return lambda job: self._stream(job, frame, indices)
+        """Idle work of the worker: the newest frame."""
+        frame = self.intake.take()
+        return None if frame is None else lambda job: self._stream(job, frame)
 
-    def _stream(self, job: Job, frame: FrameMessages, indices: list[int]) -> None:
-        """Make and publish views of a frame; whatever goes wrong concerns this frame alone."""
+    def _stream(self, job: Job, frame: FrameMessages) -> None:
+        """Make and publish what is wanted of a frame; what goes wrong concerns this one alone."""
         try:
+            indices, reason = self._wanted()
+            if reason:
+                self.intake.count_dropped(reason)
+                return
             sources = self.engine.sources(frame, self._parameters.configuration)
-            for i, source in enumerate(sources):
-                self._publish(job, source, indices, is_first=i == 0)
+            self._publish_objects(job, sources, indices)
         except Cancelled:
             self.intake.count_dropped('cancelled')
         except UnknownTransform as error:
@@ -167,10 +156,46 @@ class Session:
             self._health.warn('frame', f'frame dropped: {error}')
         except Exception as error:
             self.intake.count_dropped('failed')
-            self._health.warn('synthesis', f'frame dropped: {type(error).__name__}: {error}')
+            self._health.error('frame dropped', error)
         else:
             self.intake.count_used()
             self._health.record('frame to views', time.monotonic() - frame.arrival_s)
+
+    def _wanted(self) -> tuple[list[int], str]:
+        """The configured views that are wanted now, and why nothing is, if nothing is."""
+        configuration = self._parameters.configuration
+        if not configuration.node.enabled:
+            return [], 'disabled'
+        # In place already, unless a change of the parameter was refused by somebody else.
+        self._outputs.resize(len(configuration.views.viewpoints))
+        for topic in self._outputs.unmatched():
+            self._health.warn(
+                f'qos {topic}',
+                f'a subscriber of {topic} gets nothing: it asks for another type, or for more '
+                f'than is offered (see qos_overrides.{topic}.publisher)',
+            )
+        indices = self._outputs.wanted(everything=not configuration.node.on_demand)
+        if not indices and not self._outputs.wants_shape():
+            return [], 'nobody listens'
+        return indices, ''
+
+    def _publish_objects(
+        self, job: Job, sources: Sequence[SourceFrame], indices: list[int]
+    ) -> None:
+        """Publish what is wanted of each object; raise what the first one did if none can be."""
+        errors: list[tuple[str, Exception]] = []
+        for i, source in enumerate(sources):
+            try:
+                # The topics of single views carry the first object that has any.
+                self._publish(job, source, indices, is_first=i == len(errors))
+            except Cancelled:
+                raise
+            except Exception as error:
+                errors.append((source.object_id, error))
+        if len(errors) == len(sources):
+            raise errors[0][1]
+        for object_id, error in errors:
+            self._health.left_out(object_id, error)
 
     def _publish(self, job: Job, source: SourceFrame, indices: list[int], is_first: bool) -> None:
         """Make and publish what is wanted of an object: views, shape, frames of the cameras."""

@@ -14,7 +14,7 @@ from nvs_ros.node.engine import Engine
 from nvs_ros.node.model import gpu_memory_mb, load_synthesizer
 from nvs_ros.node.objects import detections_type
 from nvs_ros.node.outputs import Outputs
-from nvs_ros.node.parameters import Parameters
+from nvs_ros.node.parameters import Configuration, Parameters
 from nvs_ros.node.requests import Requests
 from nvs_ros.node.session import Session
 from nvs_ros.node.transforms import Transforms
@@ -56,7 +56,7 @@ class ViewNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._requests: Requests | None = None
         self._session: Session | None = None
-        self._settings = Parameters(self)
+        self._settings = Parameters(self, self._prepare, self._apply)
         self._health = Health(self, self._describe)
 
     def start(self) -> None:
@@ -74,6 +74,7 @@ class ViewNode(LifecycleNode):
                 detections_type()  # before the model: it takes long
             self._synthesizer = self._load(configuration.model, self.get_logger().info)
             self._transforms = Transforms(self)
+            self._check_presets(configuration)
             self._outputs = Outputs(self)
             self._outputs.resize(len(configuration.views.viewpoints))
             self._requests = Requests(self, self._settings, lambda: self._session)
@@ -88,17 +89,21 @@ class ViewNode(LifecycleNode):
                 'and frames of virtual cameras are not published'
             )
         self._state = 'inactive'
-        return super().on_configure(state)
+        with self._outputs.lock:
+            return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start the worker; to active, else stay inactive."""
-        result = super().on_activate(state)
-        engine = Engine(self._synthesizer, self._transforms, self._health.record)
+        with self._outputs.lock:
+            result = super().on_activate(state)
+        health = self._health
+        engine = Engine(self._synthesizer, self._transforms, health.record, health.left_out)
         try:
-            self._session = Session(self, self._settings, engine, self._outputs, self._health)
+            self._session = Session(self, self._settings, engine, self._outputs, health)
         except Exception as error:
             self.get_logger().error(f'cannot activate: {error}')
-            super().on_deactivate(state)
+            with self._outputs.lock:
+                super().on_deactivate(state)
             return FAILURE
         self._state = 'active'
         self.get_logger().info('active')
@@ -108,7 +113,8 @@ class ViewNode(LifecycleNode):
         """Stop the worker and unsubscribe; to inactive."""
         self._end_session('the node is being deactivated')
         self._state = 'inactive'
-        return super().on_deactivate(state)
+        with self._outputs.lock:
+            return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of the model, publishers and services; to unconfigured."""
@@ -134,11 +140,38 @@ class ViewNode(LifecycleNode):
         session, self._session = self._session, None
         return session is None or session.close(reason, timeout_s)
 
+    def callback_failed(self, error: BaseException) -> None:
+        """Say what a callback raised: the node goes on."""
+        self._health.error('a callback failed', error)
+
+    def _prepare(self, configuration: Configuration) -> None:
+        """Refuse a change of parameters that the model or the graph does not bear."""
+        self._check_presets(configuration)
+        if (outputs := self._outputs) is not None:
+            outputs.grow(len(configuration.views.viewpoints))
+
+    def _apply(self, configuration: Configuration) -> None:
+        """Follow a change of parameters."""
+        if (outputs := self._outputs) is not None:
+            outputs.resize(len(configuration.views.viewpoints))
+
+    def _check_presets(self, configuration: Configuration) -> None:
+        """Raise ValueError if the settings do not fit the sampler as the model wants it."""
+        if (synthesizer := self._synthesizer) is not None:
+            synthesizer.preset(configuration.node.preset, **configuration.sampler_overrides)
+            synthesizer.preset(configuration.completion.preset)
+
     def _release(self) -> None:
-        self._end_session('the node is being cleaned up')
+        try:
+            self._end_session('the node is being cleaned up')
+        except Exception as error:
+            self._health.error('cleaning up', error)
         for part in (self._requests, self._outputs, self._transforms):
-            if part is not None:
-                part.close()
+            try:
+                if part is not None:
+                    part.close()
+            except Exception as error:  # the others have to be let go all the same
+                self._health.error('cleaning up', error)
         self._synthesizer = self._transforms = self._outputs = self._requests = None
         self._state = 'unconfigured'
 
@@ -155,6 +188,9 @@ class ViewNode(LifecycleNode):
         if session is None:
             return DiagnosticStatus.WARN, self._state, values
         values |= session.counts()
+        if not session.worker.alive:
+            message = 'the worker has ended: deactivate and activate the node'
+            return DiagnosticStatus.ERROR, message, values
         if not configuration.node.enabled:
             return DiagnosticStatus.OK, 'disabled: requests only', values
         if silence := session.silence():
