@@ -109,3 +109,47 @@ def test_a_wrong_parameter_is_one_clear_line(start):
     assert 'cannot start' in log
     assert 'slop_s' in log
     assert 'Traceback' not in log
+
+
+FAULTY = """
+import os
+import signal
+from nvs_ros.node import main, view_node
+
+class Faulty(view_node.ViewNode):
+    def stop(self, timeout_s):
+        print('stopped', flush=True)
+        return super().stop(timeout_s)
+
+    def destroy_node(self):
+        print('destroyed', flush=True)
+        super().destroy_node()
+        if {fault!r} == 'in the teardown':
+            raise OSError('of a teardown')
+
+    def start(self):
+        if {fault!r} == 'in the executor':
+            main.ThreadedExecutor.spin_once = lambda executor: 1 / 0
+        elif {fault!r} == 'in the teardown':
+            os.kill(os.getpid(), signal.SIGTERM)
+
+view_node.ViewNode = Faulty
+main.main()
+"""
+
+
+@pytest.mark.parametrize('fault', ['in the executor', 'in the teardown'])
+def test_whatever_ends_the_node_everything_is_let_go(fault):
+    """An exception that nobody foresaw: said once, code 1, and nothing left spinning."""
+    process = subprocess.run(
+        [sys.executable, '-c', FAULTY.format(fault=fault)],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(DOMAIN)},
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+    )
+    assert process.stdout.split() == ['stopped', 'destroyed'], process.stderr
+    assert process.returncode == 1, process.stderr
+    said = {'in the executor': 'ZeroDivisionError', 'in the teardown': 'of a teardown'}[fault]
+    assert said in process.stderr
+    assert 'terminate called' not in process.stderr

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
 import rclpy
@@ -28,7 +29,7 @@ END_S = 1.5
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to end; does not return.
 
-    The process ends with code 0, or 1 when a parameter given at start is wrong.
+    The process ends with code 0, or 1 when a parameter given at start is wrong or the node failed.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def main(args: list[str] | None = None) -> None:
         node = ViewNode()
         # Every request that waits holds a thread; the others are for messages and transitions.
         queue = node.get_parameter('requests.queue').value
-        executor = ThreadedExecutor(queue + 6)
+        executor = ThreadedExecutor(queue + 6, on_error=node.callback_failed)
         executor.add_node(node)
         executor.create_task(node.start)
         executor.spin()
@@ -55,6 +56,11 @@ def main(args: list[str] | None = None) -> None:
     except (ParameterException, ValueError) as error:
         rclpy.logging.get_logger('nvs').fatal(f'cannot start: {error}')
         code = 1
+    except Exception:
+        if rclpy.ok():  # else a signal has ended it, and what needs a graph fails
+            text = traceback.format_exc()
+            rclpy.logging.get_logger('nvs').fatal(f'the node ends by what nobody foresaw: {text}')
+            code = 1
     _end(node, executor, code)
 
 
@@ -64,14 +70,19 @@ def _end(node: ViewNode | None, executor: ThreadedExecutor | None, code: int) ->
     deadline = threading.Timer(END_S, _leave, [code])
     deadline.daemon = True
     deadline.start()
-    if node is not None:
-        node.stop(END_S)
-    if executor is not None:
-        executor.shutdown()
-    if node is not None:
-        node.destroy_node()
-    rclpy.try_shutdown()
-    _leave(code)
+    try:
+        if node is not None:
+            node.stop(END_S)
+        if executor is not None:
+            executor.shutdown()
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    except Exception:
+        traceback.print_exc()
+        code = code or 1
+    finally:
+        _leave(code)
 
 
 def _leave(code: int) -> None:
