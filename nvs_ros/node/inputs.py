@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -24,6 +25,8 @@ from nvs_ros.settings import InputSettings
 PATIENCE_S = 3.0
 """Silence of an input that is worth a warning."""
 
+FOLLOW_S = 0.5
+"""How often it is looked whether an input is published with another of its types."""
 DEPTH = 10
 """Of the queues of small messages."""
 
@@ -88,6 +91,7 @@ class Inputs:
         self._node = node
         self._health = health
         self._configuration = configuration
+        self._types = input_types(configuration.input)
         self._topics = self._make_topics()
         names = tuple(self._topics)
         sync = configuration.sync
@@ -95,32 +99,51 @@ class Inputs:
             names, sync.slop_s, sync.buffer_s, on_frame, time.monotonic, sync.buffer_mb * 10**6
         )
         self._started_s = time.monotonic()
-        group = MutuallyExclusiveCallbackGroup()
+        self._group = MutuallyExclusiveCallbackGroup()
         self._subscriptions: dict[str, Any] = {}
+        self._kinds: dict[str, type] = {}
+        self._lock = threading.Lock()
+        self._timer = None
         try:
             for name in names:
-                self._subscriptions[name] = self._subscribe(name, group)
+                self._subscribe(name, self._published_kind(name) or self._types[name][0])
         except Exception:
             self.close()
             raise
+        # In the group of the subscriptions: no message is taken while one is exchanged.
+        self._timer = node.create_timer(
+            FOLLOW_S,
+            self._follow_types,
+            callback_group=self._group,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
 
     def close(self) -> None:
         """Destroy the subscriptions."""
-        for subscription in self._subscriptions.values():
-            self._node.destroy_subscription(subscription)
+        with self._lock:
+            if self._timer is not None:
+                self._node.destroy_timer(self._timer)
+            while self._subscriptions:
+                self._node.destroy_subscription(self._subscriptions.popitem()[1])
 
     def silence(self) -> str:
         """Why no frame gets complete, in a sentence; ``''`` when all is well."""
         now, intake = time.monotonic(), self.intake
-        for name, subscription in self._subscriptions.items():
+        for name in self._topics:
             silent_s = now - intake.last_arrival_s.get(name, self._started_s)
             if silent_s < PATIENCE_S and name in intake.last_arrival_s:
                 continue
             malformed_s = now - intake.last_malformed_s.get(name, -math.inf)
             what = 'nothing but malformed messages' if malformed_s < PATIENCE_S else 'nothing'
-            publishers = self._node.count_publishers(subscription.topic_name)
+            topic, published = self._topic_name(name), self._published(name)
+            if published and not published & set(map(type_name, self._types[name])):
+                return (
+                    f'expected {type_names(self._types[name])} on {topic}, its publishers have '
+                    f'{" and ".join(sorted(published))}'
+                )
+            publishers = self._node.count_publishers(self._topics[name])
             since = f'for {silent_s:.0f} s' if name in intake.last_arrival_s else 'yet'
-            return f'{what} on {subscription.topic_name} {since} ({publishers} publishers)'
+            return f'{what} on {topic} {since} ({publishers} publishers)'
         newest = intake.newest
         if newest is not None and now - newest.arrival_s < PATIENCE_S:
             return ''
@@ -138,9 +161,9 @@ class Inputs:
             remedy = f'messages are kept for {sync.buffer_s:g} s: raise sync.buffer_s'
         else:
             remedy = f'the {sync.buffer_mb} MB of sync.buffer_mb hold {crowded_s:.2g} s: raise it'
-        partner = 'the other messages' if worst == 'image' else self._topic('image')
+        partner = 'the other messages' if worst == 'image' else self._topic_name('image')
         return (
-            f'{self._topic(worst)} comes {late[worst]:.2f} s later than {partner} of the same '
+            f'{self._topic_name(worst)} comes {late[worst]:.2f} s later than {partner} of the same '
             f'stamp, {remedy}'
         )
 
@@ -151,7 +174,7 @@ class Inputs:
         if far:
             worst = max(far, key=far.get)
             return (
-                f'the stamps of {self._topic(worst)} and {self._topic("image")} are '
+                f'the stamps of {self._topic_name(worst)} and {self._topic_name("image")} are '
                 f'{far[worst]:.3g} s apart at best, sync.slop_s is {self._slop_s:g} s: a message '
                 'has to carry the stamp of the image that it belongs to'
             )
@@ -162,9 +185,6 @@ class Inputs:
             return f'no image has all that belongs to it: {counts}'
         return ''
 
-    def _topic(self, name: str) -> str:
-        return self._subscriptions[name].topic_name
-
     @property
     def patient(self) -> bool:
         """Whether it is too early to complain."""
@@ -174,33 +194,53 @@ class Inputs:
     def _slop_s(self) -> float:
         return self._configuration.sync.slop_s
 
-    def _make_topics(self) -> dict[str, tuple[type, str]]:
+    def _make_topics(self) -> dict[str, str]:
         settings = self._configuration.input
-        topics = {
-            'image': _picture_topic(self._node, 'image', settings.image_transport),
-            'camera_info': (CameraInfo, 'camera_info'),
-            'mask': _picture_topic(self._node, 'mask', settings.mask_transport),
+        transports = {'image': settings.image_transport, 'mask': settings.mask_transport}
+        return {
+            name: _picture_topic(self._node, name, transports.get(name, 'raw'))
+            for name in self._types
         }
-        if settings.objects == 'detections':
-            topics['detections'] = (detections_type(), 'detections')
-        else:
-            topics['object_pose'] = (PoseStamped, 'object_pose')
-        if settings.depth:
-            topics['depth'] = (Image, 'depth')
-        return topics
 
-    def _subscribe(self, name: str, group: MutuallyExclusiveCallbackGroup) -> Any:
-        kind, topic = self._topics[name]
+    def _published(self, name: str) -> set[str]:
+        """Names of the types that the publishers of an input have."""
+        found = self._node.get_publishers_info_by_topic(self._topics[name])
+        return {information.topic_type for information in found}
+
+    def _published_kind(self, name: str) -> type | None:
+        """The type among those that an input may have that somebody publishes."""
+        published = self._published(name)
+        return next((kind for kind in self._types[name] if type_name(kind) in published), None)
+
+    def _follow_types(self) -> None:
+        """Subscribe to what is published, where an input may have several types."""
+        for name, kinds in self._types.items():
+            current = self._kinds[name]
+            if len(kinds) == 1 or type_name(current) in self._published(name):
+                continue
+            kind = self._published_kind(name)
+            with self._lock:
+                if kind is not None and name in self._subscriptions:
+                    # One participant has one type on a topic: first the old one has to go.
+                    self._node.destroy_subscription(self._subscriptions.pop(name))
+                    try:
+                        self._subscribe(name, kind)
+                    except Exception as error:  # another node of this process has the old one
+                        self._health.warn(f'type {name}', f'cannot subscribe: {error}')
+                        self._subscribe(name, current)
+
+    def _subscribe(self, name: str, kind: type) -> None:
         qos = QoSProfile(
             depth=1 if name in _LARGE else DEPTH,
             reliability=ReliabilityPolicy.BEST_EFFORT,
         )
-        return self._node.create_subscription(
+        self._kinds[name] = kind
+        self._subscriptions[name] = self._node.create_subscription(
             kind,
-            topic,
+            self._topics[name],
             lambda message: self._take(name, message),
             qos,
-            callback_group=group,
+            callback_group=self._group,
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=lambda event: self._incompatible(name, event),
                 use_default_callbacks=False,
@@ -235,11 +275,9 @@ class Inputs:
 
     def _topic_name(self, name: str) -> str:
         # Not of the subscription: messages come before there is an object for it.
-        return self._node.resolve_topic_name(self._topics[name][1])
+        return self._node.resolve_topic_name(self._topics[name])
 
 
-def _picture_topic(node: Node, name: str, transport: str) -> tuple[type, str]:
-    if transport == 'raw':
-        return Image, name
+def _picture_topic(node: Node, name: str, transport: str) -> str:
     # As image_transport does: the base topic is remapped, the transport is appended to it.
-    return CompressedImage, f'{node.resolve_topic_name(name)}/compressed'
+    return name if transport == 'raw' else f'{node.resolve_topic_name(name)}/compressed'
