@@ -59,7 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name == chosen:
-            command = importlib.import_module(f'nvs_ros.commands.{name}')
+            try:
+                command = importlib.import_module(f'nvs_ros.commands.{name}')
+            except KeyboardInterrupt:  # some import torch, which takes seconds
+                return 130
             command.add_arguments(subparser)
     arguments = parser.parse_args(argv)
     try:

@@ -1,23 +1,29 @@
 """The node as its own process, with the embedded model: it serves, and it ends in time."""
 
+import itertools
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip('rclpy')
 
 import rclpy
-from robot import TIMEOUT_S, Orbit, Robot, Spinning
+from robot import TIMEOUT_S, Orbit, Robot, Spinning, wait_until
 
 from nvs_interfaces.msg import NovelViewArray
 
 START_S = 60.0
 END_S = 2.0
 DOMAIN = 77
+SIGNALS = int(os.environ.get('NVS_SIGNALS', 5))
+"""How many starts are ended at a random time."""
 
 
 @pytest.fixture
@@ -100,6 +106,35 @@ def test_it_ends_with_0_while_the_model_is_loaded(start):
     process.wait(10)
     assert time.monotonic() - started < END_S
     assert process.returncode == 0
+
+
+def handles_signals(process):
+    """Whether the process has taken over SIGTERM: before, Python itself is still starting."""
+    status = Path(f'/proc/{process.pid}/status').read_text()
+    caught = int(re.search(r'^SigCgt:\s*(\w+)', status, re.MULTILINE)[1], 16)
+    return caught >> (signal.SIGTERM - 1) & 1
+
+
+def test_it_ends_with_0_at_any_time_of_its_start(start):
+    process, started = start(), time.monotonic()
+    wait_until(lambda: handles_signals(process), START_S)
+    imports_s = -(time.monotonic() - started)
+    assert any('loading model' in line for line in process.stderr)
+    imports_s += time.monotonic() - started
+    process.kill()
+    numbers = itertools.cycle([signal.SIGTERM, signal.SIGINT])
+    for number in itertools.islice(numbers, SIGNALS):
+        process, delay_s = start(), random.uniform(0, 1.2 * imports_s)
+        wait_until(lambda: handles_signals(process), START_S)  # noqa: B023
+        time.sleep(delay_s)
+        sent = time.monotonic()
+        process.send_signal(number)
+        _, log = process.communicate(timeout=60)
+        took_s = time.monotonic() - sent
+        told = f'{number.name} {delay_s:.2f} s of {imports_s:.2f} s after the start: {log}'
+        assert process.returncode == 0, told
+        assert 'Traceback' not in log, told
+        assert took_s < END_S, told
 
 
 def test_a_wrong_parameter_is_one_clear_line(start):

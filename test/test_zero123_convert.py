@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,3 +275,15 @@ def test_two_writers_of_one_folder(tmp_path):
         ):
             pass
     assert os.listdir(tmp_path / 'out') == ['first']
+
+
+def test_an_interrupt_while_torch_is_imported_is_no_traceback(tmp_path):
+    command = [sys.executable, '-m', 'nvs_ros', 'convert', 'none.ckpt', str(tmp_path / 'out')]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        maps, deadline = Path(f'/proc/{process.pid}/maps'), time.monotonic() + 60
+        while 'libtorch' not in maps.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate()[1] == ''
+    assert process.returncode == 130
