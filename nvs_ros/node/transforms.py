@@ -32,12 +32,18 @@ class Transforms:
     """
 
     def __init__(self, node: Node, timeout_s: float = 0.05) -> None:
+        self._node = node
         self._timeout = Duration(nanoseconds=round(timeout_s * 1e9))
-        self._listener = self._broadcaster = None
-        if tf2_ros is not None:
+        self._buffer = self._listener = self._broadcaster = None
+        if tf2_ros is None:
+            return
+        try:
             self._buffer = tf2_ros.Buffer(node=node)
             self._listener = tf2_ros.TransformListener(self._buffer, node)
             self._broadcaster = tf2_ros.TransformBroadcaster(node)
+        except Exception:
+            self.close()
+            raise
 
     @property
     def available(self) -> bool:
@@ -45,10 +51,21 @@ class Transforms:
         return tf2_ros is not None
 
     def close(self) -> None:
-        """Stop listening and publishing."""
-        if self._listener is not None:
-            self._listener.unregister()
-            self._broadcaster = self._listener = None
+        """Stop listening and publishing, and destroy what tf2_ros has made on the node.
+
+        Of its three classes only the listener does so itself.
+        """
+        buffer, listener, broadcaster = self._buffer, self._listener, self._broadcaster
+        self._buffer = self._listener = self._broadcaster = None
+        if listener is not None:
+            listener.unregister()
+        if broadcaster is not None:
+            self._node.destroy_publisher(broadcaster.pub_tf)
+        if buffer is not None:
+            # First: the clock knows its callbacks by address, and the service keeps the buffer.
+            if (jumps := getattr(buffer, 'jump_handle', None)) is not None:  # none in Humble
+                jumps.unregister()
+            self._node.destroy_service(buffer.srv)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         """``target_from_source`` (4, 4) at a time.
@@ -68,8 +85,10 @@ class Transforms:
             )
         if not source or not target:
             raise UnknownTransform(f'expected a frame_id, got {source!r} (image: {target!r})')
+        if (buffer := self._buffer) is None:
+            raise UnknownTransform('transforms are not listened to any more')
         try:
-            found = self._buffer.lookup_transform(
+            found = buffer.lookup_transform(
                 target, source, Time(nanoseconds=max(stamp_ns, 0)), self._timeout
             )
         except tf2_ros.TransformException as error:
@@ -87,7 +106,7 @@ class Transforms:
         cameras : list of (Header, str, Pose)
             Header of the source image, frame of the virtual camera, its pose in the former.
         """
-        if self._broadcaster is None:
+        if (broadcaster := self._broadcaster) is None:
             return
         messages = []
         for header, child, pose in cameras:
@@ -96,4 +115,4 @@ class Transforms:
             message.transform.translation = Vector3(x=shift.x, y=shift.y, z=shift.z)
             message.transform.rotation = pose.orientation
             messages.append(message)
-        self._broadcaster.sendTransform(messages)
+        broadcaster.sendTransform(messages)
