@@ -38,6 +38,13 @@ class NodeSettings(Settings):
     reference_frame: str = setting(
         '', "Frame whose z axis points up. Empty: the z axis of the object's own pose."
     )
+    tf_timeout_s: float = setting(
+        0.05,
+        'How long a transform that is not there yet is waited for.',
+        unit='s',
+        low=0.0,
+        high=10.0,
+    )
     publish_tf: bool = setting(True, "Publish the virtual cameras' frames on /tf (needs tf2_ros).")
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from nvs_ros.completion.pipeline import Completion, TrustedView, complete_shape, trusted_views
 from nvs_ros.geometry import TargetCamera
-from nvs_ros.node.frames import SourceFrame, source_frames
+from nvs_ros.node.frames import SourceFrame, placement, source_frames
 from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.objects import leave_out
 from nvs_ros.node.parameters import Configuration
@@ -60,14 +60,17 @@ class Engine:
             if self._newest is None or self._newest.frame is not frame:
                 self._newest = _Prepared(frame)
             prepared = self._newest
-        # Transforms may be waited for: whoever asks for another frame does not wait for this one.
+        if prepared.sources is not None:
+            return prepared.sources
+        # Transforms may be waited for: without a lock, so that everybody waits once and at a time.
+        placed = placement(frame, configuration, self.transforms)
         with prepared.lock:
             if prepared.sources is None:
                 with self._timed('prepare'):
                     prepared.sources = source_frames(
                         frame,
                         configuration,
-                        self.transforms,
+                        placed,
                         self._synthesizer.canonical,
                         self._on_left_out,
                     )

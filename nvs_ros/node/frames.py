@@ -89,10 +89,45 @@ def check_message(message: Any, rectified: bool = False) -> None:
         check_objects(message)
 
 
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the frames are that a frame's poses are given in.
+
+    Parameters
+    ----------
+    frame_from_objects : (4, 4) float64
+        The frame of the object poses, in that of the image.
+    frame_from_reference : (4, 4) float64 or None
+        The one whose z axis points up; None: that of each object does.
+    """
+
+    frame_from_objects: np.ndarray
+    frame_from_reference: np.ndarray | None
+
+
+def placement(
+    frame: FrameMessages, configuration: Configuration, transforms: Transforms
+) -> Placement:
+    """Look up the transforms that all objects of a frame need; waits for them if need be.
+
+    Raises
+    ------
+    UnknownTransform
+        A frame is not connected.
+    """
+    frame_id = frame.messages['image'].header.frame_id
+    objects = frame.messages.get('object_pose') or frame.messages['detections']
+    reference = configuration.node.reference_frame
+    return Placement(
+        transforms.lookup(frame_id, objects.header.frame_id, frame.stamp_ns),
+        transforms.lookup(frame_id, reference, frame.stamp_ns) if reference else None,
+    )
+
+
 def source_frames(
     frame: FrameMessages,
     configuration: Configuration,
-    transforms: Transforms,
+    placed: Placement,
     canonical: Callable[[Frame], CanonicalView],
     on_left_out: Callable[[str, Exception], None] = leave_out,
 ) -> list[SourceFrame]:
@@ -104,7 +139,8 @@ def source_frames(
         With ``image``, ``camera_info``, ``mask``, ``object_pose`` or ``detections``, and perhaps
         ``depth``.
     configuration : Configuration
-    transforms : Transforms
+    placed : Placement
+        Of the same frame.
     canonical : callable
         :meth:`nvs_ros.synthesizer.Synthesizer.canonical`.
     on_left_out : callable
@@ -118,8 +154,7 @@ def source_frames(
     Raises
     ------
     ValueError
-        What is wrong with the frame, or with its objects if none is usable;
-        :class:`UnknownTransform` when a frame is not connected.
+        What is wrong with the frame, or with its objects if none is usable.
     """
     messages = frame.messages
     header, info = messages['image'].header, messages['camera_info']
@@ -133,9 +168,7 @@ def source_frames(
     sources, problems = [], []
     for seen in seen_objects(message, configuration.object, on_left_out):
         try:
-            frame_from_object, frame_from_upright = _object_poses(
-                seen, header.frame_id, frame.stamp_ns, configuration, transforms
-            )
+            frame_from_object, frame_from_upright = _object_poses(seen, placed)
             instance = _instance(
                 seen, messages['mask'], frame_from_object, frame_from_camera, camera
             )
@@ -210,19 +243,12 @@ def _lies_on(
     return 0 <= x < width and 0 <= y < height and instance[y, x] > 0
 
 
-def _object_poses(
-    seen: SeenObject,
-    frame_id: str,
-    stamp_ns: int,
-    configuration: Configuration,
-    transforms: Transforms,
-) -> tuple[np.ndarray, np.ndarray]:
+def _object_poses(seen: SeenObject, placed: Placement) -> tuple[np.ndarray, np.ndarray]:
     """``frame_from_object`` and ``frame_from_upright``; see :class:`SourceFrame`."""
-    frame_from_object = transforms.lookup(frame_id, seen.frame_id, stamp_ns) @ seen.pose
-    reference = configuration.node.reference_frame
-    if not reference:
+    frame_from_object = placed.frame_from_objects @ seen.pose
+    frame_from_reference = placed.frame_from_reference
+    if frame_from_reference is None:
         return frame_from_object, frame_from_object
-    frame_from_reference = transforms.lookup(frame_id, reference, stamp_ns)
     reference_from_object = inverse(frame_from_reference) @ frame_from_object
     return frame_from_object, frame_from_reference @ upright_frame(reference_from_object)
 

@@ -31,7 +31,7 @@ class Transforms:
         How long a look-up waits for a transform that is not there yet.
     """
 
-    def __init__(self, node: Node, timeout_s: float = 0.05) -> None:
+    def __init__(self, node: Node, timeout_s: float) -> None:
         self._node = node
         self._timeout = Duration(nanoseconds=round(timeout_s * 1e9))
         self._buffer = self._listener = self._broadcaster = None

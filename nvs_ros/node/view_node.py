@@ -73,7 +73,7 @@ class ViewNode(LifecycleNode):
             if configuration.input.objects == 'detections':
                 detections_type()  # before the model: it takes long
             self._synthesizer = self._load(configuration.model, self.get_logger().info)
-            self._transforms = Transforms(self)
+            self._transforms = Transforms(self, configuration.node.tf_timeout_s)
             self._check_presets(configuration)
             self._outputs = Outputs(self)
             self._outputs.resize(len(configuration.views.viewpoints))
