@@ -20,7 +20,7 @@ from nvs_ros.geometry import inverse
 from nvs_ros.node import objects
 from nvs_ros.node.cameras import pose_from_rigid, rigid_from_pose
 from nvs_ros.node.conversions import image_from_array
-from nvs_ros.node.frames import check_message, source_frames
+from nvs_ros.node.frames import Placement, check_message, source_frames
 from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.settings import ObjectSettings
@@ -126,7 +126,7 @@ def two_objects(mask, ids=('1', '2'), **settings):
     sources = source_frames(
         FrameMessages(10**9, messages, 0.0),
         Configuration.from_values({'input.objects': 'detections', **settings}),
-        SimpleNamespace(lookup=lambda *_: np.eye(4)),
+        Placement(np.eye(4), None),
         LightSynthesizer().canonical,
         left_out.__setitem__,
     )
