@@ -38,6 +38,11 @@ class NodeSettings(Settings):
     reference_frame: str = setting(
         '', "Frame whose z axis points up. Empty: the z axis of the object's own pose."
     )
+    fixed_frame: str = setting(
+        '',
+        'Frame that stands still, through which poses are brought to the time of the image where '
+        'they have another; the camera may move. Empty: reference_frame.',
+    )
     tf_timeout_s: float = setting(
         0.05,
         'How long a transform that is not there yet is waited for.',
@@ -46,6 +51,11 @@ class NodeSettings(Settings):
         high=10.0,
     )
     publish_tf: bool = setting(True, "Publish the virtual cameras' frames on /tf (needs tf2_ros).")
+
+    @property
+    def still_frame(self) -> str:
+        """Frame that stands still, ``''`` if none is known."""
+        return self.fixed_frame or self.reference_frame
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Look-ups that wait, and what is left of tf2 at cleanup.
+"""A camera that moves, look-ups that wait, and what is left of tf2 at cleanup.
 
 Under tf2_ros where there is one, else under a light one that is made of the same ROS parts.
 """
@@ -19,14 +19,15 @@ import rclpy
 from geometry_msgs.msg import PoseStamped, Vector3
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from robot import DOMAINS, FRAME, TIMEOUT_S, LightSynthesizer, Scene, graph, wait_until
+from rclpy.time import Time
+from robot import DOMAINS, FRAME, TIMEOUT_S, LightSynthesizer, Orbit, Scene, graph, wait_until
 from std_msgs.msg import Header
 
-from nvs_interfaces.msg import Viewpoint
+from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_interfaces.srv import SynthesizeView
-from nvs_ros.geometry import Spherical, inverse, pose_from_spherical
+from nvs_ros.geometry import Spherical, inverse, pose_from_spherical, rigid
 from nvs_ros.node import transforms
-from nvs_ros.node.cameras import pose_from_rigid
+from nvs_ros.node.cameras import pose_from_rigid, rigid_from_pose
 from nvs_ros.node.conversions import image_from_array
 from nvs_ros.node.engine import Engine
 from nvs_ros.node.intake import FrameMessages
@@ -189,3 +190,180 @@ def test_how_long_a_transform_is_waited_for_is_a_parameter(monkeypatch):
         found._buffer.set_transform_static(light_tf2.message(FRAME, 'tool', 0, np.eye(4)), 'test')
         response = robot.result(answer)
         assert response.success, response.message
+
+
+class Moving:
+    """A robot whose camera, and whose tool, go through the world; a transform for each frame.
+
+    Parameters
+    ----------
+    robot : Robot
+    """
+
+    CAMERA_M_S = np.array([1.0, 0.2, 0.0])
+    TOOL_M_S = np.array([0.0, -0.7, 0.3])
+
+    def __init__(self, robot) -> None:
+        self._scene = robot.scene
+        self._messages = robot.scene.messages
+        self._broadcaster = transforms.tf2_ros.TransformBroadcaster(robot.node)
+        robot.scene.messages = self.messages
+
+    def world_from(self, frame, stamp_ns):
+        """Where a frame is at a time."""
+        shift = rigid(np.eye(3), stamp_ns * 1e-9 * self.CAMERA_M_S)
+        return {
+            'world': np.eye(4),
+            FRAME: shift @ self._scene.object_from_camera,
+            'tool': rigid(np.eye(3), [0.1, 0.2, 0.3] + stamp_ns * 1e-9 * self.TOOL_M_S),
+        }[frame]
+
+    def send(self, stamp_ns):
+        """Publish where everything is at a time."""
+        made = [
+            light_tf2.message('world', frame, stamp_ns, self.world_from(frame, stamp_ns))
+            for frame in (FRAME, 'tool')
+        ]
+        self._broadcaster.sendTransform(made)
+
+    def messages(self, stamp_ns):
+        self.send(stamp_ns)
+        return self._messages(stamp_ns)
+
+    def request(self, frame, stamp_ns, camera_ns, **fields):
+        """:data:`ASKED` at the time of the image, said in a frame as it is at another time."""
+        world_from_asked = self.world_from(FRAME, camera_ns) @ self.expected()
+        pose = inverse(self.world_from(frame, stamp_ns)) @ world_from_asked
+        made = PoseStamped(header=Header(frame_id=frame), pose=pose_from_rigid(pose))
+        made.header.stamp.sec, made.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+        return Viewpoint(kind=Viewpoint.POSE, camera_pose=made, **fields)
+
+    def expected(self):
+        """``frame_from_camera`` of the answer: the object goes along with the camera."""
+        return inverse(self._scene.object_from_camera) @ ASKED
+
+
+def moving_frame(running):
+    """A camera that has moved for some frames, and the stamp of the newest; /tf goes on."""
+    moving = Moving(running.robot)
+    intake = running.node._session.intake
+    buffer = running.node._transforms._buffer
+
+    def is_known(stamp_ns):
+        try:
+            buffer.lookup_transform('world', FRAME, Time(nanoseconds=stamp_ns))
+        except transforms.tf2_ros.TransformException:
+            return False
+        return True
+
+    running.robot.frames_until(
+        lambda: intake.newest and is_known(intake.newest.stamp_ns - PERIOD_NS)
+    )
+    image_ns = running.robot.stamp_ns
+    moving.send(image_ns + PERIOD_NS)
+    wait_until(lambda: is_known(image_ns + PERIOD_NS) and is_known(image_ns - PERIOD_NS))
+    wait_until(lambda: intake.newest.stamp_ns == image_ns)
+    return moving, image_ns
+
+
+def assert_is(view, moving):
+    np.testing.assert_allclose(
+        rigid_from_pose(view.camera_pose, 'pose'), moving.expected(), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize('setting', ['fixed_frame', 'reference_frame'])
+def test_a_pose_of_another_time_than_the_image(setting):
+    with graph({setting: 'world', 'enabled': False}) as running:
+        moving, image_ns = moving_frame(running)
+        earlier_ns, later_ns = image_ns - PERIOD_NS, image_ns + PERIOD_NS // 2
+        for frame in ('world', 'tool', FRAME):
+            for stamp_ns in (earlier_ns, image_ns, later_ns):
+                viewpoint = moving.request(frame, stamp_ns, image_ns)
+                response = running.robot.synthesize(viewpoint=viewpoint)
+                assert response.success, response.message
+                assert_is(response.view, moving)
+        viewpoints = [moving.request('tool', ns, image_ns) for ns in (earlier_ns, later_ns)]
+        result = Orbit(running.robot, viewpoints=viewpoints).result().result
+        assert result.success, result.message
+        for view in result.views.views:
+            assert_is(view, moving)
+
+
+def test_a_pose_of_another_time_is_refused_where_no_frame_is_known_to_stand_still():
+    with graph({'enabled': False}) as running:
+        moving, image_ns = moving_frame(running)
+        for frame in ('world', 'tool', FRAME):
+            viewpoint = moving.request(frame, image_ns - PERIOD_NS, image_ns)
+            response = running.robot.synthesize(viewpoint=viewpoint)
+            assert not response.success
+            assert 'fixed_frame' in response.message
+            assert '0.100 s before the image' in response.message
+            viewpoint = moving.request(frame, image_ns, image_ns)
+            for stamp in (viewpoint.camera_pose.header.stamp, None):
+                viewpoint.camera_pose.header.stamp = stamp or type(Header().stamp)()
+                response = running.robot.synthesize(viewpoint=viewpoint)
+                assert response.success, response.message
+                assert_is(response.view, moving)
+
+
+@pytest.mark.parametrize(
+    ('fixed', 'stamp_s', 'complaint'),
+    [('nowhere', 0.0, 'nowhere'), ('world', 1e6, "'tool'"), ('world', -5.0, 'above 0')],
+)
+def test_times_and_frames_that_are_not_known_are_refused(fixed, stamp_s, complaint):
+    with graph({'fixed_frame': fixed, 'enabled': False}) as running:
+        moving, image_ns = moving_frame(running)
+        viewpoint = moving.request('tool', image_ns - PERIOD_NS, image_ns)
+        if stamp_s:
+            viewpoint.camera_pose.header.stamp.sec = int(stamp_s)
+        response = running.robot.synthesize(viewpoint=viewpoint)
+        assert not response.success
+        assert complaint in response.message
+
+
+def test_an_object_that_was_seen_a_little_before_the_image():
+    """Its pose is in the frame of the camera, which has moved since."""
+    lead_ns = 30_000_000
+    settings = {'fixed_frame': 'world', 'sync.slop_s': 0.04, 'views.azimuths_deg': [0.0]}
+    with graph(settings) as running:
+        moving = Moving(running.robot)
+        made = running.robot.scene.messages
+
+        def messages(stamp_ns):
+            moving.send(stamp_ns - lead_ns)
+            messages = made(stamp_ns)
+            stamp = messages['object_pose'].header.stamp = type(Header().stamp)()
+            stamp.sec, stamp.nanosec = divmod(stamp_ns - lead_ns, 10**9)
+            return messages
+
+        running.robot.scene.messages = messages
+        views = running.robot.subscribe(NovelViewArray, '/nvs/views')
+        view = running.robot.frames_until_message(views).views[0]
+    stamp_ns = view.source_header.stamp.sec * 10**9 + view.source_header.stamp.nanosec
+    frame_from_frame_then = inverse(moving.world_from(FRAME, stamp_ns)) @ moving.world_from(
+        FRAME, stamp_ns - lead_ns
+    )
+    np.testing.assert_allclose(
+        rigid_from_pose(view.object_pose, 'pose'),
+        frame_from_frame_then @ inverse(running.robot.scene.object_from_camera),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize('fixed', ['', FRAME])
+def test_without_tf2_a_pose_of_another_time_is_refused_unless_the_camera_stands_still(
+    monkeypatch, fixed
+):
+    monkeypatch.setattr(transforms, 'tf2_ros', None)
+    with graph({'enabled': False, 'fixed_frame': fixed}) as running:
+        robot = running.robot
+        robot.frames_until(lambda: running.node._session.intake.newest)
+        pose = PoseStamped(pose=pose_from_rigid(inverse(robot.scene.object_from_camera) @ ASKED))
+        pose.header.frame_id, pose.header.stamp.nanosec = FRAME, 5
+        viewpoint = Viewpoint(kind=Viewpoint.POSE, camera_pose=pose)
+        response = robot.synthesize(viewpoint=viewpoint)
+        assert response.success == bool(fixed)
+        if not fixed:
+            assert 'stamp 0' in response.message
+            assert 'without tf2_ros' in response.message

@@ -117,9 +117,13 @@ def placement(
     """
     frame_id = frame.messages['image'].header.frame_id
     objects = frame.messages.get('object_pose') or frame.messages['detections']
-    reference = configuration.node.reference_frame
+    reference, fixed = configuration.node.reference_frame, configuration.node.still_frame
+    # Where no frame is known to stand still, sync.slop_s says what is taken for one time.
+    objects_ns = stamp_ns(objects.header) if fixed else frame.stamp_ns
     return Placement(
-        transforms.lookup(frame_id, objects.header.frame_id, frame.stamp_ns),
+        transforms.lookup_between(
+            frame_id, frame.stamp_ns, objects.header.frame_id, objects_ns, fixed
+        ),
         transforms.lookup(frame_id, reference, frame.stamp_ns) if reference else None,
     )
 

@@ -121,6 +121,7 @@ class Requests:
         self._node = node
         self._parameters = parameters
         self._session = session
+        self._fixed_frame = parameters.configuration.node.still_frame
         self._goals: dict[bytes, _Goal] = {}
         self._lock = threading.Lock()
         group = self._under_way = _CountingGroup()
@@ -163,7 +164,9 @@ class Requests:
         try:
             session = self._active_session()
             source = self._source(session, request)
-            target = requested_target(source, request.viewpoint, session.engine.transforms)
+            target = requested_target(
+                source, request.viewpoint, session.engine.transforms, self._fixed_frame
+            )
             frame_id = session.frame_id('requested', source.object_id)
             job = session.worker.submit(
                 lambda job: session.synthesize(
@@ -190,7 +193,7 @@ class Requests:
             session = self._active_session()
             source = self._source(session, request)
             result.views = views_message((), source)
-            targets = requested_orbit(source, request, session.engine.transforms)
+            targets = requested_orbit(source, request, session.engine.transforms, self._fixed_frame)
             job = session.worker.submit(
                 lambda job: self._orbit(job, session, source, targets, goal_handle, finished)
             )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from geometry_msgs.msg import Pose, TransformStamped, Vector3
 from rclpy.duration import Duration
@@ -15,6 +18,10 @@ try:
     import tf2_ros
 except ImportError:  # not on PyPI; every ROS installation has it
     tf2_ros = None
+
+
+SAME_TIME_NS = 1_000_000
+"""Stamps less apart are taken for one: some have been seconds in floating point."""
 
 
 class UnknownTransform(ValueError):
@@ -78,19 +85,74 @@ class Transforms:
         target, source = target.lstrip('/'), source.lstrip('/')
         if target == source:
             return np.eye(4)
+        return self._found(
+            target,
+            source,
+            lambda buffer: buffer.lookup_transform(target, source, _time(stamp_ns), self._timeout),
+        )
+
+    def lookup_between(
+        self, target: str, target_ns: int, source: str, source_ns: int, fixed: str
+    ) -> np.ndarray:
+        """``target_from_source`` (4, 4), each of them where it was at a time of its own.
+
+        Parameters
+        ----------
+        target, source : str
+        target_ns, source_ns : int
+            Frames that move are in two places at two times, also one and the same.
+        fixed : str
+            Frame that stands still meanwhile, ``''`` if none is known.
+
+        Raises
+        ------
+        UnknownTransform
+            The frames are not connected at their times, or nobody knows what stood still.
+        """
+        if abs(target_ns - source_ns) < SAME_TIME_NS:
+            return self.lookup(target, source, target_ns)
+        target, source, fixed = (name.lstrip('/') for name in (target, source, fixed))
+        if not fixed and tf2_ros is not None:
+            seconds = abs(target_ns - source_ns) * 1e-9
+            order = 'before' if source_ns < target_ns else 'after'
+            raise UnknownTransform(
+                f'expected a pose of the time of the image, got one in {source!r} {seconds:.3f} s '
+                f'{order} the image: what has moved meanwhile is not known. Set fixed_frame (or '
+                'reference_frame), or give the pose as of the stamp of the image (stamp 0)'
+            )
+        if min(target_ns, source_ns) <= 0:  # to tf2 zero is "the latest", whenever that was
+            raise UnknownTransform(
+                f'expected stamps above 0, got {target_ns * 1e-9} s for the image and '
+                f'{source_ns * 1e-9} s for the pose'
+            )
+        if fixed == source:
+            return self.lookup(target, source, target_ns)
+        if fixed == target:
+            return self.lookup(target, source, source_ns)
+        return self._found(
+            target,
+            source,
+            lambda buffer: buffer.lookup_transform_full(
+                target, _time(target_ns), source, _time(source_ns), fixed, self._timeout
+            ),
+        )
+
+    def _found(self, target: str, source: str, look_up: Callable[[Any], Any]) -> np.ndarray:
+        """What is looked up in the buffer, as a matrix."""
         if tf2_ros is None:
             raise UnknownTransform(
                 f'expected frame {target!r}, got {source!r}: without tf2_ros poses are taken in '
                 'the frame of the image only'
+                if target != source
+                else f'expected a pose in {source!r} of the time of the image (or with stamp 0), '
+                'got one of another: without tf2_ros it is not known what has moved meanwhile'
             )
         if not source or not target:
             raise UnknownTransform(f'expected a frame_id, got {source!r} (image: {target!r})')
         if (buffer := self._buffer) is None:
             raise UnknownTransform('transforms are not listened to any more')
         try:
-            found = buffer.lookup_transform(
-                target, source, Time(nanoseconds=max(stamp_ns, 0)), self._timeout
-            )
+            found = look_up(buffer)
         except tf2_ros.TransformException as error:
             raise UnknownTransform(f'no transform from {source!r} to {target!r}: {error}') from None
         shift, turn = found.transform.translation, found.transform.rotation
@@ -116,3 +178,9 @@ class Transforms:
             message.transform.rotation = pose.orientation
             messages.append(message)
         broadcaster.sendTransform(messages)
+
+
+def _time(stamp_ns: int) -> Time:
+    if stamp_ns < 0:
+        raise UnknownTransform(f'expected a stamp of 0 or above, got {stamp_ns * 1e-9} s')
+    return Time(nanoseconds=stamp_ns)

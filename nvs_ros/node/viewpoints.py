@@ -61,9 +61,19 @@ def scaled(camera: Camera, size_px: int) -> Camera:
 
 
 def requested_target(
-    source: SourceFrame, viewpoint: Viewpoint, transforms: Transforms
+    source: SourceFrame, viewpoint: Viewpoint, transforms: Transforms, fixed_frame: str
 ) -> TargetCamera:
     """The camera that a request asks for.
+
+    Parameters
+    ----------
+    source : SourceFrame
+    viewpoint : Viewpoint
+        A pose may be of another time than the source: where it stood then is where it is wanted.
+    transforms : Transforms
+    fixed_frame : str
+        Frame that stands still, ``''`` if none is known; see
+        :meth:`nvs_ros.node.transforms.Transforms.lookup_between`.
 
     Raises
     ------
@@ -86,10 +96,12 @@ def requested_target(
         )
     pose = viewpoint.camera_pose
     pose_from_camera = rigid_from_pose(pose.pose, 'camera_pose')
-    frame_from_pose = transforms.lookup(
+    frame_from_pose = transforms.lookup_between(
         source.header.frame_id,
+        source.stamp_ns,
         pose.header.frame_id,
         stamp_ns(pose.header) or source.stamp_ns,
+        fixed_frame,
     )
     upright_from_camera = inverse(source.frame_from_upright) @ frame_from_pose @ pose_from_camera
     return target_from_pose(
@@ -98,9 +110,9 @@ def requested_target(
 
 
 def requested_orbit(
-    source: SourceFrame, goal: SynthesizeOrbit.Goal, transforms: Transforms
+    source: SourceFrame, goal: SynthesizeOrbit.Goal, transforms: Transforms, fixed_frame: str
 ) -> list[TargetCamera]:
-    """The cameras that a goal asks for.
+    """The cameras that a goal asks for; see :func:`requested_target`.
 
     Raises
     ------
@@ -127,7 +139,7 @@ def requested_orbit(
     targets = []
     for i, viewpoint in enumerate(viewpoints):
         try:
-            targets.append(requested_target(source, viewpoint, transforms))
+            targets.append(requested_target(source, viewpoint, transforms, fixed_frame))
         except ValueError as error:
             raise ValueError(f'viewpoint {i}: {error}') from None
     return targets
