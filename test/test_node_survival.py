@@ -150,7 +150,7 @@ def test_an_object_that_fails_leaves_the_others_of_its_frame(monkeypatch, capfd,
     monkeypatch.setattr(engine, 'source_frames', three)
 
     class Failing(LightSynthesizer):
-        def observe(self, source):
+        def observe(self, source, measurement=None):
             self.observed = getattr(self, 'observed', 0) + 1
             if self.observed % 3 == 1:
                 raise error
