@@ -1,8 +1,8 @@
 """Make the bundled bag and its ground truth again: ``python demo/make_bag.py``.
 
-``mug.mcap``: three seconds of raw 320x240 pictures at 5 Hz with their camera_info, mask and object
-pose. Raw, because that is what the node reads unless told otherwise; few and small, because noise
-does not compress (160 kB a frame).
+``mug.mcap``: three seconds of raw 320x240 pictures at 5 Hz with their camera_info, aligned depth,
+mask and object pose. Raw, because that is what the node reads unless told otherwise; few and small,
+because noise does not compress (160 kB an image, 20 kB a depth picture).
 
 ``truth/``: the mug as cameras round it truly see it, for the viewpoints that the node makes by
 default and one of the demo's own, all relative to the camera at rest. The camera rests in the first
@@ -40,8 +40,8 @@ from nvs_ros.settings import ViewSettings
 FOLDER = Path(__file__).parent
 FRAMES, PERIOD_NS = 15, 200_000_000
 START_NS = 1_760_000_000_000_000_000
-ARRIVAL_NS = {'/image': 9, '/camera_info': 10, '/mask': 48, '/object_pose': 61}
-"""Milliseconds after the exposure: a mask and a pose are computed from the image."""
+ARRIVAL_NS = {'/image': 9, '/camera_info': 10, '/depth': 21, '/mask': 48, '/object_pose': 61}
+"""Milliseconds after the exposure: depth is computed from two images, mask and pose from one."""
 TRUTH_SIZE = 256
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
@@ -68,9 +68,11 @@ def frame(index: int) -> dict[str, object]:
     header = Header(Time(stamp_ns // 10**9, stamp_ns % 10**9), 'camera_optical_frame')
     pose = scene.object_from_camera(sway(index))
     image, mask = scene.picture(pose, np.random.default_rng([*scene.OBJECT_SEED, index]))
+    depth_rng = np.random.default_rng([*scene.OBJECT_SEED, index, 1])
     return {
         '/image': _image(header, 'rgb8', image),
         '/camera_info': _camera_info(header),
+        '/depth': _image(header, '16UC1', scene.depth(pose, depth_rng)),
         '/mask': _image(header, 'mono8', mask),
         '/object_pose': PoseStamped(header, _pose(inverse(pose))),
     }
@@ -78,7 +80,8 @@ def frame(index: int) -> dict[str, object]:
 
 def _image(header: Header, encoding: str, pixels: np.ndarray) -> Image:
     height, width = pixels.shape[:2]
-    return Image(header, height, width, encoding, 0, pixels[0].size, pixels.reshape(-1))
+    data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('<')).reshape(-1).view(np.uint8)
+    return Image(header, height, width, encoding, 0, pixels[0].nbytes, data)
 
 
 def _camera_info(header: Header) -> CameraInfo:

@@ -64,7 +64,8 @@ def run(output: Path, model: str, time_limit_s: float) -> None:
 
 def _views(log: Path, model: str, deadline_s: float) -> tuple[NovelViewArray, NovelView]:
     """The node's views of the bag, and the one that is asked for."""
-    parameters = ['-p', 'autostart:=false', '-p', f'model.source:={model}']
+    values = ('autostart:=false', 'input.depth:=true', f'model.source:={model}')
+    parameters = [word for value in values for word in ('-p', value)]
     command = ['nvs_ros.node.main', '--ros-args', *parameters]
     with log.open('w') as file, _process(command, file) as node:
         client = Client(deadline_s, lambda: _check(node))

@@ -84,6 +84,7 @@ def test_everything_arrives_in_order_and_unchanged(node, replay):
     heard = {
         '/image': listen(node, Image, 'image'),
         '/camera_info': listen(node, CameraInfo, 'camera_info'),
+        '/depth': listen(node, Image, 'depth'),
         '/mask': listen(node, Image, 'mask'),
         '/object_pose': listen(node, PoseStamped, 'object_pose'),
     }

@@ -1,6 +1,7 @@
 """The bundled bag, its truth, and the demo from end to end."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -27,11 +28,13 @@ from nvs_ros.bag.reader import Bag
 from nvs_ros.evaluation.metrics import mask_iou, psnr
 from nvs_ros.geometry import canonical_view, inverse
 from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
-from nvs_ros.node.conversions import array_from_image
+from nvs_ros.node.conversions import array_from_image, depth_from_image
 from nvs_ros.settings import ViewSettings
 
 DEMO = Path(__file__).parents[1] / 'demo'
 BAG = DEMO / 'mug.mcap'
+CENTRED = np.array([[0, 0, 450], [0, 0, 450], [0, 0, 0]])
+"""Added to a matrix: its optical axis in the middle of 901 pixels."""
 DEMO_S = 120
 """The demo ends by itself within this time."""
 
@@ -55,9 +58,10 @@ def test_the_bag_is_small_and_every_frame_complete(frames):
     assert BAG.stat().st_size < 3e6
     assert len(frames) == make_bag.FRAMES
     for frame in frames:
-        assert sorted(frame) == ['/camera_info', '/image', '/mask', '/object_pose']
+        assert sorted(frame) == ['/camera_info', '/depth', '/image', '/mask', '/object_pose']
         assert len({message.header.frame_id for message in frame.values()}) == 1
-        assert (frame['/image'].encoding, frame['/mask'].encoding) == ('rgb8', 'mono8')
+        encodings = [frame[topic].encoding for topic in ('/image', '/depth', '/mask')]
+        assert encodings == ['rgb8', '16UC1', 'mono8']
         assert any(frame['/camera_info'].d)
 
 
@@ -102,6 +106,30 @@ def test_mask_and_pose_agree_through_the_distorted_lens(frames, index):
     np.testing.assert_allclose([columns.max(), rows.max()], high, atol=1)
     straight = cv2.projectPoints(points, np.zeros(3), np.zeros(3), k, None)[0][:, 0]
     assert np.abs(straight - pixels).max() > 0.3  # the lens matters, and it was not left out
+
+
+@pytest.mark.parametrize('index', [0, 7])
+def test_depth_is_that_of_the_mug_as_a_sensor_measures_it(frames, index):
+    frame = frames[index]
+    pose, camera = object_from_camera(frame), camera_from_message(frame['/camera_info'])
+    depth, mask = depth_from_image(frame['/depth']), array_from_image(frame['/mask']) > 0
+    assert 0.005 < np.isnan(depth[mask]).mean() < 0.05  # holes, and what one eye alone sees
+    inside = cv2.erode(mask.astype(np.uint8), np.ones((3, 3))) > 0
+    rows, columns = np.nonzero(inside & np.isfinite(depth))
+    rays = camera.unproject(np.column_stack([columns, rows]))
+    points = depth[rows, columns, None] * rays / rays[:, 2:]
+    sharp = scene.render(scene.mug(), pose, np.diag([900, 900, 1.0]) + CENTRED, 901, 901)
+    at = np.rint(900 * points[:, :2] / points[:, 2:] + 450).astype(int)
+    error = depth[rows, columns] - sharp.depth_m[at[:, 1], at[:, 0]]
+    assert abs(np.nanmedian(error)) < 2e-4
+    assert 2e-4 < np.nanmedian(np.abs(error)) < 1e-3
+
+
+def test_depth_noise_grows_with_the_square_of_the_distance(frames):
+    depth = np.stack([depth_from_image(frame['/depth']) for frame in frames[:5]])
+    mean, variance = depth.mean(0), depth.var(0, ddof=1) - 1e-3**2 / 12  # that of whole millimetres
+    near, far = (variance[np.abs(mean - where) < 0.02].mean() for where in (0.28, 0.56))
+    assert 3 < math.sqrt(far / near) < 5
 
 
 def test_the_handle_is_to_the_right_and_light_is_inside(frames):
