@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from rclpy.time import Time
 from truth import Score, Truth, mean, read_truths, score, truth_at
@@ -16,7 +17,8 @@ from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.writer import BagWriter, write_view, write_views
 from nvs_ros.geometry import CanonicalView, canonical_view, inverse
 from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
-from nvs_ros.node.conversions import array_from_image
+from nvs_ros.node.conversions import array_from_image, depth_from_image
+from nvs_ros.node.outputs import measured_share, told_apart_picture
 from nvs_ros.pictures import contact_sheet, save_view
 
 VIEWS, BAG, SHEET = 'views', 'views.mcap', 'contact_sheet.png'
@@ -33,6 +35,16 @@ class Comparison(NamedTuple):
     score: Score
     copy_score: Score
     """Of the source picture in place of the view."""
+    measured_share: float
+    """Of the object in the view, 0 ... 1."""
+
+
+class Source(NamedTuple):
+    """What the views were made from: as in the bag, and as the model sees it."""
+
+    image: np.ndarray
+    depth_m: np.ndarray
+    canonical: CanonicalView
 
 
 def object_from_view(view: NovelView) -> np.ndarray:
@@ -56,21 +68,21 @@ def remove_results(output: Path) -> None:
 
 def report(bag: Path, views: NovelViewArray, requested: NovelView, output: Path) -> None:
     """Write everything and print what was written and how true it is."""
-    image, source = _source(bag, views.views[0])
+    source = _source(bag, views.views[0])
     truths = read_truths()
-    compared = [_compare(view, source, truths) for view in (*views.views, requested)]
+    compared = [_compare(view, source.canonical, truths) for view in (*views.views, requested)]
     _write_views([c.view for c in compared], output / VIEWS)
     _write_bag(views, requested, output / BAG)
-    _write_sheet(image, source, compared, output / SHEET)
+    _write_sheet(source, compared, output / SHEET)
     _print_table(compared[:-1])
     print(f'made by {requested.model_id} with preset {requested.preset}:')
-    print(f'  {output / SHEET}  views above, truth below')
+    print(f'  {output / SHEET}  views, what of them was measured, and the truth')
     print(f'  {output / VIEWS}  {len(compared)} pictures')
     print(f'  {output / BAG}  the same as messages, with camera_info')
 
 
-def _source(bag: Path, view: NovelView) -> tuple[np.ndarray, CanonicalView]:
-    """The measured picture that a view was made from, as in the bag and as the model sees it."""
+def _source(bag: Path, view: NovelView) -> Source:
+    """The measured frame that a view was made from."""
     stamp = view.source_header.stamp
     with Bag(bag) as messages:
         frame = {t: m for t, _, m in messages.messages() if m.header.stamp == stamp}
@@ -83,7 +95,7 @@ def _source(bag: Path, view: NovelView) -> tuple[np.ndarray, CanonicalView]:
         object_size_m=view.object_size_m,
         image_size=view.image.width,
     )
-    return image, canonical
+    return Source(image, depth_from_image(frame['/depth']), canonical)
 
 
 def _compare(view: NovelView, source: CanonicalView, truths: list[Truth]) -> Comparison:
@@ -96,6 +108,7 @@ def _compare(view: NovelView, source: CanonicalView, truths: list[Truth]) -> Com
         true_image,
         score(image, mask, true_image, true_mask),
         score(source.image, source.mask, true_image, true_mask),
+        measured_share(view),
     )
 
 
@@ -122,6 +135,7 @@ def _write_views(views: list[NovelView], folder: Path) -> None:
             'source_stamp': f'{stamp.sec}.{stamp.nanosec:09d}',
             'azimuth_deg': azimuth,
             'elevation_deg': elevation,
+            'measured_share': f'{measured_share(view):.3f}',
         }
         save_view(array_from_image(view.image), file, provenance)
 
@@ -134,31 +148,45 @@ def _write_bag(views: NovelViewArray, requested: NovelView, file: Path) -> None:
         write_view(writer, stamp_ns, 'requested', requested)
 
 
-def _write_sheet(
-    image: np.ndarray, source: CanonicalView, compared: list[Comparison], file: Path
-) -> None:
-    """Above the synthesised views, below the truth; at the left what was measured."""
+def _write_sheet(source: Source, compared: list[Comparison], file: Path) -> None:
+    """The views, what of them was measured, and the truth; at the left what the camera took."""
     names = [_name(c.view) for c in compared]
+    apart, shares = zip(*(told_apart_picture(c.view, CELL) for c in compared), strict=True)
     rows = [
-        [image, *(c.image for c in compared)],
-        [source.image, *(c.true_image for c in compared)],
+        [source.image, *(c.image for c in compared)],
+        [_depth_picture(source.depth_m), *apart],
+        [source.canonical.image, *(c.true_image for c in compared)],
     ]
     captions = [
-        ['measured', *(f'synthetic {name}' for name in names)],
-        ['measured, cut out', *(f'truth {name}' for name in names)],
+        ['camera image', *(f'view {name}' for name in names)],
+        ['camera depth', *shares],
+        ['camera image, cut out', *(f'truth {name}' for name in names)],
     ]
-    content = 'measured frame at the left, synthesised views above, truth below'
+    content = (
+        'measured image and depth at the left; synthesised views above, truth below, between them '
+        'the views with measured pixels in colour and imagined ones grey and striped'
+    )
     save_view(contact_sheet(rows, captions, CELL), file, {'content': content})
+
+
+def _depth_picture(depth_m: np.ndarray) -> np.ndarray:
+    """Depth as colours (RGB) from near, red, to far, blue; black where there is none."""
+    known = np.isfinite(depth_m)
+    near, far = depth_m[known].min(), depth_m[known].max()
+    levels = np.where(known, 255 * (far - depth_m) / (far - near), 0).astype(np.uint8)
+    colors = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1]
+    return np.where(known[..., None], colors, 0).astype(np.uint8)
 
 
 def _print_table(compared: list[Comparison]) -> None:
     print('\n               views              copy of the source')
-    print('azimuth   mask IoU  PSNR [dB]   mask IoU  PSNR [dB]')
-    lines = [(_name(c.view), c.score, c.copy_score) for c in compared]
-    lines.append(('mean', mean([line[1] for line in lines]), mean([line[2] for line in lines])))
-    for name, view, copy in lines:
+    print('azimuth   mask IoU  PSNR [dB]   mask IoU  PSNR [dB]   measured')
+    lines = [(_name(c.view), c.score, c.copy_score, c.measured_share) for c in compared]
+    _, views, copies, shares = zip(*lines, strict=True)
+    lines.append(('mean', mean(views), mean(copies), float(np.mean(shares))))
+    for name, view, copy, share in lines:
         print(
             f'{name:>7}   {view.iou:8.3f}  {view.psnr_db:9.2f}   {copy.iou:8.3f}  '
-            f'{copy.psnr_db:9.2f}'
+            f'{copy.psnr_db:9.2f}   {share:8.0%}'
         )
     print()

@@ -242,11 +242,12 @@ def test_a_demo_that_fails_says_why_and_leaves_no_process(arguments, complaint, 
 def test_the_demo_from_end_to_end(tmp_path):
     result = run_demo(tmp_path)
     assert result.returncode == 0, result.stderr
-    mean = re.search(r'^ +mean +(\S+) +(\S+) +(\S+) +(\S+)$', result.stdout, re.MULTILINE)
-    iou, psnr_db, copied_iou, copied_psnr_db = map(float, mean.groups())
+    mean = re.search(r'^ +mean +(\S+) +(\S+) +(\S+) +(\S+) +(\d+)%$', result.stdout, re.MULTILINE)
+    iou, psnr_db, copied_iou, copied_psnr_db, measured = map(float, mean.groups())
     assert 0.5 < copied_iou < 0.75
     assert iou > copied_iou
     assert psnr_db > copied_psnr_db
+    assert 10 < measured < 60
     for name in ('contact_sheet.png', 'views', 'views.mcap'):
         assert str(tmp_path / name) in result.stdout
     with Picture.open(tmp_path / 'contact_sheet.png') as sheet:
@@ -262,12 +263,16 @@ def check_pictures(folder):
         'azimuth_030_elevation_+15.png',
         *(f'azimuth_{a:03}_elevation_+00.png' for a in range(40, 360, 40)),
     ]
+    measured = {}
     for file in pictures:
         with Picture.open(file) as picture:
             assert picture.text['nvs_ros:synthetic'] == 'true'
             assert picture.text['nvs_ros:preset'] == 'zero-to-hero'
             assert picture.text['nvs_ros:source_stamp'].startswith('17600000')
             assert {'nvs_ros:model', 'nvs_ros:seed'} <= picture.text.keys()
+            measured[file.name] = float(picture.text['nvs_ros:measured_share'])
+    assert measured['azimuth_040_elevation_+00.png'] > 0.4
+    assert measured['azimuth_160_elevation_+00.png'] < measured['azimuth_080_elevation_+00.png']
 
 
 def check_bag(file):

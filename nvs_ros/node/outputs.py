@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -23,8 +24,11 @@ from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.node.conversions import array_from_image, image_from_array
 from nvs_ros.node.frames import SourceFrame
 from nvs_ros.node.qos import NO_EVENTS, OVERRIDABLE
-from nvs_ros.pictures import contact_sheet
+from nvs_ros.pictures import contact_sheet, told_apart
 from nvs_ros.synthesizer import View
+
+CELL = 192
+"""Side of a picture on the contact sheet, pixels."""
 
 
 def novel_view(
@@ -83,22 +87,40 @@ def views_message(views: Sequence[NovelView], source: SourceFrame) -> NovelViewA
     return NovelViewArray(header=source.header, object_id=source.object_id, views=list(views))
 
 
+def measured_share(view: NovelView) -> float:
+    """Share of the object in a view that was measured, 0 ... 1."""
+    return float(array_from_image(view.measured).sum() / max(array_from_image(view.mask).sum(), 1))
+
+
+def told_apart_picture(view: NovelView, size: int) -> tuple[np.ndarray, str]:
+    """A view with what is imagined grey and striped, and a caption that says how much that is."""
+    layers = (array_from_image(image) for image in (view.image, view.mask, view.measured))
+    return told_apart(*layers, size), f'striped: {1 - measured_share(view):.0%} imagined'
+
+
 def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
-    """Contact sheet for people: what was measured first, then what was imagined."""
+    """Contact sheet for people: what was measured first, then what was imagined.
+
+    Where anything of a view was measured, a second row below tells that from the rest.
+    """
     pictures, captions = [source.canonical.image], ['measured']
+    apart, shares = [None], ['']
     for view in views:
         pictures.append(array_from_image(view.image))
-        azimuth_deg, elevation_deg = (
-            math.degrees(view.azimuth_rad),
-            math.degrees(view.elevation_rad),
-        )
-        share = array_from_image(view.measured).sum() / max(array_from_image(view.mask).sum(), 1)
-        known = f', {share:.0%} measured' if share > 0 else ''
-        captions.append(f'synthetic {azimuth_deg:+.0f} {elevation_deg:+.0f} deg{known}')
+        azimuth_deg, elevation_deg = map(math.degrees, (view.azimuth_rad, view.elevation_rad))
+        captions.append(f'synthetic {azimuth_deg:+.0f} {elevation_deg:+.0f} deg')
+        picture, share = told_apart_picture(view, CELL)
+        apart.append(picture)
+        shares.append(share)
     columns = math.ceil(math.sqrt(len(pictures)))
+    kinds = [(pictures, captions)]
+    if any(measured_share(view) > 0 for view in views):
+        kinds.append((apart, shares))
     starts = range(0, len(pictures), columns)
     sheet = contact_sheet(
-        [pictures[i : i + columns] for i in starts], [captions[i : i + columns] for i in starts]
+        [shown[i : i + columns] for i in starts for shown, _ in kinds],
+        [words[i : i + columns] for i in starts for _, words in kinds],
+        CELL,
     )
     return image_from_array(sheet, 'rgb8', source.header)
 
