@@ -1,6 +1,7 @@
 """Frames in, views out: the node through real rclpy and DDS."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nvs_ros.geometry import Spherical, inverse, pose_from_spherical
 from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
 from nvs_ros.node.conversions import array_from_image
 from nvs_ros.node.intake import SUPERSEDED
+from nvs_ros.node.outputs import measured_share, sheet_message
 
 VIEWS = {'views.azimuths_deg': [0.0, 90.0, -30.0], 'views.elevations_deg': [0.0, 10.0, 0.0]}
 
@@ -100,6 +102,19 @@ def test_contact_sheet(running):
     assert sheet.header.frame_id == FRAME
     assert array_from_image(sheet).shape[2] == 3
     assert min(sheet.width, sheet.height) > 2 * 192
+
+
+def test_the_contact_sheet_tells_measured_from_imagined_where_anything_was_measured(running):
+    received = running.robot.subscribe(NovelViewArray, '/nvs/views')
+    message = running.robot.frames_until_message(received)
+    source = SimpleNamespace(
+        canonical=SimpleNamespace(image=array_from_image(message.views[0].image)),
+        header=message.header,
+    )
+    plain = sheet_message(message.views, source)
+    message.views[1].measured = message.views[1].mask
+    assert measured_share(message.views[1]) == 1
+    assert sheet_message(message.views, source).height > 1.8 * plain.height
 
 
 def test_nothing_is_computed_for_topics_nobody_listens_to():

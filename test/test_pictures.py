@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nvs_ros.errors import UserError
-from nvs_ros.pictures import read_photograph, save_view
+from nvs_ros.pictures import contact_sheet, read_photograph, save_view, told_apart
 from nvs_ros.silhouette import mask_iou
 
 COLOURS = np.zeros((30, 40, 3), np.uint8)
@@ -278,3 +278,28 @@ def test_a_view_that_cannot_be_written_is_said_so(tmp_path):
         save_view(COLOURS, tmp_path / 'no' / 'view.png', {})
     with pytest.raises(UserError, match=r'\.png or \.jpg'):
         save_view(COLOURS, tmp_path / 'view.gif', {})
+
+
+@pytest.mark.parametrize('size', [32, 64, 160])
+def test_only_what_was_measured_has_its_colours(size):
+    """An orange square on white, of which the left half was measured."""
+    image, mask = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.uint8)
+    image[16:48, 16:48], mask[16:48, 16:48] = (200, 100, 40), 255
+    measured = np.where(np.arange(64) < 32, mask, 0).astype(np.uint8)
+    shown = told_apart(image, mask, measured, size)
+    assert shown.shape == (size, size, 3)
+    eighth, inside = size // 8, slice(size // 4 + 3, 3 * size // 4 - 3)
+    left, right = shown[inside, : size // 2 - 3], shown[inside, size // 2 + 3 :]
+    assert np.abs(left[:, size // 4 + 3 :] - np.array([200, 100, 40])).max() < 8
+    assert np.ptp(right, axis=2).max() == 0
+    right = right[:, : size // 4 - 6, 0]
+    assert right.max() < 230 and (size < 64 or np.ptp(right) > 30)  # darker than white, and striped
+    assert (shown[:eighth] == 255).all()
+
+
+def test_a_sheet_may_have_empty_places():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    sheet = contact_sheet([[picture, picture], [None, picture]], [['a', 'b'], ['', 'd']], 32)
+    dark = (sheet == 0).all(2)
+    assert dark[: len(sheet) // 2, : sheet.shape[1] // 2].sum() == 32**2
+    assert not dark[len(sheet) // 2 :, : sheet.shape[1] // 2].any()

@@ -107,15 +107,15 @@ def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
     apart, shares = [None], ['']
     for view in views:
         pictures.append(array_from_image(view.image))
-        azimuth_deg, elevation_deg = map(math.degrees, (view.azimuth_rad, view.elevation_rad))
-        captions.append(f'synthetic {azimuth_deg:+.0f} {elevation_deg:+.0f} deg')
+        angles_deg = (round(math.degrees(a)) for a in (view.azimuth_rad, view.elevation_rad))
+        captions.append('synthetic {:+} {:+} deg'.format(*angles_deg))
         picture, share = told_apart_picture(view, CELL)
         apart.append(picture)
         shares.append(share)
-    columns = math.ceil(math.sqrt(len(pictures)))
     kinds = [(pictures, captions)]
     if any(measured_share(view) > 0 for view in views):
         kinds.append((apart, shares))
+    columns = math.ceil(math.sqrt(len(pictures) * len(kinds)))
     starts = range(0, len(pictures), columns)
     sheet = contact_sheet(
         [shown[i : i + columns] for i in starts for shown, _ in kinds],
