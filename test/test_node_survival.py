@@ -154,7 +154,7 @@ def test_an_object_that_fails_leaves_the_others_of_its_frame(monkeypatch, capfd,
             self.observed = getattr(self, 'observed', 0) + 1
             if self.observed % 3 == 1:
                 raise error
-            return super().observe(source)
+            return super().observe(source, measurement)
 
     synthesizer = Failing()
     with graph({'views.azimuths_deg': [0.0]}, load=lambda *_: synthesizer) as running:
