@@ -1,6 +1,9 @@
 """Tiny pipelines with random weights: the examples run on them where no real weights are given."""
 
+import json
 import string
+import tempfile
+from pathlib import Path
 
 import torch
 from diffusers import (
@@ -94,11 +97,12 @@ def text():
     config = CLIPTextConfig(
         vocab_size=len(names), bos_token_id=len(letters), eos_token_id=len(letters) + 1, **CLIP
     )
-    vocabulary = {name: i for i, name in enumerate(names)}
-    return {
-        'text_encoder': CLIPTextModel(config),
-        'tokenizer': CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77),
-    }
+    with tempfile.TemporaryDirectory() as folder:  # the one way that all versions have
+        vocabulary, merges = Path(folder, 'vocab.json'), Path(folder, 'merges.txt')
+        vocabulary.write_text(json.dumps({name: i for i, name in enumerate(names)}))
+        merges.write_text('#version: 0.2\n')
+        tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=77)
+    return {'text_encoder': CLIPTextModel(config), 'tokenizer': tokenizer}
 
 
 def controlnet():

@@ -269,7 +269,9 @@ def test_tensors_that_are_not_plain_are_named(tmp_path, change, found):
     weight = golden_state()['cc_projection.weight']
     weight = weight.to('meta') if change is None else change(weight)
     path = write_golden(tmp_path / 'model.ckpt', average=False, **{'cc_projection.weight': weight})
-    with pytest.raises(UserError, match=f'a plain tensor as cc_projection.weight, .*{found}'):
+    # Which tensors are refused already when the file is opened depends on torch.
+    message = f'a plain tensor as cc_projection.weight, .*{found}|refused by the weights-only'
+    with pytest.raises(UserError, match=message):
         load_components(path)
 
 
