@@ -77,7 +77,9 @@ class InputSettings(Settings):
         'Where objects come from: topic object_pose, or topic detections (vision_msgs).',
         choices=('pose', 'detections'),
     )
-    depth: bool = setting(False, 'Read topic depth (REP-118): size and shape of the object, see docs/depth.md.')
+    depth: bool = setting(
+        False, 'Read topic depth (REP-118): size and shape of the object, see docs/depth.md.'
+    )
     rectified: bool = setting(
         False, 'The image is rectified (image_rect): P of camera_info instead of K and D.'
     )

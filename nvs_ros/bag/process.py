@@ -119,13 +119,14 @@ def process(
     finished = sorted(parts.glob('*.mcap'))
     if not finished:
         shutil.rmtree(parts)
-        why = '; '.join(filter(None, [_left_out(matched), lost]))
+        why = '; '.join(filter(None, [_left_out(matched), lost, *transforms.notes]))
         raise UserError(f'{bag} has no frame that can be used: {why}')
     _join(finished, output)
     shutil.rmtree(parts)
     result = f'views of {len(finished)} frames in {output}'
     left_out = _left_out(matched)
-    print('\n'.join([*recording.notes, f'{result}; {left_out}' if left_out else result]))
+    notes = [*recording.notes, *transforms.notes]
+    print('\n'.join([*notes, f'{result}; {left_out}' if left_out else result]))
     if lost:
         raise UserError(f'{bag}: {lost}; {result} all the same')
 

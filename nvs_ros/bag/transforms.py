@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from geometry_msgs.msg import TransformStamped
+import numpy as np
+from geometry_msgs.msg import Transform, TransformStamped
 from rclpy.duration import Duration
 
 from nvs_ros.bag.reader import Bag, recorded_topics
@@ -14,11 +16,21 @@ from nvs_ros.node import transforms
 from nvs_ros.node.inputs import type_name
 
 TOPICS = ('/tf', '/tf_static')
-CACHE_S = 1e9
-"""Nothing in a bag is too old."""
+CACHE_S = 5e9
+"""Nothing in a bag is too old: stamps of messages span 4.3e9 s, and tf2 adds both in 63 bits."""
 
 
-class BagTransforms(transforms.Transforms):
+class _Known(transforms.Transforms):
+    """Looks up what it was told; listens to nothing and waits for nothing."""
+
+    def __init__(self) -> None:
+        self._listener = self._broadcaster = self._buffer = None
+        self._timeout = Duration()
+        if self.available:
+            self._buffer = transforms.tf2_ros.Buffer(cache_time=Duration(seconds=CACHE_S))
+
+
+class BagTransforms(_Known):
     """Looks up what ``/tf`` and ``/tf_static`` of a bag say; publishes nothing.
 
     Parameters
@@ -28,18 +40,73 @@ class BagTransforms(transforms.Transforms):
     """
 
     def __init__(self, path: Path) -> None:
-        self._listener = self._broadcaster = None
-        self._timeout = Duration()
+        super().__init__()
         self.problems: list[str] = []
         """What could not be read of them, in words."""
-        if not self.available:
-            return
-        self._buffer = transforms.tf2_ros.Buffer(cache_time=Duration(seconds=CACHE_S))
-        for transform, is_static in recorded_transforms(path, self.problems.append):
-            if is_static:
-                self._buffer.set_transform_static(transform, 'bag')
-            else:
+        self.notes: list[str] = []
+        """What is odd about them, in words."""
+        self._static = _Known()
+        if self.available:
+            self._fill(recorded_transforms(path, self.problems.append))
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """See :meth:`nvs_ros.node.transforms.Transforms.lookup`.
+
+        Without a stamp only what never moves is known: the latest time that tf2 would take is the
+        end of the bag, which is not the time of the frame.
+        """
+        if stamp_ns > 0 or not self.available:
+            return super().lookup(target, source, stamp_ns)
+        try:
+            return self._static.lookup(target, source, stamp_ns)
+        except transforms.UnknownTransform as error:
+            text = f'{error} (from /tf_static alone, since the stamp is {stamp_ns * 1e-9:g})'
+            raise transforms.UnknownTransform(text) from None
+
+    def _fill(self, recorded: Iterable[tuple[TransformStamped, bool]]) -> None:
+        static: dict[str, TransformStamped] = {}
+        moving, changing, malformed = set(), set(), 0
+        for transform, is_static in recorded:
+            child = transform.child_frame_id.lstrip('/')
+            if not _is_usable(transform):
+                malformed += 1
+            elif not is_static:
+                moving.add(child)
                 self._buffer.set_transform(transform, 'bag')
+            else:
+                if _said(static.setdefault(child, transform)) != _said(transform):
+                    changing.add(child)
+                static[child] = transform
+        # In one buffer each kind throws away what the other has said of a frame, all times of it.
+        for child in static.keys() - moving:
+            for known in (self, self._static):
+                known._buffer.set_transform_static(static[child], 'bag')
+        both = moving & static.keys()
+        for text, found in (
+            ('on /tf and on /tf_static: where it moves is taken from /tf, for', both),
+            ('several transforms on /tf_static: the last is taken, for', changing - both),
+        ):
+            if found:
+                self.notes.append(f'{text} {", ".join(sorted(found))}')
+        if malformed:
+            self.notes.append(f'{malformed} malformed transforms left out')
+
+
+def _is_usable(transform: TransformStamped) -> bool:
+    """Whether tf2 takes it; tf2 itself tells the console alone."""
+    shift, turn = transform.transform.translation, transform.transform.rotation
+    parent, child = transform.header.frame_id.lstrip('/'), transform.child_frame_id.lstrip('/')
+    squared = turn.x**2 + turn.y**2 + turn.z**2 + turn.w**2
+    return (
+        '' != parent != child != ''
+        and all(map(math.isfinite, (shift.x, shift.y, shift.z)))
+        and abs(squared - 1) < 0.01
+    )
+
+
+def _said(transform: TransformStamped) -> tuple[str, Transform]:
+    """What a transform says, without its stamp."""
+    return transform.header.frame_id.lstrip('/'), transform.transform
 
 
 def recorded_transforms(
