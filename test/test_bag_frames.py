@@ -10,7 +10,7 @@ pytest.importorskip('rclpy')
 import robot
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from sensor_msgs.msg import CompressedImage
-from test_bag_process import BAG, read, run
+from test_bag_process import BAG, PER_FRAME, read, run
 
 from nvs_ros.bag import frames as frames_module
 from nvs_ros.bag.frames import frames, match_frames
@@ -202,7 +202,7 @@ def test_one_broken_message_is_one_malformed_message(tmp_path):
 )
 def test_inputs_of_a_wrong_type_are_one_line(remap, complaint, tmp_path):
     with BagWriter(tmp_path / 'in.mcap') as writer:
-        for topic, ns, message in read(BAG)[:4]:
+        for topic, ns, message in read(BAG)[:PER_FRAME]:
             writer.write(topic, ns, message)
         writer.write('/other', ns, PoseArray())
         writer.write('/packed', ns, CompressedImage())
@@ -229,7 +229,7 @@ def other_pose(kind, message):
 def test_the_views_are_those_of_the_same_pose(kind, tmp_path):
     for name in ('plain', 'other'):
         with BagWriter(tmp_path / f'{name}.mcap') as writer:
-            for topic, ns, message in read(BAG)[:4]:
+            for topic, ns, message in read(BAG)[:PER_FRAME]:
                 if name == 'other' and isinstance(message, PoseStamped):
                     message = other_pose(kind, message)
                 writer.write(topic, ns, message)
