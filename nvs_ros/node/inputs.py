@@ -102,6 +102,7 @@ class Inputs:
         self._group = MutuallyExclusiveCallbackGroup()
         self._subscriptions: dict[str, Any] = {}
         self._kinds: dict[str, type] = {}
+        self._problems: dict[str, str] = {}
         self._lock = threading.Lock()
         self._timer = None
         try:
@@ -143,7 +144,9 @@ class Inputs:
                 )
             publishers = self._node.count_publishers(self._topics[name])
             since = f'for {silent_s:.0f} s' if name in intake.last_arrival_s else 'yet'
-            return f'{what} on {topic} {since} ({publishers} publishers)'
+            # Of the last malformed one, as long as nothing else comes.
+            why = f': {self._problems[name]}' if malformed_s < PATIENCE_S else ''
+            return f'{what} on {topic} {since} ({publishers} publishers){why}'
         newest = intake.newest
         if newest is not None and now - newest.arrival_s < PATIENCE_S:
             return ''
@@ -251,12 +254,13 @@ class Inputs:
     def _take(self, name: str, message: Any) -> None:
         try:
             check_message(message, self._configuration.input.rectified)
-            stamp = stamp_ns(message.header)
+            stamp = _stamp_ns(message)
         except Exception as error:  # whatever a message contains, it ends nothing
-            self.intake.add_malformed(name)
             kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+            problem = self._problems[name] = f'{kind}{error}'
+            self.intake.add_malformed(name)
             topic = self._topic_name(name)
-            self._health.warn(f'malformed {name}', f'malformed message on {topic}: {kind}{error}')
+            self._health.warn(f'malformed {name}', f'malformed message on {topic}: {problem}')
             return
         size = len(message.data) if name in _LARGE else 0
         self.intake.add(name, stamp, message, size)
@@ -276,6 +280,24 @@ class Inputs:
     def _topic_name(self, name: str) -> str:
         # Not of the subscription: messages come before there is an object for it.
         return self._node.resolve_topic_name(self._topics[name])
+
+
+def _stamp_ns(message: Any) -> int:
+    """Stamp of a message that has one.
+
+    Raises
+    ------
+    ValueError
+        It is zero, which means that nobody set it: of messages that all have it any two would make
+        a frame, a mask with whatever image came last.
+    """
+    stamp = stamp_ns(message.header)
+    if not stamp:
+        raise ValueError(
+            'expected the stamp of when the image was taken, got 0 (with simulated time: nobody '
+            'publishes /clock)'
+        )
+    return stamp
 
 
 def _picture_topic(node: Node, name: str, transport: str) -> str:
