@@ -111,8 +111,10 @@ def test_memory_is_bounded_in_bytes(intake):
         intake.add('image', i * 10**9, 'image', size=20)
         intake.add('mask', i * 10**9, 'mask', size=5)
     assert intake.waiting() == 4  # 4 * (20 + 5) = 100
-    assert intake.crowded_s == pytest.approx(0.04)
     assert balance(intake) == intake.statistics.images == 50
+    intake.add('camera_info', 45 * 10**9, 'info')
+    assert intake.lateness_s('camera_info') == intake.crowded_s('camera_info')
+    assert intake.crowded_s('camera_info') == pytest.approx(0.04)
     intake.add('image', 0, 'larger than all the room', size=101)
     intake.add('camera_info', 0, 'info')
     intake.add('mask', 0, 'mask', size=5)
@@ -151,11 +153,41 @@ def test_a_mask_that_comes_too_late_is_told_from_one_of_another_stamp():
     assert not slow_segmentation(late, 6)
     assert late.lateness_s('mask') == pytest.approx(6)
     assert late.smallest_gap_s('mask') == 0
-    assert late.crowded_s is None
+    assert late.crowded_s('mask') is None
     foreign = Intake(INPUTS, 0.01, 4, lambda: None, Clock())
     assert not slow_segmentation(foreign, 1, offset_ns=16 * MILLISECOND)
     assert foreign.lateness_s('mask') is None
     assert foreign.smallest_gap_s('mask') == pytest.approx(0.016)
+
+
+@pytest.mark.parametrize('late', ['mask', 'image'])
+def test_what_was_late_once_does_not_explain_what_goes_wrong_later(late):
+    intake = Intake(('image', 'mask'), 0.01, 1, lambda: None, Clock())
+    (other,) = {'image', 'mask'} - {late}
+    intake.add(other, 0, other)
+    intake._clock.now_s += 3
+    intake.add(other, 3 * 10**9, other)
+    intake.add(late, 0, late)
+    assert (intake.lateness_s(late), intake.smallest_gap_s('mask')) == (3, 0)
+    for i in range(10, 30):
+        intake._clock.now_s += 1
+        intake.add('image', i * 10**9, 'image')
+        intake.add('mask', i * 10**9 + 50 * MILLISECOND, 'mask')
+    assert intake.lateness_s(late) is None
+    assert intake.smallest_gap_s('mask') == pytest.approx(0.05)
+
+
+def test_want_of_room_is_named_only_for_what_went_for_it():
+    intake = Intake(('image', 'mask'), 0.01, 4, lambda: None, Clock(), 100)
+    for i in range(3):
+        intake.add('image', i * 10**9, 'image', size=60)
+        intake._clock.now_s += 0.5
+    intake.add('mask', 0, 'mask', size=1)
+    assert (intake.lateness_s('mask'), intake.crowded_s('mask')) == (1.5, 0.5)
+    intake._clock.now_s += 5
+    intake.add('image', 9 * 10**9, 'image', size=10)
+    intake.add('mask', 2 * 10**9, 'mask', size=1)
+    assert (intake.lateness_s('mask'), intake.crowded_s('mask')) == (5.5, None)
 
 
 def test_an_image_that_comes_too_late_is_named(intake):

@@ -159,7 +159,7 @@ class Inputs:
         if not late:
             return ''
         worst = max(late, key=late.get)
-        sync, crowded_s = self._configuration.sync, self.intake.crowded_s
+        sync, crowded_s = self._configuration.sync, self.intake.crowded_s(worst)
         if crowded_s is None:
             remedy = f'messages are kept for {sync.buffer_s:g} s: raise sync.buffer_s'
         else:

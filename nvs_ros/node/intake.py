@@ -7,6 +7,7 @@ what is new: a stamp in the far future or a bag that starts over cannot block th
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,8 @@ IMAGE = 'image'
 SUPERSEDED = 'superseded by a newer frame'
 FORGOTTEN = 2000
 """Stamps of each input that are remembered without their messages, to tell late from missing."""
+RECENT_S = 10.0
+"""How long what was seen of stamps and lateness explains what goes wrong now."""
 MARGIN_S = 1.0
 """Partners are kept longer than images by as much, at most: one that came a little before its image
 has to be there as long as that."""
@@ -41,6 +44,25 @@ class FrameMessages:
     stamp_ns: int
     messages: dict[str, Any]
     arrival_s: float
+
+
+@dataclass(frozen=True)
+class _Late:
+    """A message that came too late for what it belongs to.
+
+    Parameters
+    ----------
+    seconds : float
+        After the other one.
+    arrival_s : float
+        When it came.
+    crowded_s : float or None
+        Age at which the other one had to go for want of room; None if it went for its age.
+    """
+
+    seconds: float
+    arrival_s: float
+    crowded_s: float | None
 
 
 @dataclass
@@ -96,7 +118,7 @@ class Intake:
         self._partners = {name: shelf for name, shelf in self._shelves.items() if name != IMAGE}
         self._forgotten = {name: Shelf() for name in self._shelves}
         self._buffer_s, self._buffer_bytes = buffer_s, buffer_bytes
-        self._late_s: dict[str, float] = {}
+        self._late: dict[str, _Late] = {}
         self._on_frame = on_frame
         self._clock = clock
         self._lock = threading.Lock()
@@ -107,8 +129,6 @@ class Intake:
         """When a well-formed message of each input came last, seconds of the clock."""
         self.last_malformed_s: dict[str, float] = {}
         """When a malformed one did."""
-        self.crowded_s: float | None = None
-        """Age of the last message that had to go for want of room, None if none ever had."""
 
     @property
     def newest(self) -> FrameMessages | None:
@@ -172,22 +192,43 @@ class Intake:
         """Smallest difference between the stamps of an input and of images without a frame.
 
         Those that are not kept any more count as well: a message that comes too late for its image
-        is not one of another stamp. None when one of the two never came.
+        is not one of another stamp. One of the two came lately; None when there are no such two.
         """
         with self._lock:
+            since_s = self._clock() - RECENT_S
             images = (self._images, self._forgotten[IMAGE])
             partners = (self._partners[name], self._forgotten[name])
-            gaps = [a.smallest_gap_ns(b) for a in images for b in partners]
+            recent_images = [shelf.since(since_s) for shelf in images]
+            recent_partners = [shelf.since(since_s) for shelf in partners]
+            pairs = [
+                *itertools.product(recent_images, partners),
+                *itertools.product(images, recent_partners),
+            ]
+            gaps = [a.smallest_gap_ns(b) for a, b in pairs]
         known = [gap for gap in gaps if gap is not None]
         return min(known) * 1e-9 if known else None
 
     def lateness_s(self, name: str) -> float | None:
         """How long after the others of its stamp a message of an input came, too late for them.
 
-        Of the last such message since a frame was complete; None when there was none.
+        Of the last such message of late, since a frame was complete; None when there was none.
         """
+        late = self._lately_late(name)
+        return late and late.seconds
+
+    def crowded_s(self, name: str) -> float | None:
+        """Age at which a message had to go for want of room that the late one belongs to.
+
+        Of the message that :meth:`lateness_s` is about; None when the other one went for its age.
+        """
+        late = self._lately_late(name)
+        return late and late.crowded_s
+
+    def _lately_late(self, name: str) -> _Late | None:
         with self._lock:
-            return self._late_s.get(name)
+            late = self._late.get(name)
+            is_recent = late is not None and self._clock() - late.arrival_s <= RECENT_S
+            return late if is_recent else None
 
     def _match(self, name: str, entry: Entry) -> bool:
         """Complete a frame with an image that has all its partners, if a message makes one so.
@@ -208,7 +249,7 @@ class Intake:
             for partner, match in found.items():
                 if match.size:  # a picture belongs to one image; a calibration may serve several
                     self._partners[partner].remove(match)
-            self._late_s.clear()
+            self._late.clear()
             return True
         return False
 
@@ -226,7 +267,8 @@ class Intake:
             if self._shelves[other].closest(entry.stamp_ns, self._slop_ns) is None:
                 gone = self._forgotten[other].closest(entry.stamp_ns, self._slop_ns)
                 if gone is not None:
-                    self._late_s[name] = entry.arrival_s - gone.arrival_s
+                    seconds = entry.arrival_s - gone.arrival_s
+                    self._late[name] = _Late(seconds, entry.arrival_s, gone.message)
 
     def _forget_old(self, now_s: float) -> None:
         """Let go what is too old, and the oldest while all together is too much."""
@@ -241,14 +283,14 @@ class Intake:
             if not full:
                 break
             oldest = min(full, key=lambda name: self._shelves[name].oldest.arrival_s)
-            self.crowded_s = now_s - self._shelves[oldest].oldest.arrival_s
-            self._forget(oldest)
+            self._forget(oldest, now_s - self._shelves[oldest].oldest.arrival_s)
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, crowded_s: float | None = None) -> None:
+        """Let go the oldest of an input; what is remembered has its age then as the message."""
         entry = self._shelves[name].pop()
         if name == IMAGE:
             self._drop_unmatched(entry.stamp_ns)
         forgotten = self._forgotten[name]
-        forgotten.add(entry.stamp_ns, None, 0, entry.arrival_s)
+        forgotten.add(entry.stamp_ns, crowded_s, 0, entry.arrival_s)
         if len(forgotten) > FORGOTTEN:
             forgotten.pop()

@@ -79,6 +79,16 @@ class Shelf:
             return None
         return self._by_number[best[1]]
 
+    def since(self, arrival_s: float) -> Shelf:
+        """Those that came at a time or after it."""
+        recent = Shelf()
+        for entry in reversed(self._by_number.values()):
+            if entry.arrival_s < arrival_s:
+                break
+            recent._by_number[entry.number] = entry
+        recent._sorted = sorted(entry[:2] for entry in recent._by_number.values())
+        return recent
+
     def smallest_gap_ns(self, other: Shelf) -> int | None:
         """Smallest difference between a stamp here and one there; None when one is empty."""
         few, many = sorted((self._sorted, other._sorted), key=len)
