@@ -297,6 +297,19 @@ def test_split_bags(tmp_path):
 
 
 @pytest.mark.parametrize('plugin', PLUGINS)
+def test_files_of_a_split_bag_that_overlap_in_time_come_in_order(plugin, tmp_path):
+    """The third lies within the first, the second begins last."""
+    folder = write(tmp_path / 'x', plugin)
+    for name, first in (('y', 9), ('z', 1)):
+        shutil.move(write(tmp_path / name, plugin, first=first) / f'{name}.{plugin}', folder)
+    metadata(folder, f'- x.{plugin}', f'- x.{plugin}\n  - y.{plugin}\n  - z.{plugin}')
+    expected = ['0', '1', '1', '2', '2', '3', '3', '4', '9', '10', '11', '12']
+    assert words(folder) == expected
+    (folder / 'metadata.yaml').unlink()
+    assert words(folder) == expected
+
+
+@pytest.mark.parametrize('plugin', PLUGINS)
 @pytest.mark.parametrize('mode', [CompressionMode.FILE, CompressionMode.MESSAGE])
 def test_compressed_bags(plugin, mode, tmp_path):
     folder = write(tmp_path / 'x', plugin, compression=mode)

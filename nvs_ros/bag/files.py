@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import re
 import shutil
 import sqlite3
@@ -10,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import yaml
@@ -169,11 +170,10 @@ class BagFiles:
         """What is odd about the bag but spoils nothing, in words."""
         self._stack = contextlib.ExitStack()
         try:
-            is_ordered = path.is_file() or (path / METADATA).exists()
             paths = [path] if path.is_file() else self._paths(path)
             self.files = [self._open(file, several=len(paths) > 1) for file in paths]
-            if not is_ordered:
-                self.files.sort(key=lambda file: file.start_ns or 0)
+            # Not always in the order of metadata.yaml; one without messages may stand anywhere.
+            self.files.sort(key=lambda file: file.start_ns or 0)
             held: Counter[str] = Counter()
             for channel in (channel for file in self.files for channel in file.channels):
                 held[full_name(channel.topic)] += channel.count
@@ -195,6 +195,19 @@ class BagFiles:
     def damage(self) -> str:
         """What is lost of the files, in words."""
         return '; '.join(file.damage for file in self.files if file.damage)
+
+    def messages(self, wanted: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+        """Channel, nanoseconds of recording and bytes of some channels, in the order of recording.
+
+        Files may overlap in time: one is begun as soon as a message of it may be next.
+        """
+        waiting: list[_Next] = []
+        for place, file in enumerate(self.files):
+            while waiting and waiting[0].recorded_ns <= (file.start_ns or 0):
+                yield from _first(waiting)
+            _put(waiting, place, _chosen(file, wanted))
+        while waiting:
+            yield from _first(waiting)
 
     def close(self) -> None:
         """Close all files."""
@@ -246,6 +259,37 @@ class BagFiles:
         with zstd.open(path, 'rb') as packed, (folder / path.stem).open('wb') as whole:
             shutil.copyfileobj(packed, whole)
         return folder / path.stem
+
+
+class _Next(NamedTuple):
+    """The next message of a file."""
+
+    recorded_ns: int
+    place: int
+    """Of the file: of messages of one time, that of the earlier file comes first."""
+    channel: Channel
+    data: bytes
+    rest: Iterator[tuple[Channel, int, bytes]]
+
+
+def _chosen(file: BagFile, wanted: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+    channels = {channel.key: channel for channel in file.channels if channel in wanted}
+    for key, recorded_ns, data in file.messages(channels) if channels else ():
+        yield channels[key], recorded_ns, data
+
+
+def _put(waiting: list[_Next], place: int, rest: Iterator[tuple[Channel, int, bytes]]) -> None:
+    """Add the next message of a file to a heap, if there is one."""
+    for channel, recorded_ns, data in rest:
+        heapq.heappush(waiting, _Next(recorded_ns, place, channel, data, rest))
+        return
+
+
+def _first(waiting: list[_Next]) -> Iterator[tuple[Channel, int, bytes]]:
+    """Take the earliest message off a heap and put there what follows it in its file."""
+    first = heapq.heappop(waiting)
+    yield first.channel, first.recorded_ns, first.data
+    _put(waiting, first.place, first.rest)
 
 
 def unpacked_message(data: bytes) -> bytes:

@@ -131,12 +131,10 @@ class Bag:
         """
         self._read.clear()
         try:
-            for file in self._files.files:
-                channels = {c.key: c for c in file.channels if c in self._readers}
-                for key, recorded_ns, data in file.messages(channels) if channels else ():
-                    topic = full_name(channels[key].topic)
-                    self._read[topic] += 1
-                    yield Record(topic, recorded_ns, data, self._readers[channels[key]])
+            for channel, recorded_ns, data in self._files.messages(self._readers):
+                topic = full_name(channel.topic)
+                self._read[topic] += 1
+                yield Record(topic, recorded_ns, data, self._readers[channel])
         except Exception as error:
             raise _unreadable(self._path, error) from error
 
