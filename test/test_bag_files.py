@@ -24,7 +24,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from nvs_ros.bag.reader import Bag, recorded_topics
+from nvs_ros.bag.reader import Bag, IncompleteBag, recorded_topics
 from nvs_ros.bag.transforms import recorded_transforms
 from nvs_ros.cli import main
 from nvs_ros.errors import UserError
@@ -106,9 +106,11 @@ def test_what_the_bag_promises_and_does_not_hold_is_counted(plugin, tmp_path, ca
     """Everything that is there is published, and then the command fails."""
     folder = write(tmp_path / 'x', plugin)
     metadata(folder, 'message_count: 4', 'message_count: 9')
-    with Bag(folder) as bag:
-        assert len(list(bag.messages())) == NUMBER
-        assert '5 of 9 messages on /word' in bag.shortfall()
+    read = []
+    with Bag(folder) as bag, pytest.raises(IncompleteBag, match='5 of 9 messages on /word'):
+        for _, _, message in bag.messages():
+            read.append(message.data)
+    assert read == WORDS
     assert main(['replay', str(folder), '--wait', '0', '--rate', '1000']) == 2
     output = capfd.readouterr().err
     assert '4/9' in output
@@ -116,6 +118,31 @@ def test_what_the_bag_promises_and_does_not_hold_is_counted(plugin, tmp_path, ca
     # A file that holds more than metadata.yaml says is whole.
     metadata(folder, 'message_count: 9', 'message_count: 1')
     assert words(folder) == WORDS
+
+
+def broken(folder):
+    """The messages with the bytes of the second cut, as a transport that lost some leaves them."""
+    write(folder, 'db3')
+    with sqlite3.connect(folder / 'x.db3') as database:
+        database.execute('UPDATE messages SET data = substr(data, 1, 6) WHERE id = 2')
+    database.close()
+    return folder
+
+
+def test_a_message_that_cannot_be_decoded_costs_no_other_and_is_told(tmp_path, capfd):
+    folder, read = broken(tmp_path / 'x'), []
+    complaint = '1 of 4 messages on /word cannot be decoded, the first: '
+    with Bag(folder) as bag:
+        for _ in range(2):
+            with pytest.raises(IncompleteBag, match=complaint) as caught:
+                for _, _, message in bag.messages():
+                    read.append(message.data)
+    assert read == ['0', '2', '3'] * 2
+    assert '\n' not in str(caught.value)
+    assert main(['replay', str(folder), '--wait', '0', '--rate', '1000']) == 2
+    output = capfd.readouterr().err
+    assert '3/4' in output
+    assert complaint in output
 
 
 def test_a_topic_of_which_the_files_hold_nothing_is_named(tmp_path):
@@ -377,9 +404,11 @@ def test_a_file_that_was_not_closed_is_read_as_far_as_it_is_whole(tmp_path, capf
     whole = standard(McapBytes()).loose(is_closed=False)
     for end, number in ((len(whole), 4), (len(whole) - 1, 3), (len(whole) - 40, 3)):
         path.write_bytes(whole[:end])
-        with Bag(path) as bag:
-            assert [m.data for _, _, m in bag.messages()] == WORDS[:number]
-            assert 'the file was not closed, its end is lost' in bag.shortfall()
+        read = []
+        with Bag(path) as bag, pytest.raises(IncompleteBag, match='not closed, its end is lost'):
+            for _, _, message in bag.messages():
+                read.append(message.data)
+        assert read == WORDS[:number]
     assert main(['replay', str(path), '--wait', '0', '--rate', '1000']) == 2
     assert 'its end is lost' in capfd.readouterr().err
 

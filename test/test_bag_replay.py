@@ -20,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
+from test_bag_files import broken
 
 from nvs_ros.bag.reader import Bag
 from nvs_ros.cli import main
@@ -165,6 +166,16 @@ def test_loop_goes_on_until_interrupted(node, replay):
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert 'Traceback' not in errors
+
+
+def test_loop_goes_on_past_a_message_that_cannot_be_decoded(node, replay, tmp_path):
+    heard = listen(node, String, '/word')
+    process = replay(broken(tmp_path / 'x'), '--rate', '20', '--loop', '--wait', PATIENCE_S)
+    spin_until(node, lambda: len(heard) >= 6)
+    assert [message.data for message in heard[:6]] == ['0', '2', '3'] * 2
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize(

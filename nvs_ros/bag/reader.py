@@ -26,6 +26,10 @@ def recorded_topics(path: Path) -> set[str]:
         return {topic for topic, count in files.promised.items() if count}
 
 
+class IncompleteBag(UserError):
+    """All that could be read was handed out, and something is missing."""
+
+
 class Topic(NamedTuple):
     """A topic of a bag."""
 
@@ -68,6 +72,8 @@ class Bag:
         self._path = path
         self._files = _open(path)
         self._read: Counter[str] = Counter()
+        self._broken: Counter[str] = Counter()
+        self._problems: dict[str, str] = {}
         self.topics: dict[str, Topic] = {}
         self.left_out: dict[str, str] = {}
         """Topics that nobody asked for and that cannot be read -> why."""
@@ -96,40 +102,54 @@ class Bag:
     def shortfall(self) -> str:
         """What the bag promises and was not read, in words; ``''`` when all is there.
 
-        To be asked after all of :meth:`messages`.
+        To be asked after all of :meth:`records`; :meth:`messages` raises it.
         """
+        broken = [
+            f'{count} of {self.topics[name].count} messages on {name} cannot be decoded, '
+            f'the first: {self._problems[name]}'
+            for name, count in self._broken.items()
+        ]
         lost = [
             f'{topic.count - self._read[name]} of {topic.count} messages on {name}'
             for name, topic in self.topics.items()
             if self._read[name] < topic.count
         ]
         parts = [f'its files lack {", ".join(lost)} that it promises'] if lost else []
-        return '; '.join(filter(None, [*parts, self._files.damage]))
+        return '; '.join(filter(None, [*parts, self._files.damage, *broken]))
 
     def messages(self) -> Iterator[tuple[str, int, Any]]:
         """Topic, nanoseconds of recording and message, in the order of recording.
 
+        One that cannot be decoded is left out.
+
         Raises
         ------
+        IncompleteBag
+            At the end, when some were left out or the bag holds less than it promises.
         UserError
             The rest of the bag cannot be read.
         """
         for record in self.records():
             try:
                 message = record.read(record.data)
-            except Exception as error:
-                raise _unreadable(self._path, error, record.topic) from error
+            except Exception as error:  # broken bytes make rosbags raise anything
+                self._broken[record.topic] += 1
+                self._problems.setdefault(record.topic, _reason(error))
+                continue
             yield record.topic, record.recorded_ns, message
+        if lost := self.shortfall():
+            raise IncompleteBag(f'{self._path}: {lost}')
 
     def records(self) -> Iterator[Record]:
-        """The same, not yet made into messages.
+        """The same, not yet made into messages, and without a word about those that are missing.
 
         Raises
         ------
         UserError
             The rest of the bag cannot be read.
         """
-        self._read.clear()
+        for known in (self._read, self._broken, self._problems):
+            known.clear()
         try:
             for channel, recorded_ns, data in self._files.messages(self._readers):
                 topic = full_name(channel.topic)
@@ -195,7 +215,11 @@ def _open(path: Path) -> BagFiles:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception, topic: str = '') -> UserError:
+def _unreadable(path: Path, error: Exception) -> UserError:
     """rosbags and the libraries below it raise whatever broken bytes make them raise."""
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    return UserError(f'cannot read {path}: {f"{topic}: " if topic else ""}{reason}')
+    return UserError(f'cannot read {path}: {_reason(error)}')
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    return ' '.join(str(error).split()) or type(error).__name__

@@ -20,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
-from nvs_ros.bag.reader import Bag
+from nvs_ros.bag.reader import Bag, IncompleteBag
 from nvs_ros.errors import UserError
 from nvs_ros.node.qos import PublisherEventCallbacks
 
@@ -65,7 +65,8 @@ def replay(
     Raises
     ------
     UserError
-        The bag or a rule cannot be used; at the end, when the bag holds less than it promises.
+        The bag or a rule cannot be used; at the end, when the bag holds less than it promises or
+        messages that cannot be decoded.
     """
     with Bag(path, topics) as bag:
         for note in bag.notes:
@@ -74,15 +75,17 @@ def replay(
         try:
             player = _Player(node, bag, rate, clock_hz)
             player.wait_for_subscribers(wait_s)
-            player.play()
+            lost = player.play()
+            if lost and loop:
+                print(lost, flush=True)
             while loop:
                 player.play()
             player.finish()
         finally:
             node.destroy_node()
             rclpy.try_shutdown()
-        if lost := bag.shortfall():
-            raise UserError(f'{path}: {lost}')
+        if lost:
+            raise UserError(lost)
 
 
 def _start(remap: Sequence[str]) -> Node:
@@ -132,8 +135,15 @@ class _Player:
     def _lonely(self) -> list[str]:
         return [p.topic_name for p in self._publishers.values() if not p.get_subscription_count()]
 
-    def play(self) -> None:
-        """Publish all messages once."""
+    def play(self) -> str:
+        """Publish all messages once; return what is missing among them, in words."""
+        try:
+            self._play()
+        except IncompleteBag as error:
+            return str(error)
+        return ''
+
+    def _play(self) -> None:
         start_ns, started_s = self._bag.start_ns, time.monotonic()
         with tqdm(total=self._bag.message_count, desc='replay', unit='message') as progress:
             for topic, recorded_ns, message in self._bag.messages():

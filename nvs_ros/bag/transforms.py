@@ -132,7 +132,5 @@ def recorded_transforms(
                 for _, _, message in bag.messages():
                     for transform in message.transforms:
                         yield transform, topic == '/tf_static'
-                if lost := bag.shortfall():
-                    tell(lost)
         except UserError as error:
             tell(str(error))
