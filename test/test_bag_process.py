@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,10 +12,11 @@ import numpy as np
 import robot
 from geometry_msgs.msg import TransformStamped
 from rosbags.highlevel import AnyReader
+from test_node_objects import detections, painted
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.bag.parameters import read_configuration
-from nvs_ros.bag.process import input_topics, process
+from nvs_ros.bag.process import _Maker, input_topics, process
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
@@ -22,6 +24,9 @@ from nvs_ros.completion.confidence import Evidence
 from nvs_ros.errors import UserError
 from nvs_ros.node import transforms
 from nvs_ros.node.cameras import rigid_from_pose
+from nvs_ros.node.conversions import image_from_array
+from nvs_ros.node.intake import FrameMessages
+from nvs_ros.node.parameters import Configuration
 from nvs_ros.zero123.profile import ModelProfile
 
 ROOT = Path(__file__).parents[1]
@@ -182,6 +187,58 @@ def test_bad_messages_are_left_out_and_the_rest_is_made(tmp_path, capsys):
     said = capsys.readouterr().out
     assert 'malformed message on /image' in said
     assert 'frame 0 left out: expected a pixel above 0 in the mask' in said
+
+
+class Maker:
+    """Makes views of frames with objects 1, 2 and 5, of which the mask shows the first two.
+
+    Without a bag: vision_msgs, whose messages such a bag holds, is not everywhere.
+    """
+
+    def __init__(self, **settings):
+        values = {'input.objects': 'detections', 'views.azimuths_deg': [0.0], **settings}
+        self.synthesizer = Synthesizer()
+        self.maker = _Maker(
+            Configuration.from_values(values),
+            self.synthesizer,
+            SimpleNamespace(lookup=lambda *_: np.eye(4)),
+        )
+
+    def ids(self):
+        scene = robot.Scene()
+        messages = scene.messages(10**9)
+        header = messages['image'].header
+        mask = painted(np.uint16, _1=1, _2=2)
+        messages['mask'] = image_from_array(mask, '16UC1', header)
+        messages['detections'] = detections(
+            scene, header, _1=(-0.04, 0.06), _2=(0.04, 0.06), _5=(0.0, 0.05)
+        )
+        del messages['object_pose']
+        frame = FrameMessages(10**9, messages, 0.0)
+        return [array.object_id for array in self.maker.views(frame, lambda share: None)]
+
+
+def test_an_object_without_pixels_is_left_out_and_said(capsys):
+    made = Maker()
+    assert [made.ids() for _ in range(2)] == [['1', '2']] * 2
+    assert made.maker.left_out.startswith("object '5' left out of 2 frames, the first time: expect")
+    assert capsys.readouterr().out.count("object '5' left out of a frame: expected") == 1
+
+
+@pytest.mark.parametrize('error', [ValueError('no view'), RuntimeError('out of memory')])
+def test_an_object_that_fails_costs_no_other(error):
+    made = Maker()
+
+    def fail_next(seed):
+        made.synthesizer.error = error if len(made.synthesizer.batches) % 2 else None
+
+    made.synthesizer.on_end = fail_next
+    assert made.ids() == ['1']
+    kind = '' if isinstance(error, ValueError) else 'RuntimeError: '
+    assert f"object '2' left out of 1 frames, the first time: {kind}{error}" in made.maker.left_out
+    made.synthesizer.error = error
+    with pytest.raises(type(error), match=str(error)):  # nothing is left of the frame
+        made.ids()
 
 
 def test_a_bag_whose_stamps_never_match_says_so(tmp_path):

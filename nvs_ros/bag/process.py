@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.model import load_synthesizer
 from nvs_ros.node.outputs import views_message
 from nvs_ros.node.parameters import Configuration
+from nvs_ros.node.transforms import Transforms
 from nvs_ros.node.viewpoints import configured_target
 from nvs_ros.node.worker import Job
 from nvs_ros.synthesizer import Synthesizer
@@ -104,9 +106,7 @@ def process(
     with Bag(bag, topics.values()) as recording:
         _check_types(recording, topics, configuration)
         transforms = BagTransforms(bag)
-        engine = Engine(
-            synthesizer or _load(configuration), transforms, lambda stage, seconds: None
-        )
+        maker = _Maker(configuration, synthesizer or _load(configuration), transforms)
         matched = match_frames(
             recording,
             {topic: name for name, topic in topics.items()},
@@ -115,7 +115,7 @@ def process(
         )
         lost = '; '.join(filter(None, [recording.shortfall(), *transforms.problems]))
         parts = _open_parts(bag, output, configuration, topics, every)
-        _run(recording, matched, _Maker(configuration, engine), parts, every)
+        _run(recording, matched, maker, parts, every)
     finished = sorted(parts.glob('*.mcap'))
     if not finished:
         shutil.rmtree(parts)
@@ -124,7 +124,7 @@ def process(
     _join(finished, output)
     shutil.rmtree(parts)
     result = f'views of {len(finished)} frames in {output}'
-    left_out = _left_out(matched)
+    left_out = '; '.join(filter(None, [_left_out(matched), maker.left_out]))
     notes = [*recording.notes, *transforms.notes]
     print('\n'.join([*notes, f'{result}; {left_out}' if left_out else result]))
     if lost:
@@ -214,17 +214,48 @@ def _join(parts: list[Path], output: Path) -> None:
 class _Maker:
     """Makes the views of a frame as the node does."""
 
-    def __init__(self, configuration: Configuration, engine: Engine) -> None:
+    def __init__(
+        self, configuration: Configuration, synthesizer: Synthesizer, transforms: Transforms
+    ) -> None:
         self.configuration = configuration
-        self._engine = engine
+        self._engine = Engine(
+            synthesizer, transforms, lambda stage, seconds: None, self._leave_out_object
+        )
+        self._counts: Counter[str] = Counter()
+        self._problems: dict[str, str] = {}
         self._prefix = configuration.views.frame_prefix or PREFIX
 
     def views(
         self, frame: FrameMessages, on_progress: Callable[[float], None]
     ) -> list[NovelViewArray]:
-        """One message for each object in the frame."""
-        sources = self._engine.sources(frame, self.configuration)
-        return [self._views_of(source, on_progress) for source in sources]
+        """One message for each object in the frame; raise what the first did if there is none."""
+        arrays, errors = [], []
+        for source in self._engine.sources(frame, self.configuration):
+            try:
+                arrays.append(self._views_of(source, on_progress))
+            except Exception as error:  # whatever it is: the other objects are not to blame
+                errors.append((source.object_id, error))
+        if not arrays:
+            raise errors[0][1]
+        for object_id, error in errors:
+            self._leave_out_object(object_id, error)
+        return arrays
+
+    @property
+    def left_out(self) -> str:
+        """Which objects were left out of frames that have others, and why; ``''`` when none was."""
+        return '; '.join(
+            f'object {identity!r} left out of {n} frames, the first time: '
+            f'{self._problems[identity]}'
+            for identity, n in self._counts.items()
+        )
+
+    def _leave_out_object(self, object_id: str, error: Exception) -> None:
+        self._counts[object_id] += 1
+        if object_id not in self._problems:
+            kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+            problem = self._problems[object_id] = f'{kind}{error}'
+            tqdm.write(f'object {object_id!r} left out of a frame: {problem}')
 
     def _views_of(
         self, source: SourceFrame, on_progress: Callable[[float], None]
