@@ -1,8 +1,10 @@
 """Transitions: what is acquired is released, and a failure leaves the node unconfigured."""
 
+import gc
 import re
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -292,3 +294,24 @@ def test_a_subscriber_with_incompatible_qos_is_named(capfd):
         robot.subscribe(Image, '/nvs/view_3/image', latched)
         sentence = 'a subscriber of /nvs/view_3/image gets nothing'
         assert '/nvs/view_0' not in warned(capfd, sentence, robot.publish_frame)
+
+
+def test_cleanup_lets_the_model_go_without_the_garbage_collector():
+    models = []
+
+    def load(settings, log):
+        model = LightSynthesizer()
+        models.append(weakref.ref(model))
+        return model
+
+    gc.disable()  # a model is large, and the next one is loaded before it would come round
+    try:
+        with graph(load=load) as running:
+            views = running.robot.subscribe(NovelViewArray, '/nvs/views')
+            running.robot.frames_until_message(views)
+            assert running.robot.synthesize().success
+            running.node.trigger_deactivate()
+            running.node.trigger_cleanup()
+            wait_until(lambda: models[0]() is None)
+    finally:
+        gc.enable()

@@ -179,6 +179,10 @@ class Worker:
         finally:
             # Whatever ended it: nobody waits for an answer that cannot come.
             self._refuse('the worker has ended: deactivate and activate the node')
+            # They lead back to who holds the worker, and by it to a model that is to be let go.
+            with self._condition:
+                self._jobs.clear()
+            del self._next_idle, self._on_error
 
     def _turn(self) -> None:
         """Wait for something to do and do it."""
