@@ -191,8 +191,9 @@ def test_measured_pixels_stay_for_any_model(plain):
     (kept,) = plain.synthesize(observation, targets, settings)
     (imagined,) = plain.synthesize(observation, targets, settings, keep=False)
     assert kept.measured_share > 0.4 and imagined.measured_share == 0
-    changed = (kept.image != imagined.image).any(-1)
-    assert changed.any() and not changed[kept.measured == 0].any()
+    difference = np.abs(kept.image.astype(int) - imagined.image).max(-1)
+    # The second run has the source branch from memory: its rows are summed in another order.
+    assert difference.max() > 20 and difference[kept.measured == 0].max() <= 2
     without = plain.observe(frame(depth=False))
     (view,) = plain.synthesize(without, targets, settings)
     assert not view.measured.any()
