@@ -311,3 +311,10 @@ def test_pose_of_the_view_is_that_of_the_camera():
     np.testing.assert_allclose(
         pose_from_spherical(view.spherical), view.object_from_camera, atol=1e-9
     )
+
+
+@pytest.mark.parametrize('focal', [1e8, 1e150, 1e300])
+def test_a_focal_length_beyond_all_reason_is_an_object_too_small(focal):
+    image, mask = np.zeros((240, 320, 3), np.uint8), np.full((240, 320), 255, np.uint8)
+    with pytest.raises(ValueError, match='too small'):
+        canonical_view(image, mask, pinhole(320, 240, focal), POSE, object_size_m=BOX.size_m)

@@ -52,8 +52,11 @@ def redraw(
     Returns
     -------
     uint8 (H', W', 4)
-        :data:`WHITE` for rays that the old picture does not hold.
+        :data:`WHITE` for rays that the old picture does not hold, and everywhere when a new pixel
+        is larger than the old picture.
     """
+    if pixels_per_pixel > max(picture.shape[:2]):  # all of it would fall into one pixel
+        return np.full((destination.height, destination.width, 4), WHITE, np.uint8)
     block = max(1, int(pixels_per_pixel))
     samples = max(1, math.ceil(pixels_per_pixel / block - 0.05))
     small = _average_blocks(picture, block)
