@@ -32,3 +32,15 @@ def keep_freed_memory() -> bool:
         M_MMAP_THRESHOLD: LARGEST_FROM_HEAP_BYTES,
     }
     return mallopt is not None and all(mallopt(*pair) == 1 for pair in wanted.items())
+
+
+def give_back_freed_memory() -> bool:
+    """Give the system what has been kept, when something large is gone.
+
+    Returns
+    -------
+    bool
+        Whether the allocator is glibc's and gave any back.
+    """
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    return trim is not None and trim(0) == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
 
 import torch
 
+from nvs_ros.allocator import give_back_freed_memory
 from nvs_ros.settings import ModelSettings
 from nvs_ros.synthesizer import Synthesizer
 
@@ -69,3 +71,11 @@ def gpu_memory_mb() -> float | None:
     if not torch.cuda.is_available():
         return None
     return torch.cuda.memory_allocated() / 1e6
+
+
+def give_back_memory() -> None:
+    """Give the system the memory of a model that nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    give_back_freed_memory()

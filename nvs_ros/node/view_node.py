@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.engine import Engine
-from nvs_ros.node.model import gpu_memory_mb, load_synthesizer
+from nvs_ros.node.model import give_back_memory, gpu_memory_mb, load_synthesizer
 from nvs_ros.node.objects import detections_type
 from nvs_ros.node.outputs import Outputs
 from nvs_ros.node.parameters import Configuration, Parameters
@@ -174,6 +174,7 @@ class ViewNode(LifecycleNode):
                 self._health.error('cleaning up', error)
         self._synthesizer = self._transforms = self._outputs = self._requests = None
         self._state = 'unconfigured'
+        give_back_memory()
 
     def _describe(self) -> tuple[bytes, str, dict[str, object]]:
         """Level, sentence and values for the diagnostics."""
