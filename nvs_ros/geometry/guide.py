@@ -30,6 +30,8 @@ LEAST_COSINE = 0.2
 """Surface that the target sees at less than about 12 degrees, or from behind, is left out."""
 SAME_SURFACE = 1.03
 """Points within 3 % of the nearest one in a pixel are averaged; what is behind them is hidden."""
+ENOUGH = 8
+"""Points for each pixel of a picture, on the average; of more, some are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +152,7 @@ def splat(
         Where one falls.
     """
     shape = camera.height, camera.width
+    surface = surface.thinned(ENOUGH * shape[0] * shape[1])
     pose = object_from_camera.astype(np.float32)
     towards = pose[:3, 3] - surface.points
     facing = (towards * surface.normals).sum(1) > LEAST_COSINE * np.linalg.norm(towards, axis=1)

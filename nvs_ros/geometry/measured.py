@@ -56,6 +56,13 @@ class Surface:
         empty = np.empty((0, 3), np.float32)
         return cls(empty, empty.astype(np.uint8), empty)
 
+    def thinned(self, most: int) -> Surface:
+        """Every k-th point, so that at most so many are left."""
+        step = -(-len(self.points) // most)
+        if step <= 1:
+            return self
+        return Surface(self.points[::step], self.colors[::step], self.normals[::step])
+
     @classmethod
     def joined(cls, parts: Sequence[Surface]) -> Surface:
         """The points of all parts, one after another."""
