@@ -9,25 +9,14 @@ import numpy as np
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
+from nvs_ros.scenes.lighting import Lighting
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.objects import CATEGORIES, make_object
-from nvs_ros.scenes.render import AMBIENT, LIGHT_IN_CAMERA, render
+from nvs_ros.scenes.render import render
 from nvs_ros.scenes.sheet import write_sheet
 from nvs_ros.scenes.textures import textured
 
 ROWS = 8
-
-
-def random_lighting(rng: np.random.Generator) -> dict[str, object]:
-    """Keywords of :func:`render`: a light from above the camera's shoulder, some gloss."""
-    turn = rng.normal(0, 0.5, 3)
-    light = LIGHT_IN_CAMERA + turn
-    return {
-        'light': light / np.linalg.norm(light),
-        'ambient': float(np.clip(rng.normal(AMBIENT, 0.08), 0.25, 0.7)),
-        'gloss': float(max(0.0, rng.uniform(-0.4, 0.6))),
-        'exponent': float(np.exp(rng.uniform(np.log(5), np.log(200)))),
-    }
 
 
 def write_samples(
@@ -75,5 +64,5 @@ def _generated(rng: np.random.Generator) -> Mesh:
 def _picture(mesh: Mesh, rng: np.random.Generator, size: int) -> np.ndarray:
     view = Spherical(rng.uniform(-np.pi, np.pi), rng.uniform(0, 0.9), rng.uniform(1.6, 2.0))
     pose = look_at(position_from_spherical(view))
-    matrix = Camera.canonical(size).matrix
-    return render(mesh, pose, matrix, size, size, **random_lighting(rng)).image
+    matrix, light = Camera.canonical(size).matrix, Lighting.random(rng).seen_from(pose)
+    return render(mesh, pose, matrix, size, size, **light).image
