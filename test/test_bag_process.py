@@ -201,7 +201,7 @@ class Maker:
         self.maker = _Maker(
             Configuration.from_values(values),
             self.synthesizer,
-            SimpleNamespace(lookup=lambda *_: np.eye(4)),
+            SimpleNamespace(lookup_between=lambda *_: np.eye(4)),
         )
 
     def ids(self):

@@ -149,7 +149,7 @@ def test_a_wrong_parameter_is_one_clear_line(start):
 FAULTY = """
 import os
 import signal
-from nvs_ros.node import main, view_node
+from nvs_ros.node import executor, main, view_node
 
 class Faulty(view_node.ViewNode):
     def stop(self, timeout_s):
@@ -164,7 +164,7 @@ class Faulty(view_node.ViewNode):
 
     def start(self):
         if {fault!r} == 'in the executor':
-            main.ThreadedExecutor.spin_once = lambda executor: 1 / 0
+            executor.ThreadedExecutor.spin_once = lambda executor: 1 / 0
         elif {fault!r} == 'in the teardown':
             os.kill(os.getpid(), signal.SIGTERM)
 

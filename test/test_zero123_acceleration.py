@@ -48,7 +48,8 @@ def small(monkeypatch):
         'down_block_types': ('CrossAttnDownBlock2D',) * 2,
         'up_block_types': ('CrossAttnUpBlock2D',) * 2,
     }
-    files = dataclasses.replace(random_weights.FILES, configs=configs)
+    profile = dataclasses.asdict(embedded.profile)
+    files = dataclasses.replace(random_weights.FILES, configs=configs, profile=profile)
     monkeypatch.setattr(random_weights, 'FILES', files)
     return random_weights.full_random
 
