@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -49,7 +50,12 @@ class DatasetSettings(Settings):
     furniture: str = setting(
         '', 'Folder of Sweet Home 3D catalogues: every other object is one of theirs.'
     )
-    varied: bool = setting(False, 'Random light and gloss, and textures on plain objects.')
+    varied: float = setting(
+        0.0,
+        'Share of objects under random light, and with a texture where they are generated.',
+        low=0.0,
+        high=1.0,
+    )
     guide: bool = setting(False, 'Also what a depth camera measures, for a model with a guide.')
 
     def check(self) -> None:
@@ -105,9 +111,10 @@ def draw_object(settings: DatasetSettings, index: int, *, true_sensor: bool = Fa
         What is seen has no faults.
     """
     rng = np.random.default_rng([settings.seed, index])
-    mesh = _make_mesh(settings, index, rng)
+    varied = np.random.default_rng([settings.seed, index, 1]).random() < settings.varied
+    mesh = _make_mesh(settings, index, varied, rng)
     cameras = sample_cameras(settings, rng)
-    lighting = Lighting.random(rng) if settings.varied else Lighting()
+    lighting = Lighting.random(rng) if varied else Lighting()
     images, masks = render_views(mesh, cameras, settings.size, lighting)
     faults = None if true_sensor else rng
     seen = []
@@ -116,7 +123,9 @@ def draw_object(settings: DatasetSettings, index: int, *, true_sensor: bool = Fa
     return Drawn(images, masks, cameras.astype(np.float32), seen)
 
 
-def _make_mesh(settings: DatasetSettings, index: int, rng: np.random.Generator) -> Mesh:
+def _make_mesh(
+    settings: DatasetSettings, index: int, varied: bool, rng: np.random.Generator
+) -> Mesh:
     """One object: generated, or every other one from the catalogues."""
     if settings.furniture:
         if index % 2:
@@ -126,7 +135,7 @@ def _make_mesh(settings: DatasetSettings, index: int, rng: np.random.Generator) 
             return varied_mesh(mesh, rng, settings.furniture)
         index //= 2
     mesh = make_object(settings.categories[index % len(settings.categories)], rng)
-    return with_texture(mesh, rng, settings.furniture) if settings.varied else mesh
+    return with_texture(mesh, rng, settings.furniture) if varied else mesh
 
 
 def render_views(
@@ -199,7 +208,9 @@ def make_dataset(settings: DatasetSettings, folder: Path, workers: int | None = 
         images = np.lib.format.open_memmap(images_file, 'w+', np.uint8, (*shape, shape[2], 3))
         cameras = np.empty((*shape[:2], 3), np.float32)
         jobs = ((settings, index) for index in range(settings.objects))
-        with ProcessPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        # Spawned: a process forked beside the threads of torch or DDS may wait for a lock for ever.
+        workers = workers or len(os.sched_getaffinity(0))
+        with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
             results = pool.map(_draw, jobs, chunksize=16)
 
             def drawn() -> Iterator[list[Seen]]:
