@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import SOLID, CanonicalView, coverage
 from nvs_ros.geometry.guide import Measurement
+from nvs_ros.geometry.target import TargetCamera
 from nvs_ros.zero123.conditioning import ImageCondition
 
 
@@ -42,30 +44,67 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A picture that the network is shown.
+
+    Attributes
+    ----------
+    view : CanonicalView
+    condition : ImageCondition
+    """
+
+    view: CanonicalView
+    condition: ImageCondition
+
+
+@dataclass(frozen=True)
 class Observation:
-    """A frame as the network sees it, computed once for all views of it.
+    """Frames of one object as the network sees them, computed once for all views of it.
 
     Attributes
     ----------
     source : CanonicalView
+        Of the first frame: viewpoints are counted from it.
     condition : ImageCondition
     measurement : Measurement
-        What the frame says of the object's shape: by its depth, or by its mask alone.
+        What all frames say of the object's shape: by their depth, or by their masks alone.
+    further : tuple of Source
+        The other frames, in the object frame of the first.
     """
 
     source: CanonicalView
     condition: ImageCondition
     measurement: Measurement
+    further: tuple[Source, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All frames, the first one first."""
+        return (Source(self.source, self.condition), *self.further)
+
+    def nearest(self, target: TargetCamera) -> int:
+        """Place in :attr:`sources` of the camera that stands nearest in angle to a target's."""
+        asked = target.object_from_camera[:3, 3]
+        stand = np.stack([source.view.object_from_camera[:3, 3] for source in self.sources])
+        return int(np.argmax(stand @ asked / np.linalg.norm(stand, axis=1)))
 
 
-def measurement_of(frame: Frame | CanonicalView, source: CanonicalView) -> Measurement:
-    """What a frame says of the object's shape, as it was taken."""
-    unit = source.unit_m
-    if isinstance(frame, CanonicalView):
-        solid = frame.mask >= SOLID
-        pose = frame.object_from_camera
-        return Measurement.of_picture(frame.image, solid, frame.camera, pose, unit)
+def measurement_of(frames: Sequence[Frame | CanonicalView], unit_m: float) -> Measurement:
+    """What frames of one object say of its shape, as they were taken.
+
+    Parameters
+    ----------
+    frames : sequence of Frame or CanonicalView
+        One or more, all in one object frame.
+    unit_m : float
+        Longest side of the object's bounding box.
+    """
+    return Measurement.joined([_measurement(frame, unit_m) for frame in frames])
+
+
+def _measurement(frame: Frame | CanonicalView, unit_m: float) -> Measurement:
+    depth_m = None if isinstance(frame, CanonicalView) else frame.depth_m
     solid = coverage(np.asarray(frame.mask)) >= SOLID
     return Measurement.of_picture(
-        frame.image, solid, frame.camera, frame.object_from_camera, unit, frame.depth_m
+        frame.image, solid, frame.camera, frame.object_from_camera, unit_m, depth_m
     )

@@ -219,6 +219,44 @@ class ViewSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
+class MemorySettings(Settings):
+    """Earlier frames of an object that stands still while the camera moves about it."""
+
+    frames: int = setting(
+        0,
+        'Frames of each object that are remembered beside the present one, those that overlap '
+        'least; 0: none. Needs fixed_frame or reference_frame.',
+        low=0,
+        high=32,
+        runtime=True,
+    )
+    least_angle_deg: float = setting(
+        20.0,
+        'The camera has moved about the object at least so far between two of them.',
+        unit='deg',
+        low=1.0,
+        high=180.0,
+        runtime=True,
+    )
+    still_m: float = setting(
+        0.01,
+        'An object that is found further from where it was has moved: its frames are forgotten.',
+        unit='m',
+        low=0.0,
+        high=10.0,
+        runtime=True,
+    )
+    still_deg: float = setting(
+        5.0,
+        'The same for its orientation; 180 where that is not known, as of a round object.',
+        unit='deg',
+        low=0.0,
+        high=180.0,
+        runtime=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class RequestSettings(Settings):
     """Requests by service and action."""
 
@@ -353,6 +391,12 @@ class SamplerSettings(Settings):
         '(embedded: 800 to 1000, the first checkpoint: 700 to 1000).',
         low=0,
         high=1000,
+        runtime=True,
+    )
+    stochastic_conditioning: bool = setting(
+        False,
+        'With several frames of an object, each evaluation is shown a random one of them, '
+        'else all the nearest one.',
         runtime=True,
     )
     guidance_scale: float = setting(

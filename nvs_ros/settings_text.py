@@ -20,6 +20,7 @@ GROUPS: dict[str, type[settings.Settings]] = {
     'object': settings.ObjectSettings,
     'model': settings.ModelSettings,
     'views': settings.ViewSettings,
+    'memory': settings.MemorySettings,
     'requests': settings.RequestSettings,
     'completion': settings.CompletionSettings,
     'sampler': settings.SamplerSettings,

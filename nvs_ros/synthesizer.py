@@ -10,6 +10,7 @@ Works without ROS::
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,13 @@ from nvs_ros.hero.batches import in_batches
 from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
 from nvs_ros.hero.source import SourcePool
-from nvs_ros.observation import Frame, Observation, measurement_of
+from nvs_ros.observation import Frame, Observation, Source, measurement_of
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings, ViewSettings
 from nvs_ros.silhouette import silhouette
 from nvs_ros.zero123.acceleration import accelerate, is_slow_at_first
 from nvs_ros.zero123.components import Zero123Components, load_components
 from nvs_ros.zero123.conditioning import (
+    ImageCondition,
     decode_latents,
     encode_images,
     guide_latents,
@@ -65,7 +67,7 @@ class View:
     object_from_camera : (4, 4) float64
         Pose of the virtual camera (optical frame) in the object frame, metres.
     relative : RelativePose
-        From the source camera, as the network was told.
+        From the camera of the (first) frame.
     seed : int
     model_id : str
     warnings : tuple of str
@@ -212,29 +214,49 @@ class Synthesizer:
             self.synthesize(observation, targets, quick)
 
     def observe(
-        self, frame: Frame | CanonicalView, measurement: Measurement | None = None
+        self,
+        frames: Frame | CanonicalView | Sequence[Frame | CanonicalView],
+        measurement: Measurement | None = None,
     ) -> Observation:
-        """Encode a frame, once for all views of it.
+        """Encode a frame, or several of one object, once for all views of it.
 
         Parameters
         ----------
-        frame : Frame or CanonicalView
-            A calibrated frame, or what :meth:`canonical` or :meth:`photograph` made.
+        frames : Frame or CanonicalView, or a sequence of them
+            Calibrated frames, or what :meth:`canonical` or :meth:`photograph` made. Several are in
+            one object frame, and the object has the size that the first one says. Viewpoints are
+            counted from the first; the network is shown the one nearest to each target.
         measurement : Measurement, optional
-            What is known of the object's shape; that of the frame when omitted. Of a
+            What is known of the object's shape; that of all frames when omitted. Of a
             ``CanonicalView`` that is its silhouette.
 
         Raises
         ------
         ValueError
-            The frame cannot be used; the message says why.
+            No frame, or one that cannot be used; the message says why.
         """
-        source = self.canonical(frame) if isinstance(frame, Frame) else frame
-        images = network_images(source.image[None])
+        frames = list(frames) if isinstance(frames, Sequence) else [frames]
+        if not frames:
+            raise ValueError('frames: expected one or more, got none')
+        views: list[CanonicalView] = []
+        for frame in frames:
+            if isinstance(frame, Frame):
+                if views:
+                    frame = dataclasses.replace(frame, object_size_m=views[0].unit_m)
+                frame = self.canonical(frame)
+            views.append(frame)
+        encoded = encode_images(
+            self.components, network_images(np.stack([view.image for view in views]))
+        )
+        rows = zip(encoded.embedding.split(1), encoded.latent.split(1), strict=True)
+        sources = [
+            Source(view, ImageCondition(*row)) for view, row in zip(views, rows, strict=True)
+        ]
         return Observation(
-            source,
-            encode_images(self.components, images),
-            measurement or measurement_of(frame, source),
+            sources[0].view,
+            sources[0].condition,
+            measurement or measurement_of(frames, views[0].unit_m),
+            tuple(sources[1:]),
         )
 
     def synthesize(
@@ -250,9 +272,9 @@ class Synthesizer:
     ) -> list[View]:
         """Synthesise the object as the target cameras would see it.
 
-        A view depends on the frame, its camera, the settings and its seed, not on what else is in
-        the batch. All targets are one batch, with mutual self-attention one for each seed; a batch
-        that does not fit memory is halved.
+        A view depends on the frames, its camera, the settings and its seed, not on what else is in
+        the batch. All targets that are nearest to one of the frames are one batch, with mutual
+        self-attention one for each seed; a batch that does not fit memory is halved.
 
         Parameters
         ----------
@@ -279,18 +301,25 @@ class Synthesizer:
         """
         settings = settings or self.preset()
         seeds = _seeds(seed, len(targets))
+        nearest = [observation.nearest(target) for target in targets]
+        told = [  # the cameras as the network is told of them
+            target.relative_to(observation.sources[i].view) if i else target
+            for i, target in zip(nearest, targets, strict=True)
+        ]
 
         def make(batch, report):
-            chosen = [targets[i] for i in batch], settings, [seeds[i] for i in batch]
-            return self._sample(observation, *chosen, report, remember)
+            chosen = [told[i] for i in batch], settings, [seeds[i] for i in batch]
+            return self._sample(observation, nearest[batch[0]], *chosen, report, remember)
 
-        batches = [range(len(targets))] if targets else []
-        if settings.mutual_self_attention:  # each seed has a source branch of its own
-            batches = [[i for i, s in enumerate(seeds) if s == one] for one in dict.fromkeys(seeds)]
+        # Each seed has a source branch of its own.
+        groups = list(
+            zip(nearest, seeds if settings.mutual_self_attention else nearest, strict=True)
+        )
+        batches = [[i for i, g in enumerate(groups) if g == one] for one in dict.fromkeys(groups)]
         images = in_batches(batches, make, callback)
         views = []
-        for target, canonical, own_seed in zip(targets, images, seeds, strict=True):
-            outline = silhouette(canonical)
+        for i, canonical in enumerate(images):
+            target, outline = told[i], silhouette(canonical)
             image, mask = target.warp_back(canonical, outline)
             measured = np.zeros_like(mask)
             if keep:
@@ -303,31 +332,35 @@ class Synthesizer:
                     measured=measured,
                     camera=target.camera,
                     object_from_camera=target.object_from_camera,
-                    relative=target.relative,
-                    seed=own_seed,
+                    relative=targets[i].relative,
+                    seed=seeds[i],
                     model_id=self.components.model_id,
                     warnings=target.warnings + target.picture_warnings(outline),
                 )
             )
         return views
 
-    def _sample(self, observation, targets, settings, seeds, callback, remember) -> np.ndarray:
-        """Canonical pictures (n, S, S, 3) uint8 of targets that share a source branch."""
-        components, condition = self.components, observation.condition
-        elevation = observation.source.spherical.elevation_rad
-        poses = np.stack(
-            [pose.vector() for pose in (IDENTITY_POSE, *(t.relative for t in targets))]
-        )
-        tokens = pose_tokens(
-            components, condition.embedding, poses, source_polar_rad=np.pi / 2 - elevation
-        )
-        shape = condition.latent.shape
-        cond_latents, source_cond_latent = self.conditions(observation, targets)
+    def _sample(
+        self, observation, shown, targets, settings, seeds, callback, remember
+    ) -> np.ndarray:
+        """Canonical pictures (n, S, S, 3) uint8 of targets that are shown one of the frames, and
+        share its source branch."""
+        components, source = self.components, observation.sources[shown]
+        tokens = self._tokens(source, [IDENTITY_POSE, *(t.relative for t in targets)])
+        cond_latents, source_cond_latent = self.conditions(observation, targets, shown)
+        further = []
+        if settings.stochastic_conditioning:
+            for i, other in enumerate(observation.sources):
+                if i != shown:
+                    poses = [target.relative_to(other.view).relative for target in targets]
+                    rows = self.conditions(observation, targets, i)[0]
+                    further.append((self._tokens(other, poses), rows))
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        shape = source.condition.latent.shape
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
         memory = None
         if remember and settings.mutual_self_attention:  # else there is no source branch
-            memory = self._sources.memory(condition, settings, seeds[0])
+            memory = self._sources.memory(observation.condition, shown, settings, seeds[0])
         latents = sample(
             components.unet,
             components.scheduler,
@@ -340,14 +373,31 @@ class Synthesizer:
             source_cond_latent=source_cond_latent,
             source_memory=memory,
             source_generator=torch.Generator().manual_seed(seeds[0] + SOURCE_SEED_OFFSET),
+            further_conditions=further,
             callback=callback,
         )
         return rgb_images(decode_latents(components, latents))
 
+    def _tokens(self, source: Source, poses: Sequence[RelativePose]) -> torch.Tensor:
+        """The token (n, 1, d) of each pose relative to a source."""
+        return pose_tokens(
+            self.components,
+            source.condition.embedding,
+            np.stack([pose.vector() for pose in poses]),
+            source_polar_rad=np.pi / 2 - source.view.spherical.elevation_rad,
+        )
+
     def conditions(
-        self, observation: Observation, targets: Sequence[TargetCamera]
+        self, observation: Observation, targets: Sequence[TargetCamera], shown: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network takes beside the noisy latent: of each target, and of the source branch.
+
+        Parameters
+        ----------
+        observation : Observation
+        targets : sequence of n TargetCamera
+        shown : int
+            Place of the frame that the network is shown.
 
         Returns
         -------
@@ -356,7 +406,7 @@ class Synthesizer:
         source_cond_latent : torch.Tensor
             (1, k, h, w), with a guide of zeros.
         """
-        components, latent = self.components, observation.condition.latent
+        components, latent = self.components, observation.sources[shown].condition.latent
         rows = latent.expand(len(targets), *latent.shape[1:])
         if not components.guide_inputs:
             return rows, latent

@@ -32,7 +32,8 @@ from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.node.conversions import image_from_array
 from nvs_ros.node.executor import ThreadedExecutor
 from nvs_ros.node.view_node import ViewNode
-from nvs_ros.synthesizer import Observation, View
+from nvs_ros.observation import Observation, Source
+from nvs_ros.synthesizer import View
 from nvs_ros.zero123.profile import ModelProfile
 
 TIMEOUT_S = 20.0
@@ -75,8 +76,9 @@ class LightSynthesizer:
             image_size=64,
         )
 
-    def observe(self, source, measurement=None):
-        return Observation(source, None, None)
+    def observe(self, frames, measurement=None):
+        views = frames if isinstance(frames, list) else [frames]
+        return Observation(views[0], None, None, tuple(Source(view, None) for view in views[1:]))
 
     def synthesize(self, observation, targets, settings=None, *, seed=0, callback=None, **_):
         self.batches.append(len(targets))

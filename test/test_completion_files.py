@@ -19,9 +19,9 @@ def made():
     """A cloud and a surface."""
     seen = Seen(box())
     grid, confidences = Grid(SIZE_M, 32), [0.8] * len(seen.estimates)
-    occupancy = carve(grid, seen.frame, seen.estimates, confidences)
-    surface = hull_surface(grid, occupancy, seen.source, seen.estimates, confidences)
-    return completed_cloud(seen.frame, surface, grid.cell_m), surface
+    occupancy = carve(grid, [seen.frame], seen.estimates, confidences)
+    surface = hull_surface(grid, occupancy, [seen.source], seen.estimates, confidences)
+    return completed_cloud([seen.frame], surface, grid.cell_m), surface
 
 
 def read_ply(file):

@@ -24,7 +24,7 @@ def inside_box(centres):
 def carved(seen, confidence=1.0, depth=True):
     frame = seen.frame if depth else dataclasses.replace(seen.frame, depth_m=None)
     confidences = [confidence] * len(seen.estimates)
-    return carve(GRID, frame, seen.estimates, confidences)
+    return carve(GRID, [frame], seen.estimates, confidences)
 
 
 def iou(occupancy, inside):
@@ -74,7 +74,7 @@ def test_a_view_carves_as_far_as_it_is_trusted():
     empty = lambda image, mask: (image, np.zeros_like(mask))  # noqa: E731
     seen = Seen(sphere(), azimuths_rad=())
     seen.estimates = [seen.estimate(np.pi / 2, empty)]
-    whole = carve(GRID, seen.frame, (), ())
+    whole = carve(GRID, [seen.frame], (), ())
     left = carved(seen, confidence=0.3)
     assert np.allclose(left, 0.7 * whole, atol=1e-6)
     assert not carved(seen, confidence=1.0).any()

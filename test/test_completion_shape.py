@@ -21,8 +21,8 @@ RIGHT, BEHIND, LEFT = np.pi / 2, np.pi, -np.pi / 2
 
 
 def surface_of(seen, confidences):
-    occupancy = carve(GRID, seen.frame, seen.estimates, confidences)
-    return hull_surface(GRID, occupancy, seen.source, seen.estimates, confidences)
+    occupancy = carve(GRID, [seen.frame], seen.estimates, confidences)
+    return hull_surface(GRID, occupancy, [seen.source], seen.estimates, confidences)
 
 
 def test_normals_point_outward_and_faces_turn_the_same_way():
@@ -79,7 +79,7 @@ def test_measured_points_are_kept_as_they_are():
     seen = Seen(box())
     points, colors = measured_points(seen.frame)
     surface = surface_of(seen, [0.9] * len(seen.estimates))
-    cloud = completed_cloud(seen.frame, surface, GRID.cell_m)
+    cloud = completed_cloud([seen.frame], surface, GRID.cell_m)
     count = (~cloud.synthetic).sum()
     assert count == len(points) > 500
     assert np.array_equal(cloud.points[:count], points)
@@ -96,7 +96,7 @@ def test_without_depth_all_is_synthetic():
     seen = Seen(box())
     frame = dataclasses.replace(seen.frame, depth_m=None)
     surface = surface_of(seen, [0.9] * len(seen.estimates))
-    cloud = completed_cloud(frame, surface, GRID.cell_m)
+    cloud = completed_cloud([frame], surface, GRID.cell_m)
     assert cloud.synthetic.all() and len(cloud.points) == len(surface.vertices)
     assert all(np.isfinite(a).all() for a in (cloud.points, cloud.normals, cloud.confidence))
 
@@ -116,14 +116,14 @@ def test_the_next_best_view_sees_the_unknown_side(trust, best):
     """Of two views from opposite sides, the one that is trusted less."""
     seen = Seen(sphere(), [RIGHT, LEFT], LEVEL)
     surface = surface_of(seen, trust)
-    cloud = completed_cloud(seen.frame, surface, GRID.cell_m)
+    cloud = completed_cloud([seen.frame], surface, GRID.cell_m)
     assert view_gains(cloud, surface, GRID.cell_m).argmax() == best
 
 
 def test_looking_again_at_what_is_measured_adds_least():
     seen = Seen(sphere(), [np.radians(10), RIGHT, BEHIND], LEVEL)
     surface = surface_of(seen, [0.6] * 3)
-    cloud = completed_cloud(seen.frame, surface, GRID.cell_m)
+    cloud = completed_cloud([seen.frame], surface, GRID.cell_m)
     gains = view_gains(cloud, surface, GRID.cell_m)
     assert gains.argmin() == 0 and gains[2] > 2 * gains[0]
     # Half of the sphere seen from behind, its doubt 0.4: not more than its disc.
@@ -133,7 +133,7 @@ def test_looking_again_at_what_is_measured_adds_least():
 def test_a_cloud_moves_with_its_frame():
     seen = Seen(sphere())
     surface = surface_of(seen, [0.9] * len(seen.estimates))
-    cloud = completed_cloud(seen.frame, surface, GRID.cell_m)
+    cloud = completed_cloud([seen.frame], surface, GRID.cell_m)
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     moved = cloud.moved(rigid(turn, (1.0, 2.0, 3.0)))
     assert np.allclose(moved.points[0], turn @ cloud.points[0] + (1, 2, 3))
@@ -153,13 +153,13 @@ def test_views_under_the_least_confidence_do_not_shape():
     seen.estimates[1] = seen.estimate(BEHIND, empty)
     views, observation = trusted(seen, [0.9, 0.6]), Observation(seen.source, None, None)
     with pytest.raises(ValueError, match='nothing of the object'):
-        complete_shape(seen.frame, observation, views, CompletionSettings())
+        complete_shape([seen.frame], observation, views, CompletionSettings())
     careful = CompletionSettings(min_confidence=0.7)
-    completion = complete_shape(seen.frame, observation, views, careful)
+    completion = complete_shape([seen.frame], observation, views, careful)
     assert not (completion.cloud.views == 1).any()
     with pytest.raises(ValueError, match=r'0\.95 or more, got 0\.90'):
         refuse = CompletionSettings(min_confidence=0.95)
-        complete_shape(seen.frame, observation, views, refuse)
+        complete_shape([seen.frame], observation, views, refuse)
 
 
 def test_depth_of_another_size_is_refused():
@@ -167,4 +167,4 @@ def test_depth_of_another_size_is_refused():
     views, observation = trusted(seen, [0.9]), Observation(seen.source, None, None)
     frame = dataclasses.replace(seen.frame, depth_m=np.ones((32, 64)))
     with pytest.raises(ValueError, match=r'\(64, 64\) like the mask, got \(32, 64\)'):
-        complete_shape(frame, observation, views, CompletionSettings())
+        complete_shape([frame], observation, views, CompletionSettings())

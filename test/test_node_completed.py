@@ -65,9 +65,9 @@ def made_cloud():
     """A cloud of measured and imagined points, in another frame."""
     seen = Seen(box())
     grid, confidences = Grid(SIZE_M, 32), [0.8] * len(seen.estimates)
-    occupancy = carve(grid, seen.frame, seen.estimates, confidences)
-    surface = hull_surface(grid, occupancy, seen.source, seen.estimates, confidences)
-    cloud = completed_cloud(seen.frame, surface, grid.cell_m)
+    occupancy = carve(grid, [seen.frame], seen.estimates, confidences)
+    surface = hull_surface(grid, occupancy, [seen.source], seen.estimates, confidences)
+    cloud = completed_cloud([seen.frame], surface, grid.cell_m)
     return cloud.moved(rigid(np.eye(3), (0.1, -0.2, 0.7)))
 
 

@@ -60,7 +60,7 @@ def test_views_that_cannot_be_published_are_refused_and_all_goes_on(topic):
 
 def test_topics_of_views_come_and_go_with_the_parameter():
     with graph({'views.azimuths_deg': [0.0]}) as running:
-        one = ['/nvs/view_0/camera_info', '/nvs/view_0/image', '/nvs/view_0/mask']
+        one = [f'/nvs/view_0/{name}' for name in ('camera_info', 'image', 'mask', 'measured')]
         assert view_topics(running.node) == one
         assert grow(running, 0.0, 45.0).successful
         assert view_topics(running.node) == [*one, *(t.replace('_0/', '_1/') for t in one)]

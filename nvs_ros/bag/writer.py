@@ -111,8 +111,8 @@ def write_views(
 
 
 def write_view(writer: BagWriter, stamp_ns: int, name: str, view: NovelView) -> None:
-    """Write ``/nvs/<name>/image``, ``camera_info`` and ``mask`` of one view."""
-    for part in ('image', 'camera_info', 'mask'):
+    """Write ``/nvs/<name>/image``, ``camera_info``, ``mask`` and ``measured`` of one view."""
+    for part in ('image', 'camera_info', 'mask', 'measured'):
         writer.write(f'/nvs/{name}/{part}', stamp_ns, getattr(view, part))
 
 

@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 callback=lambda state: bar.update(),
             )
-        completion = complete_shape(frame, observation, views, settings)
+        completion = complete_shape([frame], observation, views, settings)
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     completion = completion.scaled(arguments.size)

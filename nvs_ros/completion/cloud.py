@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,17 +76,18 @@ def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8
     return points, frame.image[rows[known], columns[known]]
 
 
-def completed_cloud(frame: Frame, surface: Surface, spacing_m: float) -> Cloud:
+def completed_cloud(frames: Sequence[Frame], surface: Surface, spacing_m: float) -> Cloud:
     """What was measured, and what of the surface nobody measured.
 
     Parameters
     ----------
-    frame : Frame
+    frames : sequence of Frame
     surface : Surface
     spacing_m : float
         Vertices closer than this to a measured point are left out.
     """
-    points, colors = measured_points(frame)
+    parts = [measured_points(frame) for frame in frames]
+    points, colors = (np.concatenate(part) for part in zip(*parts, strict=True))
     normals = np.zeros((0, 3))
     rest = np.ones(len(surface.vertices), bool)
     if len(points):

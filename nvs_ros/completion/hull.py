@@ -64,21 +64,24 @@ class Grid:
 
 
 def carve(
-    grid: Grid, frame: Frame, estimates: Sequence[Estimate], confidences: Sequence[float]
+    grid: Grid,
+    frames: Sequence[Frame],
+    estimates: Sequence[Estimate],
+    confidences: Sequence[float],
 ) -> NDArray[np.float32]:
     """Occupancy of the cells.
 
-    Nothing outside the measured silhouette or before the measured depth is left. A view that is
+    Nothing outside a measured silhouette or before measured depth is left. A view that is
     right with probability ``c`` and has the object in a pixel with probability ``p`` leaves ``1 -
     c (1 - p)`` of what lies behind that pixel.
 
     Parameters
     ----------
     grid : Grid
-    frame : Frame
-        What was measured; with or without depth.
+    frames : sequence of Frame
+        What was measured, one or more; with or without depth.
     estimates : sequence of Estimate
-        What was synthesised from it.
+        What was synthesised from them.
     confidences : sequence of float
         Of each, 0..1.
 
@@ -88,7 +91,7 @@ def carve(
         0..1, at least :data:`SURFACE` inside the object.
     """
     centres = grid.centres
-    occupancy = measured_occupancy(centres, grid.cell_m, frame)
+    occupancy = np.minimum.reduce([measured_occupancy(centres, grid.cell_m, f) for f in frames])
     left = np.flatnonzero(occupancy > 0)
     for estimate, confidence in zip(estimates, confidences, strict=True):
         target = estimate.target

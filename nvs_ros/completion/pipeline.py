@@ -1,4 +1,4 @@
-"""From one frame to the whole shape of its object."""
+"""From frames of an object to its whole shape."""
 
 from __future__ import annotations
 
@@ -109,8 +109,11 @@ def trusted_views(
     calibration = calibration_of(synthesizer)
     views = []
     for estimate in estimates:
-        cycle = cycle_check(synthesizer, observation.source, estimate, sampler, callback)
-        evidence = evidence_of(estimate, cycle)
+        nearest = observation.nearest(estimate.target)
+        source, told = observation.sources[nearest].view, estimate
+        if nearest:
+            told = dataclasses.replace(estimate, target=estimate.target.relative_to(source))
+        evidence = evidence_of(told, cycle_check(synthesizer, source, told, sampler, callback))
         if calibration is None:
             views.append(
                 TrustedView(estimate, evidence, evidence.agreement, warnings=(NOT_CALIBRATED,))
@@ -132,7 +135,7 @@ def calibration_of(synthesizer: Synthesizer) -> Calibration | None:
 
 
 def complete_shape(
-    frame: Frame,
+    frames: Sequence[Frame],
     observation: Observation,
     views: Sequence[TrustedView],
     settings: CompletionSettings,
@@ -141,10 +144,10 @@ def complete_shape(
 
     Parameters
     ----------
-    frame : Frame
-        What was measured.
+    frames : sequence of Frame
+        What was measured, one or more.
     observation : Observation
-        Of the frame.
+        Of the frames.
     views : sequence of TrustedView
         Of the observation; those under ``settings.min_confidence`` are not used.
     settings : CompletionSettings
@@ -155,10 +158,12 @@ def complete_shape(
         Depth that is not aligned with the picture, no view that is trusted enough, or nothing left
         of the object.
     """
-    if frame.depth_m is not None and np.shape(frame.depth_m) != np.shape(frame.mask):
-        raise ValueError(
-            f'depth_m: expected {np.shape(frame.mask)} like the mask, got {np.shape(frame.depth_m)}'
-        )
+    for frame in frames:
+        shape = np.shape(frame.mask)
+        if frame.depth_m is not None and np.shape(frame.depth_m) != shape:
+            raise ValueError(
+                f'depth_m: expected {shape} like the mask, got {np.shape(frame.depth_m)}'
+            )
     trust = [view.confidence for view in views]
     if not max(trust, default=-1) >= settings.min_confidence:
         raise ValueError(
@@ -169,7 +174,8 @@ def complete_shape(
     estimates = [view.estimate for view in views]
     # No trust, no carving and no colours; the places in the lists stay.
     confidences = [c if c >= settings.min_confidence else 0.0 for c in trust]
-    occupancy = carve(grid, frame, estimates, confidences)
-    surface = hull_surface(grid, occupancy, observation.source, estimates, confidences)
-    cloud = completed_cloud(frame, surface, grid.cell_m)
+    sources = [source.view for source in observation.sources]
+    occupancy = carve(grid, frames, estimates, confidences)
+    surface = hull_surface(grid, occupancy, sources, estimates, confidences)
+    cloud = completed_cloud(frames, surface, grid.cell_m)
     return Completion(cloud, surface, view_gains(cloud, surface, grid.cell_m))

@@ -59,23 +59,23 @@ class Surface:
 def hull_surface(
     grid: Grid,
     occupancy: NDArray[np.float32],
-    source: CanonicalView,
+    sources: Sequence[CanonicalView],
     estimates: Sequence[Estimate],
     confidences: Sequence[float],
 ) -> Surface:
     """Triangulate where the occupancy falls below :data:`nvs_ros.completion.hull.SURFACE`.
 
-    A vertex takes the colour of the measured picture where that sees it, else of the view that sees
-    it best: confidence times cosine of the angle to its normal. Its own confidence is that of the
-    view, times the share of the seeds that put the object there; what the measured camera sees has
-    the mean of all views, since they alone say how far away it is.
+    A vertex takes the colour of the measured picture that sees it best, else of the view that does:
+    confidence times cosine of the angle to its normal. Its own confidence is that of the view,
+    times the share of the seeds that put the object there; what a measured camera sees has the mean
+    of all views, since they alone say how far away it is.
 
     Parameters
     ----------
     grid : Grid
     occupancy : (X, Y, Z) float32
-    source : CanonicalView
-        The measured picture.
+    sources : sequence of CanonicalView
+        The measured pictures.
     estimates : sequence of Estimate
     confidences : sequence of float
         Of each, 0..1.
@@ -86,22 +86,24 @@ def hull_surface(
         Nothing is left of the object.
     """
     vertices, faces, normals = triangulated(grid, occupancy)
-    poses = [source.object_from_camera, *(e.target.object_from_camera for e in estimates)]
+    poses = [source.object_from_camera for source in sources]
+    poses += [estimate.target.object_from_camera for estimate in estimates]
     seen = np.stack([visible(vertices, normals, pose, grid.cell_m) for pose in poses])
-    trust = np.array(confidences)[:, None]
-    score = np.vstack([np.where(seen[:1] > 0, 2.0, 0.0), seen[1:] * trust])
+    measured, imagined = np.split(seen, [len(sources)])
+    trust = np.array(confidences).reshape(-1, 1)
+    score = np.vstack([np.where(measured > 0, 1 + measured, 0.0), imagined * trust])
     best = score.argmax(0)
     colors = np.zeros((len(vertices), 3), np.float32)
     confidence = np.zeros(len(vertices), np.float32)
-    pictures = [(source.image, source.mask, source.camera)]
+    pictures = [(source.image, source.mask, source.camera) for source in sources]
     pictures += [(e.images[0], e.masks[0], e.target.camera) for e in estimates]
     for i, (picture, pose) in enumerate(zip(pictures, poses, strict=True)):
-        own = best == i
+        own, view = best == i, i - len(sources)
         image, mask, camera = picture
         colors[own] = look_up(without_background(image, mask), camera, pose, vertices[own])
-        if i > 0:
-            share = look_up(estimates[i - 1].probability, camera, pose, vertices[own])
-            confidence[own] = confidences[i - 1] * share
+        if view >= 0:
+            share = look_up(estimates[view].probability, camera, pose, vertices[own])
+            confidence[own] = confidences[view] * share
         else:
             confidence[own] = np.mean(confidences)
     unseen = score.max(0) <= 0
@@ -109,9 +111,9 @@ def hull_surface(
     if not unseen.all():
         nearest = cKDTree(vertices[~unseen]).query(vertices[unseen])[1]
         colors[unseen] = colors[~unseen][nearest]
-    views = np.where(unseen, UNSEEN, best - 1).astype(np.int16)
+    views = np.where(unseen, UNSEEN, np.maximum(best - len(sources), MEASURED)).astype(np.int16)
     colors = np.clip(colors + 0.5, 0, 255).astype(np.uint8)
-    return Surface(vertices, faces, normals, colors, views, confidence, seen[1:])
+    return Surface(vertices, faces, normals, colors, views, confidence, imagined)
 
 
 def triangulated(

@@ -152,9 +152,9 @@ def _hulls(
         'cone': np.minimum(measured, np.clip(ball, 0, 1)).astype(np.float32),
         'mirrored': np.minimum(measured, _mirrored(grid, frame)).astype(np.float32),
         'copied': hull(lambda i: coverage),
-        'ours': carve(grid, frame, estimates, confidences),
+        'ours': carve(grid, [frame], estimates, confidences),
         'ours_no_depth': carve(
-            grid, dataclasses.replace(frame, depth_m=None), estimates, confidences
+            grid, [dataclasses.replace(frame, depth_m=None)], estimates, confidences
         ),
         'true': hull(lambda i: truths[i].mask.astype(np.float32) / 255),
     }

@@ -10,8 +10,11 @@ import numpy as np
 
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.textured import MeshFile, find_folder, find_meshes, is_folder, load_mesh
+from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.canonical import CanonicalView, TrainedRange
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.geometry.measured import Surface, ball_cells
+from nvs_ros.geometry.spherical import Spherical, pose_from_spherical
 from nvs_ros.scenes.dataset import DatasetSettings, render_views, sample_cameras
 from nvs_ros.scenes.furniture import held_out_furniture, mesh_cache
 from nvs_ros.scenes.mesh import Mesh
@@ -35,7 +38,7 @@ class Known:
         ``'mask'``, the silhouette of the source picture; ``'nothing'``; ``'depth'``, what an ideal
         depth camera sees; ``'sensor'``, what a real one does, with a wrong mask and pose.
     further : int
-        Frames besides the source, from random sides.
+        Frames besides the source, from random sides; the network is shown the nearest.
     """
 
     of: str = 'mask'
@@ -84,18 +87,37 @@ class Views:
     settings: DatasetSettings
     index: int
 
+    def canonical(self, index: int, trained: TrainedRange) -> CanonicalView:
+        """A view as the network is shown it."""
+        return _canonical(self.images[index], self.masks[index], self.cameras[index], trained)
+
+    def further(self, source: int, known: Known, trained: TrainedRange) -> list[CanonicalView]:
+        """The frames besides the source, as the network is shown them."""
+        cameras = self._further_cameras(source, known)
+        if not len(cameras):
+            return []
+        images, masks = render_views(self.mesh, cameras, self.settings.size)
+        rows = zip(images, masks, cameras, strict=True)
+        return [_canonical(*row, trained) for row in rows]
+
     def measurement(self, source: int, known: Known) -> Measurement | None:
-        """What a method is told of the shape; None: what the picture of the source tells itself."""
+        """What a method is told of the shape; None: what the pictures tell themselves."""
         if known.of == 'nothing':
             return Measurement(Surface.nothing(), np.zeros(len(ball_cells()), bool), 1.0)
-        if known == Known():
+        if known.of == 'mask':
             return None
-        rng = np.random.default_rng([self.settings.seed, self.index, source])
-        further = dataclasses.replace(self.settings, views=max(known.further, 2))
-        cameras = [self.cameras[source], *sample_cameras(further, rng)[: known.further]]
-        sensor = rng if known.of == 'sensor' else None
+        cameras = [self.cameras[source], *self._further_cameras(source, known)]
+        sensor = None
+        if known.of == 'sensor':
+            sensor = np.random.default_rng([self.settings.seed, self.index, source, 1])
         seen = [see(self.mesh, camera, self.settings.size, sensor) for camera in cameras]
-        return Measurement.joined([one.measurement(depth=known.of != 'mask') for one in seen])
+        return Measurement.joined([one.measurement() for one in seen])
+
+    def _further_cameras(self, source: int, known: Known) -> np.ndarray:
+        """Cameras (known.further, 3) from random sides."""
+        rng = np.random.default_rng([self.settings.seed, self.index, source])
+        views = max(known.further, 2)  # the least of a data set
+        return sample_cameras(dataclasses.replace(self.settings, views=views), rng)[: known.further]
 
     @property
     def sha256(self) -> str:
@@ -103,6 +125,20 @@ class Views:
         for array in (self.images, self.masks, self.cameras):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def _canonical(
+    image: np.ndarray, mask: np.ndarray, camera: np.ndarray, trained: TrainedRange
+) -> CanonicalView:
+    return CanonicalView(
+        image,
+        mask,
+        Camera.canonical(len(image)),
+        pose_from_spherical(Spherical(*map(float, camera))),
+        unit_m=1.0,
+        radius=float(camera[2]),
+        trained=trained,
+    )
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,7 @@ from nvs_ros.evaluation.methods import (
 )
 from nvs_ros.evaluation.metrics import Perceptual, find_perceptual, measure
 from nvs_ros.evaluation.objects import ObjectSet, Views
-from nvs_ros.geometry.camera import Camera
-from nvs_ros.geometry.canonical import CanonicalView
-from nvs_ros.geometry.spherical import Spherical, pose_from_spherical, wrap_angle
+from nvs_ros.geometry.spherical import wrap_angle
 from nvs_ros.geometry.target import target_from_pose
 from nvs_ros.settings import Settings, setting
 from nvs_ros.synthesizer import Synthesizer
@@ -111,21 +109,16 @@ def _pictures(
     synthesizer, truths = evaluation.synthesizer, views.images[targets]
     still = deterministic_pictures(synthesizer, views.images[source], truths)
     yield from ((name, 0, pictures) for name, pictures in still.items())
-    poses = [pose_from_spherical(Spherical(*map(float, camera))) for camera in views.cameras]
-    view = CanonicalView(
-        views.images[source],
-        views.masks[source],
-        Camera.canonical(views.images.shape[1]),
-        poses[source],
-        unit_m=1.0,
-        radius=float(views.cameras[source, 2]),
-        trained=synthesizer.components.profile.trained,
-    )
+    trained = synthesizer.components.profile.trained
+    view = views.canonical(source, trained)
     observations = {
-        known: synthesizer.observe(view, views.measurement(source, known))
+        known: synthesizer.observe(
+            [view, *views.further(source, known, trained)], views.measurement(source, known)
+        )
         for known in dict.fromkeys(method.known for method in evaluation.methods)
     }
-    cameras = [target_from_pose(view, view.camera, poses[target]) for target in targets]
+    poses = [views.canonical(target, trained).object_from_camera for target in targets]
+    cameras = [target_from_pose(view, view.camera, pose) for pose in poses]
     for seed in range(evaluation.settings.seeds):
         # Objects and sources have noise of their own, methods the same.
         noise = int(np.random.SeedSequence([index, source, seed]).generate_state(1)[0])

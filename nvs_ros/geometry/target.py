@@ -110,6 +110,16 @@ class TargetCamera:
         )
         return drawn[..., :3].copy(), drawn[..., 3].copy()
 
+    def relative_to(self, source: CanonicalView) -> TargetCamera:
+        """The same camera, as the network is told that is shown another picture of the object.
+
+        Parameters
+        ----------
+        source : CanonicalView
+            In the same object frame.
+        """
+        return target_from_pose(source, self.camera, self.object_from_camera)
+
     def picture_warnings(self, mask: NDArray[np.uint8]) -> tuple[str, ...]:
         """What the network's mask (S, S) of ``canonical_camera`` adds to :attr:`warnings`."""
         if not mask.any():

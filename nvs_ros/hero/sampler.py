@@ -65,6 +65,7 @@ def sample(
     source_generator: torch.Generator | None = None,
     source_noise: torch.Tensor | None = None,
     source_memory: SourceMemory | None = None,
+    further_conditions: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
     callback: Callable[[dict[str, Any]], None] | None = None,
     attention: AbstractContextManager[AttentionControl] | None = None,
 ) -> torch.Tensor:
@@ -96,6 +97,10 @@ def sample(
     source_memory : SourceMemory, optional
         What an earlier run computed of the source branch; filled by this run if it is not complete.
         One for each frame, model, settings and source noise.
+    further_conditions : sequence of (tokens, cond_latents), optional
+        Of further frames of the same object, shapes as of the first. Each network evaluation takes
+        those of a random frame, drawn for each target from `generator`: stochastic conditioning
+        (Watson et al., *Novel View Synthesis with Diffusion Models*, 2022, section 2.2).
     callback : callable, optional
         Called after each network evaluation with a dict of ``evaluation`` (from 1),
         ``evaluations``, ``timestep``, ``latents`` and ``denoised`` (n, c, h, w); it may raise to
@@ -115,10 +120,12 @@ def sample(
         Shapes do not fit, or the source branch is missing.
     """
     generator = list(generator) if isinstance(generator, Sequence) else generator
-    _check_targets(tokens, cond_latents, noise, generator)
+    conditions = [(tokens, cond_latents), *further_conditions]
+    for condition in conditions:
+        _check_targets(*condition, noise, generator)
     own_scheduler = make_scheduler(scheduler, settings)
     timesteps = own_scheduler.timesteps.tolist()
-    target = _Branch(tokens, cond_latents, noise, generator, own_scheduler)
+    target = _Branch(conditions, noise, generator, own_scheduler)
     branches = [target]
     mutual = settings.mutual_self_attention and any(
         inside(t, settings.msa_window) for t in timesteps
@@ -129,7 +136,7 @@ def sample(
         if source_noise is None:
             shape = (1, *noise.shape[1:])
             source_noise = randn_tensor(shape, source_generator, noise.device, noise.dtype)
-        given = source_token, source_cond_latent, source_noise, source_generator
+        given = [(source_token, source_cond_latent)], source_noise, source_generator
         branches = [_Branch(*given, make_scheduler(scheduler, settings)), target]
         if source_memory is not None:
             source_memory.restart()
@@ -179,18 +186,32 @@ class _Branch:
 
     def __init__(
         self,
-        tokens: torch.Tensor,
-        cond_latents: torch.Tensor,
+        conditions: list[tuple[torch.Tensor, torch.Tensor]],
         noise: torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None,
         scheduler: HourglassDDIMScheduler,
     ) -> None:
-        self.tokens = tokens
-        self.cond_latents = cond_latents
+        self.conditions = conditions
         self.latents = noise * scheduler.init_noise_sigma
         self.denoised = self.latents
         self.generator = generator
         self.scheduler = scheduler
+
+    def condition(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and conditioning latents of the next evaluation; of several, each row draws."""
+        if len(self.conditions) == 1:
+            return self.conditions[0]
+        count, rows = len(self.conditions), len(self.latents)
+        if isinstance(self.generator, list):
+            drawn = torch.cat([torch.randint(count, (1,), generator=g) for g in self.generator])
+        else:
+            drawn = torch.randint(count, (rows,), generator=self.generator)
+        chosen = drawn.tolist()
+        tokens, latents = zip(*self.conditions, strict=True)
+        return (
+            torch.stack([tokens[frame][row] for row, frame in enumerate(chosen)]),
+            torch.stack([latents[frame][row] for row, frame in enumerate(chosen)]),
+        )
 
     def step(self, prediction: torch.Tensor, timestep: int, eta: float) -> None:
         self.latents, self.denoised = self.scheduler.step(
@@ -207,13 +228,20 @@ class _Batch:
         self.branches = branches
         self.settings = settings
         self.halves = 2 if settings.guidance_scale > 1 else 1
-        cond_latents = torch.cat([branch.cond_latents for branch in branches])
-        self.cond_latents = network_rows(cond_latents, settings).to(dtype)
-        tokens = torch.cat([branch.tokens for branch in branches])
-        self.context = network_rows(tokens, settings).to(dtype)
+        self.dtype = dtype
+        self.varies = any(len(branch.conditions) > 1 for branch in branches)
+        self._condition()
+
+    def _condition(self) -> None:
+        """What the next evaluation is told beside the noisy latents."""
+        tokens, latents = zip(*(branch.condition() for branch in self.branches), strict=True)
+        self.cond_latents = network_rows(torch.cat(latents), self.settings).to(self.dtype)
+        self.context = network_rows(torch.cat(tokens), self.settings).to(self.dtype)
 
     def evaluate(self, unet: nn.Module, timestep: torch.Tensor, t: int) -> None:
         """Evaluate the network once and denoise each branch."""
+        if self.varies:
+            self._condition()
         latents = torch.cat([branch.latents for branch in self.branches])
         rows = torch.cat([latents] * self.halves).to(self.cond_latents.dtype)
         rows = torch.cat([rows, self.cond_latents], 1)

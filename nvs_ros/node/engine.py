@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from nvs_ros.completion.pipeline import Completion, TrustedView, complete_shape,
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.node.frames import SourceFrame, placement, source_frames
 from nvs_ros.node.intake import FrameMessages
+from nvs_ros.node.memory import Memory
 from nvs_ros.node.objects import leave_out
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import Transforms
@@ -44,6 +46,7 @@ class Engine:
         self.transforms = transforms
         self._record = record
         self._on_left_out = on_left_out
+        self.memory = Memory()
         self._lock = threading.Lock()
         self._newest: _Prepared | None = None
         self._observed: tuple[SourceFrame, Observation] | None = None
@@ -67,13 +70,16 @@ class Engine:
         with prepared.lock:
             if prepared.sources is None:
                 with self._timed('prepare'):
-                    prepared.sources = source_frames(
+                    sources = source_frames(
                         frame,
                         configuration,
                         placed,
                         self._synthesizer.canonical,
                         self._on_left_out,
                     )
+                    prepared.sources = [
+                        self.memory.joined(source, configuration.memory) for source in sources
+                    ]
             return prepared.sources
 
     def sampler(self, configuration: Configuration, preset: str = '') -> SamplerSettings:
@@ -168,16 +174,29 @@ class Engine:
         """
         observation = self._observation(source, job)
         with self._timed('complete'):
-            return complete_shape(source.measured, observation, views, settings)
+            return complete_shape(source.frames, observation, views, settings)
 
     def _observation(self, source: SourceFrame, job: Job) -> Observation:
         job.check()
         if self._observed is None or self._observed[0] is not source:
             with self._timed('observe'):
-                measurement = measurement_of(source.measured, source.canonical)
-                observation = self._synthesizer.observe(source.canonical, measurement)
-                self._observed = (source, observation)
+                self._observed = (source, self._observe(source))
         return self._observed[1]
+
+    def _observe(self, source: SourceFrame) -> Observation:
+        unit_m = source.canonical.unit_m
+        try:
+            remembered = [
+                self._synthesizer.canonical(dataclasses.replace(frame, object_size_m=unit_m))
+                for frame in source.remembered
+            ]
+        except ValueError as error:  # as the object is now: the present frame can be used
+            self.memory.forget(source.object_id)
+            raise ValueError(
+                f'a remembered frame does not fit the present one and is forgotten: {error}'
+            ) from error
+        measurement = measurement_of(source.frames, unit_m)
+        return self._synthesizer.observe([source.canonical, *remembered], measurement)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

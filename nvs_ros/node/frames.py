@@ -54,6 +54,10 @@ class SourceFrame:
         Pose of the object as it was measured, metres.
     frame_from_upright : (4, 4) float64
         The same centre with z up: the frame in which viewpoints are counted.
+    fixed_from_upright : (4, 4) float64, optional
+        That in the frame that stands still, where it is asked for.
+    remembered : tuple of Frame
+        Earlier frames of the object, in the same object frame as ``measured``.
     """
 
     header: Header
@@ -63,6 +67,13 @@ class SourceFrame:
     canonical: CanonicalView
     frame_from_object: np.ndarray
     frame_from_upright: np.ndarray
+    fixed_from_upright: np.ndarray | None = None
+    remembered: tuple[Frame, ...] = ()
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The present frame, and those that are remembered."""
+        return [self.measured, *self.remembered]
 
 
 def stamp_ns(header: Header) -> int:
@@ -99,10 +110,13 @@ class Placement:
         The frame of the object poses, in that of the image.
     frame_from_reference : (4, 4) float64 or None
         The one whose z axis points up; None: that of each object does.
+    fixed_from_frame : (4, 4) float64 or None
+        That of the image in the one that stands still, where frames are remembered.
     """
 
     frame_from_objects: np.ndarray
     frame_from_reference: np.ndarray | None
+    fixed_from_frame: np.ndarray | None = None
 
 
 def placement(
@@ -125,6 +139,7 @@ def placement(
             frame_id, frame.stamp_ns, objects.header.frame_id, objects_ns, fixed
         ),
         transforms.lookup(frame_id, reference, frame.stamp_ns) if reference else None,
+        transforms.lookup(fixed, frame_id, frame.stamp_ns) if configuration.memory.frames else None,
     )
 
 
@@ -169,6 +184,7 @@ def source_frames(
     depth = messages.get('depth')
     depth_m = None if depth is None else depth_from_image(depth)
     message = messages.get('object_pose') or messages['detections']
+    fixed = placed.fixed_from_frame
     sources, problems = [], []
     for seen in seen_objects(message, configuration.object, on_left_out):
         try:
@@ -193,6 +209,7 @@ def source_frames(
                     canonical(measured),
                     frame_from_object,
                     frame_from_upright,
+                    None if fixed is None else fixed @ frame_from_upright,
                 )
             )
         except Exception as error:  # whatever it is: the other objects are not to blame

@@ -69,6 +69,7 @@ def novel_view(
         azimuth_rad=float(moved.delta_azimuth_rad),
         elevation_rad=float(-moved.delta_polar_rad),
         distance_m=float(moved.delta_radius),
+        frames=len(source.frames),
         seed=view.seed,
         preset=preset,
         model_id=view.model_id,
@@ -131,6 +132,7 @@ class ViewPublishers(NamedTuple):
     image: LifecyclePublisher
     camera_info: LifecyclePublisher
     mask: LifecyclePublisher
+    measured: LifecyclePublisher
 
 
 class Outputs:
@@ -196,8 +198,8 @@ class Outputs:
 
     def _view_publishers(self, prefix: str) -> ViewPublishers:
         made: list[LifecyclePublisher] = []
-        for kind, name in ((Image, 'image'), (CameraInfo, 'camera_info'), (Image, 'mask')):
-            topic = f'{prefix}/{name}'
+        for name in ViewPublishers._fields:
+            kind, topic = CameraInfo if name == 'camera_info' else Image, f'{prefix}/{name}'
             try:
                 made.append(self._publisher(kind, topic))
             except Exception as error:  # rclpy's are of many types, and do not name the topic
@@ -235,9 +237,8 @@ class Outputs:
             if i < len(single):
                 # Fewer views may be configured meanwhile: then nobody misses this one.
                 with contextlib.suppress(InvalidHandle):
-                    single[i].image.publish(view.image)
-                    single[i].camera_info.publish(view.camera_info)
-                    single[i].mask.publish(view.mask)
+                    for name, publisher in zip(ViewPublishers._fields, single[i], strict=True):
+                        publisher.publish(getattr(view, name))
         self._views.publish(views_message(views, source))
         if self._sheet.get_subscription_count():
             self._sheet.publish(sheet_message(views, source))

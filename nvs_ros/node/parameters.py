@@ -42,6 +42,7 @@ class Configuration:
     object: settings.ObjectSettings
     model: settings.ModelSettings
     views: settings.ViewSettings
+    memory: settings.MemorySettings
     requests: settings.RequestSettings
     completion: settings.CompletionSettings
     sampler_overrides: dict[str, Any]
@@ -68,6 +69,11 @@ class Configuration:
             for prefix, fields in grouped.items()
         }
         configuration = cls(**groups, sampler_overrides=overrides)
+        if configuration.memory.frames and not configuration.node.still_frame:
+            raise ValueError(
+                'memory.frames: expected 0 where no frame is known to stand still, got '
+                f'{configuration.memory.frames}: set fixed_frame or reference_frame'
+            )
         configuration.sampler()  # refuses an unknown preset, and overrides that do not fit
         try:
             preset(configuration.completion.preset)

@@ -15,7 +15,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelView
@@ -102,7 +102,7 @@ class _Goal:
 
 
 class Requests:
-    """Serves ``~/synthesize_view``, ``~/synthesize_orbit`` and ``~/enable``.
+    """Serves ``~/synthesize_view``, ``~/synthesize_orbit``, ``~/enable`` and ``~/forget``.
 
     A callback waits in a thread of the executor for its turn at the worker, so the executor needs
     more threads than requests may wait. (Awaiting a future instead makes rclpy's executors spin.)
@@ -131,6 +131,7 @@ class Requests:
             ),
             # In the group of the parameter services: changes come one after the other.
             node.create_service(SetBool, '~/enable', self._enable),
+            node.create_service(Trigger, '~/forget', self._forget, callback_group=group),
         ]
         self._action = ActionServer(
             node,
@@ -273,6 +274,15 @@ class Requests:
             return response
         response.success = result.successful
         response.message = result.reason or f'views of frames: {"on" if request.data else "off"}'
+        return response
+
+    def _forget(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            count = self._active_session().engine.memory.forget()
+        except Exception as error:
+            response.success, response.message = False, self._reason(error)
+            return response
+        response.success, response.message = True, f'forgotten: {count} frames'
         return response
 
     def _active_session(self) -> Session:

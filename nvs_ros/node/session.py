@@ -24,6 +24,9 @@ from nvs_ros.node.transforms import UnknownTransform
 from nvs_ros.node.viewpoints import configured_target
 from nvs_ros.node.worker import Cancelled, Job, Worker
 
+LOOK_S = 0.2
+"""Between two frames that are looked at for the memory alone."""
+
 
 class Session:
     """From activation to deactivation.
@@ -50,6 +53,7 @@ class Session:
         self._outputs = outputs
         self._health = health
         self.engine = engine
+        self._looked_s = -LOOK_S
         configuration = parameters.configuration
         self.worker = Worker(
             self._next_frame,
@@ -81,6 +85,8 @@ class Session:
             'frames used': statistics.used,
             'frames dropped': statistics.dropped.total(),
         }
+        if remembered := self.engine.memory.size:
+            counts['frames remembered'] = remembered
         counts |= {f'dropped: {reason}': n for reason, n in sorted(statistics.dropped.items())}
         counts |= {f'malformed: {name}': n for name, n in sorted(statistics.malformed.items())}
         if newest is not None:
@@ -142,6 +148,8 @@ class Session:
         try:
             indices, reason = self._wanted()
             if reason:
+                if self._is_to_be_remembered(frame):
+                    self.engine.sources(frame, self._parameters.configuration)
                 self.intake.count_dropped(reason)
                 return
             sources = self.engine.sources(frame, self._parameters.configuration)
@@ -160,6 +168,15 @@ class Session:
         else:
             self.intake.count_used()
             self._health.record('frame to views', time.monotonic() - frame.arrival_s)
+
+    def _is_to_be_remembered(self, frame: FrameMessages) -> bool:
+        """Whether a frame that nobody wants views of is looked at, for views that come later."""
+        if not self._parameters.configuration.memory.frames:
+            return False
+        if frame.arrival_s - self._looked_s < LOOK_S:
+            return False
+        self._looked_s = frame.arrival_s
+        return True
 
     def _wanted(self) -> tuple[list[int], str]:
         """The configured views that are wanted now, and why nothing is, if nothing is."""
