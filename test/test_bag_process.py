@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+import light_tf2
 import numpy as np
 import robot
 from geometry_msgs.msg import TransformStamped
@@ -15,6 +16,7 @@ from rosbags.highlevel import AnyReader
 from test_node_objects import detections, painted
 
 from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.bag import transforms as recorded
 from nvs_ros.bag.parameters import read_configuration
 from nvs_ros.bag.process import _Maker, input_topics, process
 from nvs_ros.bag.reader import Bag
@@ -22,6 +24,7 @@ from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
 from nvs_ros.completion.confidence import Evidence
 from nvs_ros.errors import UserError
+from nvs_ros.geometry import Spherical, pose_from_spherical
 from nvs_ros.node import transforms
 from nvs_ros.node.cameras import rigid_from_pose
 from nvs_ros.node.conversions import image_from_array
@@ -72,7 +75,7 @@ def test_the_output_has_the_topics_of_the_node(tmp_path):
     run(tmp_path / 'out.mcap')
     with AnyReader([tmp_path / 'out.mcap']) as reader:
         counts = {connection.topic: connection.msgcount for connection in reader.connections}
-    parts = ('image', 'camera_info', 'mask')
+    parts = ('image', 'camera_info', 'mask', 'measured')
     expected = {f'/nvs/view_{i}/{part}' for i in range(2) for part in parts} | {'/nvs/views'}
     assert counts == dict.fromkeys(expected, FRAMES)
     for topic, ns, message in read(tmp_path / 'out.mcap'):
@@ -357,3 +360,29 @@ def test_a_pose_in_another_frame_is_explained_without_tf2(tmp_path):
             writer.write(name, ns, message)
     with pytest.raises(UserError, match="got 'base': without tf2_ros"):
         run(tmp_path / 'out.mcap', tmp_path / 'in.mcap')
+
+
+def test_frames_are_remembered_and_an_interrupted_run_ends_the_same(tmp_path, monkeypatch):
+    """The camera goes round an object that stands still in the frame called world."""
+    if transforms.tf2_ros is None:
+        monkeypatch.setattr(transforms, 'tf2_ros', light_tf2)
+    scene, moves = robot.Scene(), []
+    with BagWriter(tmp_path / 'in.mcap') as writer:
+        for i in range(5):
+            ns = (i + 1) * 10**9
+            scene.object_from_camera = pose_from_spherical(Spherical(1.2 * i, 0.4, 0.2))
+            moves.append((light_tf2.message('world', robot.FRAME, ns, scene.object_from_camera), 0))
+            for name, message in scene.messages(ns).items():
+                writer.write(f'/{name}', ns, message)
+    monkeypatch.setattr(recorded, 'recorded_transforms', lambda *_: iter(moves))
+    parameters = {'fixed_frame': 'world', 'memory.frames': '3', 'views.azimuths_deg': '[60.0]'}
+    options = {'bag': tmp_path / 'in.mcap', 'parameters': parameters}
+    run(tmp_path / 'whole.mcap', **options)
+    whole = [m for topic, _, m in read(tmp_path / 'whole.mcap') if topic == '/nvs/views']
+    assert [view.frames for array in whole for view in array.views] == [1, 2, 3, 4, 4]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'out.mcap', synthesizer=Synthesizer(interrupted_before=3), **options)
+    again = run(tmp_path / 'out.mcap', **options)
+    assert len(again.batches) == 2
+    resumed = [m for topic, _, m in read(tmp_path / 'out.mcap') if topic == '/nvs/views']
+    assert list(map(without_nan, resumed)) == list(map(without_nan, whole))

@@ -79,15 +79,16 @@ def test_an_assessment_calibrates_the_model_and_tells_all(tmp_path, monkeypatch,
     index = json.loads((EMBEDDED / 'model_index.json').read_text())
     index['profile'].pop('confidence', None)
     (model / 'model_index.json').write_text(json.dumps(index))
-    monkeypatch.setattr('nvs_ros.evaluation.completed.VIEWPOINTS', [(90.0, 0.0, 0.0)] * 2)
+    sides = [(90.0, 0.0, 0.0), (180.0, 0.0, 0.0)]
+    monkeypatch.setattr('nvs_ros.evaluation.completed.VIEWPOINTS', sides)
     output = tmp_path / 'numbers.json'
     options = ('--fit', '1', '--objects', '2', '--json', str(output), '--plots', str(tmp_path))
-    assert main(['assess', '--model', str(model), *options]) == 0
+    assert main(['assess', '--model', str(model), '--frames', '3', *options]) == 0
     written = json.loads((model / 'model_index.json').read_text())
     assert set(written['profile'].pop('confidence')) >= {'bias', 'agreement', 'cycle_iou'}
     assert written == index
     numbers = json.loads(output.read_text())
-    assert numbers['objects'] == 2 and numbers['trust']['views'] == 4
+    assert numbers['objects'] == 2 and numbers['trust']['views'] == 8
     for result in numbers['results']:
         assert set(result['shapes']) == set(METHODS)
         assert all(0 < shape['iou'] < 1 for shape in result['shapes'].values())

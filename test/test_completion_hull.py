@@ -95,3 +95,11 @@ def test_a_picture_is_looked_up_where_its_camera_shows_a_point():
     coverage = frame.mask.astype(np.float32) / 255
     shown = look_up(coverage, frame.camera, frame.object_from_camera, points)
     assert np.array_equal(shown > 0.5, [True, True, False, False])
+
+
+def test_further_measured_pictures_carve_for_certain():
+    seen, behind = Seen(box()), Seen(box(), source=Spherical(2.0, 0.3, 0.36))
+    one = carve(GRID, [seen.frame], (), ())
+    both = carve(GRID, [seen.frame, behind.frame], (), ())
+    assert np.array_equal(both, np.minimum(one, carve(GRID, [behind.frame], (), ())))
+    assert iou(both, inside_box) > 1.3 * iou(one, inside_box)

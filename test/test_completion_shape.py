@@ -168,3 +168,21 @@ def test_depth_of_another_size_is_refused():
     frame = dataclasses.replace(seen.frame, depth_m=np.ones((32, 64)))
     with pytest.raises(ValueError, match=r'\(64, 64\) like the mask, got \(32, 64\)'):
         complete_shape([frame], observation, views, CompletionSettings())
+
+
+def test_further_measured_pictures_colour_what_they_see_best():
+    """The second camera sees the blue side, the estimates say it is green."""
+    seen = Seen(box(), [RIGHT, LEFT], LEVEL)
+    behind = Seen(box(), [], Spherical(np.pi, 0.0, 0.36))
+    frames, sources = [seen.frame, behind.frame], [seen.source, behind.source]
+    occupancy = carve(GRID, frames, seen.estimates, [0.9, 0.9])
+    surface = hull_surface(GRID, occupancy, sources, seen.estimates, [0.9, 0.9])
+    x, y, z = surface.vertices.T
+    back = (np.abs(z) < 0.05) & (x < -0.09) & (np.abs(y) < 0.04)
+    side = (np.abs(z) < 0.05) & (y > 0.055) & (np.abs(x) < 0.06)
+    assert (surface.views[back] == MEASURED).all() and (surface.views[side] == 0).mean() > 0.9
+    assert (surface.colors[back, 2] > 150).all() and (surface.colors[back, 0] < 60).all()
+    assert surface.seen.shape == (2, len(surface.vertices))
+    cloud = completed_cloud(frames, surface, GRID.cell_m)
+    points = np.concatenate([measured_points(frame)[0] for frame in frames])
+    assert np.array_equal(cloud.points[~cloud.synthetic], points)

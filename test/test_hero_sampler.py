@@ -280,3 +280,38 @@ def test_wrong_inputs_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         sample(unet, original_scheduler(), settings=preset(), **request(2, size=4) | changes)
     assert not unet._forward_pre_hooks
+
+
+def test_each_evaluation_takes_the_condition_of_a_random_frame():
+    """Each row draws for itself, with its own generator."""
+    settings = preset('zero123', num_inference_steps=12)
+    arguments = request(2)
+    more = [(arguments['tokens'] + shift, arguments['cond_latents'] + shift) for shift in (1, 2)]
+    calls = Calls(unet := tiny_unet())
+    together = sample(
+        unet, original_scheduler(), settings=settings, further_conditions=more, **arguments
+    )
+    drawn = []
+    for context, rows in zip(calls.contexts, calls.rows, strict=True):
+        assert not context[:2].any() and not rows[:2, 4:].any(), 'unconditional'
+        of_tokens = (context[2:] - arguments['tokens']).mean((1, 2))
+        of_latents = (rows[2:, 4:] - arguments['cond_latents']).mean((1, 2, 3))
+        torch.testing.assert_close(of_tokens, of_latents, atol=1e-4, rtol=0)
+        drawn.append(of_tokens.round().int().tolist())
+    assert {row[0] for row in drawn} == {row[1] for row in drawn} == {0, 1, 2}
+    assert any(first != second for first, second in drawn)
+    arguments = only(request(2), 1)
+    more = [(arguments['tokens'] + shift, arguments['cond_latents'] + shift) for shift in (1, 2)]
+    alone = sample(
+        unet, original_scheduler(), settings=settings, further_conditions=more, **arguments
+    )
+    torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_conditions_of_further_frames_have_the_shapes_of_the_first():
+    arguments = request(2)
+    more = [(arguments['tokens'][:1], arguments['cond_latents'])]
+    with pytest.raises(ValueError, match='expected 2 tokens'):
+        sample(
+            tiny_unet(), original_scheduler(), settings=SHORT, further_conditions=more, **arguments
+        )

@@ -176,9 +176,14 @@ def _open_parts(
 def _run(recording: Bag, matched: Matched, maker: _Maker, parts: Path, every: int) -> None:
     """Make what is missing in ``parts``; frames that cannot be used are counted as dropped."""
     files = {i: parts / f'{i:06}.mcap' for i in range(0, len(matched.frames), every)}
-    wanted = [i for i, file in files.items() if not file.exists()]
-    with tqdm(total=len(wanted), desc='process', unit='frame') as progress:
+    missing = {i for i, file in files.items() if not file.exists()}
+    # What is finished may have to be remembered for what is not.
+    wanted = sorted(files if missing and maker.configuration.memory.frames else missing)
+    with tqdm(total=len(missing), desc='process', unit='frame') as progress:
         for i, frame in frames(recording, matched, wanted):
+            if i not in missing:
+                maker.remember(frame)
+                continue
             progress.update()
             try:
                 arrays = maker.views(
@@ -240,6 +245,10 @@ class _Maker:
         for object_id, error in errors:
             self._leave_out_object(object_id, error)
         return arrays
+
+    def remember(self, frame: FrameMessages) -> None:
+        """Look at a frame whose views are made already, for those after it."""
+        self._engine.sources(frame, self.configuration)
 
     @property
     def left_out(self) -> str:

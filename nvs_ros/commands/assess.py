@@ -22,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--objects', type=int, default=40, metavar='N', help='of the test split (default 40)'
     )
     parser.add_argument(
+        '--frames',
+        type=int,
+        default=1,
+        choices=(1, 2, 3),
+        help='measured of each object: the camera goes to the next best view (default 1)',
+    )
+    parser.add_argument(
         '--fit',
         type=int,
         default=0,
@@ -74,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     count = min(arguments.objects, objects.size or arguments.objects)
-    results = list(assess(synthesizer, objects, count, settings))
+    results = list(assess(synthesizer, objects, count, settings, arguments.frames))
     summary = summarise(results)
     print(table(summary))
     if arguments.document is not None:

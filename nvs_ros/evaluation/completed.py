@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nvs_ros.completion.confidence import Calibration, Evidence, fit_calibration
 from nvs_ros.completion.hull import SURFACE, Grid, carve, look_up, measured_occupancy, transformed
-from nvs_ros.completion.pipeline import TrustedView, trusted_views
+from nvs_ros.completion.pipeline import TrustedView, complete_shape, trusted_views
 from nvs_ros.completion.surface import triangulated
 from nvs_ros.evaluation.objects import ObjectSet
 from nvs_ros.evaluation.shapes import chamfer, scan, true_shape, volumetric_iou
@@ -42,10 +42,10 @@ def _scanned(objects: ObjectSet, index: int) -> tuple[str, Mesh, Frame]:
 
 
 def observe_views(
-    synthesizer: Synthesizer, mesh: Mesh, frame: Frame, settings: CompletionSettings
+    synthesizer: Synthesizer, mesh: Mesh, frames: Sequence[Frame], settings: CompletionSettings
 ) -> tuple[Observation, list[TrustedView], list[Frame]]:
-    """The node's configured views of a frame, with trust, and what would truly be seen there."""
-    observation = synthesizer.observe(frame)
+    """The node's configured views of an object, with trust, and what would truly be seen there."""
+    observation = synthesizer.observe(frames)
     targets = [
         target_from_angles(
             observation.source, math.radians(azimuth), math.radians(elevation), distance
@@ -58,25 +58,45 @@ def observe_views(
     return observation, views, truths
 
 
+def next_frame(
+    mesh: Mesh,
+    frames: Sequence[Frame],
+    observation: Observation,
+    views: Sequence[TrustedView],
+    settings: CompletionSettings,
+) -> Frame:
+    """What a camera measures that goes to the next best view."""
+    completion = complete_shape(frames, observation, views, settings)
+    target = views[completion.next_best_view].estimate.target
+    return scan(mesh, target.object_from_camera[:3, 3], frames[0].camera.width)
+
+
 def fit(
     synthesizer: Synthesizer, objects: ObjectSet, count: int, settings: CompletionSettings
 ) -> Calibration:
-    """Calibrate the confidence of views on the validation split."""
+    """Calibrate the confidence of views, with depth and without, on the validation split."""
     evidence: list[Evidence] = []
     ious: list[float] = []
     for index in tqdm(range(count), 'calibrate', unit='object'):
-        _, mesh, frame = _scanned(objects.split('validation'), index)
-        _, views, truths = observe_views(synthesizer, mesh, frame, settings)
-        for view, truth in zip(views, truths, strict=True):
-            evidence += [view.evidence] * len(view.estimate.masks)
-            ious += [mask_iou(mask, truth.mask) for mask in view.estimate.masks]
+        _, mesh, scanned = _scanned(objects.split('validation'), index)
+        for frame in (scanned, _without_depth(scanned)):
+            _, views, truths = observe_views(synthesizer, mesh, [frame], settings)
+            for view, truth in zip(views, truths, strict=True):
+                evidence += [view.evidence] * len(view.estimate.masks)
+                ious += [mask_iou(mask, truth.mask) for mask in view.estimate.masks]
     return fit_calibration(evidence, ious)
 
 
 def assess(
-    synthesizer: Synthesizer, objects: ObjectSet, count: int, settings: CompletionSettings
+    synthesizer: Synthesizer,
+    objects: ObjectSet,
+    count: int,
+    settings: CompletionSettings,
+    frames: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Views and shapes of the objects of the test split.
+
+    With ``frames`` above 1 the camera goes to the next best view, measures there, and so on.
 
     Yields
     ------
@@ -88,13 +108,19 @@ def assess(
     grid = Grid(1.0, settings.cells)
     for index in tqdm(range(count), 'assess', unit='object'):
         name, mesh, frame = _scanned(objects.split('test'), index)
-        observation, views, truths = observe_views(synthesizer, mesh, frame, settings)
+        observation, views, truths = observe_views(synthesizer, mesh, [frame], settings)
+        flat = _without_depth(frame)
+        flat_views = observe_views(synthesizer, mesh, [flat], settings)[1]
+        occupancy = _references(grid, frame, views, truths)
+        occupancy['ours'] = _carved(grid, [frame], views)
+        occupancy['ours_no_depth'] = _carved(grid, [flat], flat_views)
+        measured, present = [frame], (observation, views)
+        while len(measured) < frames:
+            measured.append(next_frame(mesh, measured, *present, settings))
+            present = observe_views(synthesizer, mesh, measured, settings)[:2]
+            occupancy[f'ours_{len(measured)}_frames'] = _carved(grid, measured, present[1])
         solid, surface = true_shape(mesh, grid)
         surface = surface[:: max(1, len(surface) // SURFACE_POINTS)]
-        occupancy = {
-            method: made.reshape(grid.shape)
-            for method, made in _hulls(grid, frame, views, truths).items()
-        }
         yield {
             'name': name,
             'views': [
@@ -102,9 +128,11 @@ def assess(
                     'azimuth_deg': math.degrees(view.estimate.target.relative.delta_azimuth_rad),
                     'confidence': view.confidence,
                     'evidence': view.evidence._asdict(),
+                    'depth': depth,
                     'iou': mask_iou(view.estimate.masks[0], truth.mask),
                 }
-                for view, truth in zip(views, truths, strict=True)
+                for depth, made in ((True, views), (False, flat_views))
+                for view, truth in zip(made, truths, strict=True)
             ],
             'shapes': {
                 method: {
@@ -125,17 +153,28 @@ METHODS = {
     'copied': 'hull of the measured silhouette in every view, and depth',
     'ours': 'completed, with depth',
     'ours_no_depth': 'completed, without depth',
+    'ours_2_frames': 'completed, with a second frame from the next best view',
+    'ours_3_frames': 'completed, with a third one from the next best view after that',
     'true': 'hull of the true silhouettes of these views, and depth',
 }
 """Name -> what it is."""
 
 
-def _hulls(
-    grid: Grid, frame: Frame, views: list[TrustedView], truths: list[Frame]
-) -> dict[str, np.ndarray]:
-    """Occupancy of the grid by method, see :data:`METHODS`."""
+def _without_depth(frame: Frame) -> Frame:
+    return dataclasses.replace(frame, depth_m=None)
+
+
+def _carved(grid: Grid, frames: Sequence[Frame], views: Sequence[TrustedView]) -> np.ndarray:
+    """Occupancy of the grid by frames and the views of them."""
     estimates = [view.estimate for view in views]
-    confidences = [view.confidence for view in views]
+    return carve(grid, frames, estimates, [view.confidence for view in views])
+
+
+def _references(
+    grid: Grid, frame: Frame, views: Sequence[TrustedView], truths: Sequence[Frame]
+) -> dict[str, np.ndarray]:
+    """Occupancy of the grid without what the network imagines, see :data:`METHODS`."""
+    estimates = [view.estimate for view in views]
     centres = grid.centres
     measured = measured_occupancy(centres, grid.cell_m, frame)
     ball = 0.5 + (0.5 - np.linalg.norm(centres, axis=1)) / grid.cell_m
@@ -148,16 +187,13 @@ def _hulls(
             left = np.minimum(left, look_up(masks(i), estimate.target.camera, pose, centres))
         return left
 
-    return {
-        'cone': np.minimum(measured, np.clip(ball, 0, 1)).astype(np.float32),
-        'mirrored': np.minimum(measured, _mirrored(grid, frame)).astype(np.float32),
+    made = {
+        'cone': np.minimum(measured, np.clip(ball, 0, 1)),
+        'mirrored': np.minimum(measured, _mirrored(grid, frame)),
         'copied': hull(lambda i: coverage),
-        'ours': carve(grid, [frame], estimates, confidences),
-        'ours_no_depth': carve(
-            grid, [dataclasses.replace(frame, depth_m=None)], estimates, confidences
-        ),
         'true': hull(lambda i: truths[i].mask.astype(np.float32) / 255),
     }
+    return {method: array.astype(np.float32).reshape(grid.shape) for method, array in made.items()}
 
 
 def _mirrored(grid: Grid, frame: Frame) -> np.ndarray:

@@ -22,6 +22,12 @@ from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.render import render
 
 REFERENCES = ('cone', 'mirrored', 'copied')
+PAIRS = [
+    *((ours, other) for ours in ('ours', 'ours_no_depth') for other in REFERENCES),
+    ('ours_2_frames', 'ours'),
+    ('ours_3_frames', 'ours_2_frames'),
+]
+"""Compared object by object."""
 SHEET_OBJECTS = 8
 CLAY = (0.55, 0.6, 0.7)
 
@@ -38,8 +44,8 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     -------
     dict
         ``shapes``: method -> metric -> mean and ends of the 95 % interval over objects; ``paired``:
-        ``ours-<reference>`` likewise; ``trust``: views, mean iou, spearman, ece, mean absolute
-        error, reliability.
+        the difference of two methods likewise; ``trust``: views, mean iou, spearman, ece, mean
+        absolute error, reliability.
     """
     scores = {
         method: {
@@ -47,6 +53,7 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for metric in ('iou', 'chamfer')
         }
         for method in METHODS
+        if method in results[0]['shapes']
     }
     views = [view for result in results for view in result['views']]
     confidence = np.array([view['confidence'] for view in views])
@@ -63,8 +70,8 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 metric: mean_and_interval(scores[ours][metric] - scores[reference][metric])
                 for metric in ('iou', 'chamfer')
             }
-            for ours in ('ours', 'ours_no_depth')
-            for reference in REFERENCES
+            for ours, reference in PAIRS
+            if ours in scores
         },
         'trust': {
             'views': len(views),
@@ -85,8 +92,8 @@ def table(summary: dict[str, Any]) -> str:
         '| shape | volumetric IoU | Chamfer distance, % of the longest side |',
         '|---|---|---|',
     ]
-    for method, what in METHODS.items():
-        row = summary['shapes'][method]
+    for method, row in summary['shapes'].items():
+        what = METHODS[method]
         lines.append(f'| {what} | {_cell(row["iou"])} | {_cell(row["chamfer"], 100, 2)} |')
     lines += ['', '| difference | volumetric IoU | Chamfer distance, % |', '|---|---|---|']
     for pair, row in summary['paired'].items():
