@@ -56,7 +56,7 @@ def test_a_photograph_becomes_a_shape_that_says_what_it_is(photograph, capsys):
         (['{}/photo.png', '--min-confidence', '1.5'], 'min_confidence'),
         (['{}/photo.png', '--preset', 'best'], "got 'best'"),
         (['{}/photo.png', '-o', '{}/cloud.pcd'], 'ending in .ply'),
-        (['{}/photo.png', '--mesh', '{}/mesh.obj'], '.ply or .stl'),
+        (['{}/photo.png', '--mesh', '{}/mesh.fbx'], 'ending in .ply'),
         (['{}/photo.png', '-o', '{}/a.ply', '--mesh', '{}/a.ply'], 'would overwrite'),
         (['{}/photo.png', '-o', '{}/no/cloud.ply'], 'no such folder'),
         (['{}/photo.png', '-o', '{}/folder.ply'], 'the folder'),

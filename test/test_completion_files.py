@@ -1,10 +1,12 @@
 """Clouds and meshes in files, read by others."""
 
+import sys
+
 import numpy as np
 import pytest
 from completion_scene import SIZE_M, Seen, box
 
-from nvs_ros.completion.cloud import completed_cloud
+from nvs_ros.completion.cloud import all_measured_points, completed_cloud
 from nvs_ros.completion.files import save_cloud, save_mesh
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.surface import hull_surface
@@ -20,8 +22,9 @@ def made():
     seen = Seen(box())
     grid, confidences = Grid(SIZE_M, 32), [0.8] * len(seen.estimates)
     occupancy = carve(grid, [seen.frame], seen.estimates, confidences)
-    surface = hull_surface(grid, occupancy, [seen.source], seen.estimates, confidences)
-    return completed_cloud([seen.frame], surface, grid.cell_m), surface
+    points, colors = all_measured_points([seen.frame])
+    surface = hull_surface(grid, occupancy, [seen.source], seen.estimates, confidences, points)
+    return completed_cloud(points, colors, surface), surface
 
 
 def read_ply(file):
@@ -58,7 +61,9 @@ def test_a_mesh_is_marked_and_closed(made, tmp_path):
     comments, vertices, rest = read_ply(tmp_path / 'mesh.ply')
     faces = np.frombuffer(rest, [('count', 'u1'), ('corners', '<i4', 3)])
     assert (faces['count'] == 3).all() and np.array_equal(faces['corners'], surface.faces)
-    assert (vertices['synthetic'] == 1).all() and 'comment nvs_ros:synthetic true' in comments
+    assert np.array_equal(vertices['synthetic'] == 0, surface.measured)
+    assert 0.1 < surface.measured.mean() < 0.6 and 'comment nvs_ros:synthetic true' in comments
+    assert (vertices['confidence'][surface.measured] == 1).all()
     # Every edge belongs to two faces, which run along it in opposite directions.
     corners = faces['corners']
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
@@ -79,6 +84,56 @@ def test_stl_holds_the_same_triangles(made, tmp_path):
     assert np.allclose(first[0], normal / np.linalg.norm(normal), atol=1e-4)
 
 
+@pytest.mark.parametrize('name', ['mesh.glb', 'mesh.OBJ', 'mesh.ply', 'mesh.stl'])
+def test_trimesh_reads_the_mesh_in_metres_and_colours(made, tmp_path, name):
+    trimesh = pytest.importorskip('trimesh', reason='trimesh is not installed')
+    _, surface = made
+    save_mesh(surface, tmp_path / name, PROVENANCE)
+    mesh = trimesh.load(tmp_path / name, force='mesh', process=False)
+    a, b, c = surface.vertices[surface.faces].transpose(1, 0, 2)
+    assert mesh.volume == pytest.approx((a * np.cross(b, c)).sum() / 6, rel=1e-3)
+    assert len(mesh.faces) == len(surface.faces)
+    assert np.allclose(mesh.bounds, [surface.vertices.min(0), surface.vertices.max(0)], atol=1e-5)
+    if name != 'mesh.stl':
+        order = np.lexsort(mesh.vertices.round(5).T), np.lexsort(surface.vertices.round(5).T)
+        found = mesh.visual.vertex_colors[order[0], :3].astype(int)
+        assert np.abs(found - surface.colors[order[1]]).max() <= 1
+
+
+def test_an_obj_is_one_mesh_with_two_groups(made, tmp_path):
+    """FoundationPose takes the vertices of what trimesh reads, which must not be a scene."""
+    trimesh = pytest.importorskip('trimesh', reason='trimesh is not installed')
+    _, surface = made
+    save_mesh(surface, tmp_path / 'mesh.obj', PROVENANCE)
+    assert isinstance(trimesh.load(tmp_path / 'mesh.obj'), trimesh.Trimesh)
+    lines = (tmp_path / 'mesh.obj').read_text().splitlines()
+    first, second = (lines.index(f'g {name}') for name in ('measured', 'imagined'))
+    corners = [
+        [int(word.split('/')[0]) for word in f[2:].split()] for f in lines[first + 1 : second]
+    ]
+    assert surface.measured[np.array(corners) - 1].all()
+    assert second - first - 1 == surface.measured[surface.faces].all(1).sum()
+    assert '# nvs_ros:model truth' in lines
+
+
+def test_a_glb_says_of_each_vertex_where_it_is_from(made, tmp_path):
+    trimesh = pytest.importorskip('trimesh', reason='trimesh is not installed')
+    _, surface = made
+    save_mesh(surface, tmp_path / 'mesh.glb', PROVENANCE)
+    scene = trimesh.load(tmp_path / 'mesh.glb', process=False)
+    (mesh,) = scene.geometry.values()
+    synthetic = mesh.vertex_attributes['_SYNTHETIC'].ravel()
+    order = np.lexsort(mesh.vertices.round(5).T), np.lexsort(surface.vertices.round(5).T)
+    assert np.array_equal(synthetic[order[0]] == 0, surface.measured[order[1]])
+    assert mesh.metadata['model'] == 'truth' and mesh.metadata['synthetic'] == 'true'
+
+
+def test_glb_says_what_to_install(made, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'trimesh', None)
+    with pytest.raises(UserError, match='pip install trimesh'):
+        save_mesh(made[1], tmp_path / 'mesh.glb', PROVENANCE)
+
+
 def test_open3d_reads_the_cloud(made, tmp_path):
     open3d = pytest.importorskip('open3d', reason='open3d is not installed (400 MB)')
     cloud, _ = made
@@ -95,5 +150,5 @@ def test_files_that_cannot_be_written_are_said_so(made, tmp_path):
     cloud, surface = made
     with pytest.raises(UserError, match='cannot write'):
         save_cloud(cloud, tmp_path, {})
-    with pytest.raises(UserError, match=r'\.ply or \.stl'):
-        save_mesh(surface, tmp_path / 'mesh.obj', {})
+    with pytest.raises(UserError, match='ending in .ply'):
+        save_mesh(surface, tmp_path / 'mesh.fbx', {})

@@ -21,9 +21,7 @@ def synthesizer():
     return Synthesizer.from_pretrained('embedded', device='cpu')
 
 
-def test_a_camera_that_goes_to_the_next_best_view_makes_the_shape_better(
-    synthesizer, monkeypatch
-):
+def test_a_camera_that_goes_to_the_next_best_view_makes_the_shape_better(synthesizer, monkeypatch):
     sides = [(azimuth_deg, 0.0, 0.0) for azimuth_deg in (45.0, 120.0, 180.0, 240.0)]
     monkeypatch.setattr('nvs_ros.evaluation.completed.VIEWPOINTS', sides)
     mesh = make_object('carton', np.random.default_rng(5))

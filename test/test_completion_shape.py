@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from completion_scene import SIZE_M, Seen, box, sphere
 
-from nvs_ros.completion.cloud import completed_cloud, measured_points, view_gains
+from nvs_ros.completion.cloud import (
+    all_measured_points,
+    completed_cloud,
+    measured_points,
+    view_gains,
+)
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.pipeline import TrustedView, complete_shape
 from nvs_ros.completion.surface import MEASURED, UNSEEN, hull_surface, visible
@@ -20,9 +25,15 @@ LEVEL = Spherical(0.0, 0.0, 0.36)
 RIGHT, BEHIND, LEFT = np.pi / 2, np.pi, -np.pi / 2
 
 
-def surface_of(seen, confidences):
-    occupancy = carve(GRID, [seen.frame], seen.estimates, confidences)
-    return hull_surface(GRID, occupancy, [seen.source], seen.estimates, confidences)
+def surface_of(seen, confidences, frame=None):
+    frames = [frame or seen.frame]
+    occupancy = carve(GRID, frames, seen.estimates, confidences)
+    points, _ = all_measured_points(frames)
+    return hull_surface(GRID, occupancy, [seen.source], seen.estimates, confidences, points)
+
+
+def cloud_of(frames, surface):
+    return completed_cloud(*all_measured_points(frames), surface)
 
 
 def test_normals_point_outward_and_faces_turn_the_same_way():
@@ -79,7 +90,7 @@ def test_measured_points_are_kept_as_they_are():
     seen = Seen(box())
     points, colors = measured_points(seen.frame)
     surface = surface_of(seen, [0.9] * len(seen.estimates))
-    cloud = completed_cloud([seen.frame], surface, GRID.cell_m)
+    cloud = cloud_of([seen.frame], surface)
     count = (~cloud.synthetic).sum()
     assert count == len(points) > 500
     assert np.array_equal(cloud.points[:count], points)
@@ -95,9 +106,13 @@ def test_measured_points_are_kept_as_they_are():
 def test_without_depth_all_is_synthetic():
     seen = Seen(box())
     frame = dataclasses.replace(seen.frame, depth_m=None)
-    surface = surface_of(seen, [0.9] * len(seen.estimates))
-    cloud = completed_cloud([frame], surface, GRID.cell_m)
-    assert cloud.synthetic.all() and len(cloud.points) == len(surface.vertices)
+    surface = surface_of(seen, [0.9] * len(seen.estimates), frame)
+    cloud = cloud_of([frame], surface)
+    assert (
+        not surface.measured.any()
+        and cloud.synthetic.all()
+        and len(cloud.points) == len(surface.vertices)
+    )
     assert all(np.isfinite(a).all() for a in (cloud.points, cloud.normals, cloud.confidence))
 
 
@@ -116,15 +131,13 @@ def test_the_next_best_view_sees_the_unknown_side(trust, best):
     """Of two views from opposite sides, the one that is trusted less."""
     seen = Seen(sphere(), [RIGHT, LEFT], LEVEL)
     surface = surface_of(seen, trust)
-    cloud = completed_cloud([seen.frame], surface, GRID.cell_m)
-    assert view_gains(cloud, surface, GRID.cell_m).argmax() == best
+    assert view_gains(surface).argmax() == best
 
 
 def test_looking_again_at_what_is_measured_adds_least():
     seen = Seen(sphere(), [np.radians(10), RIGHT, BEHIND], LEVEL)
     surface = surface_of(seen, [0.6] * 3)
-    cloud = completed_cloud([seen.frame], surface, GRID.cell_m)
-    gains = view_gains(cloud, surface, GRID.cell_m)
+    gains = view_gains(surface)
     assert gains.argmin() == 0 and gains[2] > 2 * gains[0]
     # Half of the sphere seen from behind, its doubt 0.4: not more than its disc.
     assert gains[2] < 0.4 * np.pi * (SIZE_M / 2) ** 2 * 1.1
@@ -133,9 +146,12 @@ def test_looking_again_at_what_is_measured_adds_least():
 def test_a_cloud_moves_with_its_frame():
     seen = Seen(sphere())
     surface = surface_of(seen, [0.9] * len(seen.estimates))
-    cloud = completed_cloud([seen.frame], surface, GRID.cell_m)
+    cloud = cloud_of([seen.frame], surface)
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    moved = cloud.moved(rigid(turn, (1.0, 2.0, 3.0)))
+    pose = rigid(turn, (1.0, 2.0, 3.0))
+    moved, surface_moved = cloud.moved(pose), surface.moved(pose)
+    assert np.allclose(surface_moved.vertices[0], turn @ surface.vertices[0] + (1, 2, 3))
+    assert np.allclose(surface_moved.normals[-1], turn @ surface.normals[-1])
     assert np.allclose(moved.points[0], turn @ cloud.points[0] + (1, 2, 3))
     assert np.allclose(moved.normals[-1], turn @ cloud.normals[-1])
 
@@ -171,18 +187,19 @@ def test_depth_of_another_size_is_refused():
 
 
 def test_further_measured_pictures_colour_what_they_see_best():
-    """The second camera sees the blue side, the estimates say it is green."""
+    """The second camera sees the blue side, which no estimate shows."""
     seen = Seen(box(), [RIGHT, LEFT], LEVEL)
     behind = Seen(box(), [], Spherical(np.pi, 0.0, 0.36))
     frames, sources = [seen.frame, behind.frame], [seen.source, behind.source]
     occupancy = carve(GRID, frames, seen.estimates, [0.9, 0.9])
-    surface = hull_surface(GRID, occupancy, sources, seen.estimates, [0.9, 0.9])
+    points, _ = all_measured_points(frames)
+    surface = hull_surface(GRID, occupancy, sources, seen.estimates, [0.9, 0.9], points)
+    assert surface.measured[surface.views == MEASURED].mean() > 0.75
     x, y, z = surface.vertices.T
     back = (np.abs(z) < 0.05) & (x < -0.09) & (np.abs(y) < 0.04)
     side = (np.abs(z) < 0.05) & (y > 0.055) & (np.abs(x) < 0.06)
     assert (surface.views[back] == MEASURED).all() and (surface.views[side] == 0).mean() > 0.9
     assert (surface.colors[back, 2] > 150).all() and (surface.colors[back, 0] < 60).all()
     assert surface.seen.shape == (2, len(surface.vertices))
-    cloud = completed_cloud(frames, surface, GRID.cell_m)
-    points = np.concatenate([measured_points(frame)[0] for frame in frames])
+    cloud = cloud_of(frames, surface)
     assert np.array_equal(cloud.points[~cloud.synthetic], points)

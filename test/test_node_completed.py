@@ -7,14 +7,15 @@ from geometry_msgs.msg import PoseStamped
 from robot import FRAME, graph
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
+from visualization_msgs.msg import Marker
 
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
-from nvs_ros.completion.cloud import completed_cloud
+from nvs_ros.completion.cloud import all_measured_points, completed_cloud
 from nvs_ros.completion.confidence import Evidence
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.surface import hull_surface
 from nvs_ros.geometry import rigid
-from nvs_ros.node.completed import POINT, cloud_message
+from nvs_ros.node.completed import POINT, cloud_message, mesh_message
 from nvs_ros.zero123.profile import ModelProfile
 
 POINT_STEP = 28
@@ -61,18 +62,19 @@ def test_the_cloud_lies_where_the_object_is():
     assert np.linalg.norm(position) > 0.2
 
 
-def made_cloud():
-    """A cloud of measured and imagined points, in another frame."""
+def made_shape():
+    """A cloud of measured and imagined points and its surface, in another frame."""
     seen = Seen(box())
     grid, confidences = Grid(SIZE_M, 32), [0.8] * len(seen.estimates)
     occupancy = carve(grid, [seen.frame], seen.estimates, confidences)
-    surface = hull_surface(grid, occupancy, [seen.source], seen.estimates, confidences)
-    cloud = completed_cloud([seen.frame], surface, grid.cell_m)
-    return cloud.moved(rigid(np.eye(3), (0.1, -0.2, 0.7)))
+    points, colors = all_measured_points([seen.frame])
+    surface = hull_surface(grid, occupancy, [seen.source], seen.estimates, confidences, points)
+    pose = rigid(np.eye(3), (0.1, -0.2, 0.7))
+    return completed_cloud(points, colors, surface).moved(pose), surface.moved(pose)
 
 
 def test_the_bytes_are_those_of_the_cloud():
-    cloud = made_cloud()
+    cloud, _ = made_shape()
     message = cloud_message(cloud, Header(frame_id=FRAME), normals=True)
     assert message.point_step == 40 and [f.offset for f in message.fields[-3:]] == [28, 32, 36]
     points, colors, synthetic, confidence, views = read_bytes(message)
@@ -87,7 +89,7 @@ def test_sensor_msgs_py_reads_the_cloud():
     point_cloud2 = pytest.importorskip(
         'sensor_msgs_py.point_cloud2', reason='sensor_msgs_py is not on PyPI: a robot has it'
     )
-    cloud = made_cloud()
+    cloud, _ = made_shape()
     read = point_cloud2.read_points(cloud_message(cloud, Header(frame_id=FRAME), normals=True))
     assert read.shape == (len(cloud.points),)
     assert np.allclose(np.stack([read[n] for n in 'xyz'], -1), cloud.points, atol=1e-6)
@@ -97,6 +99,30 @@ def test_sensor_msgs_py_reads_the_cloud():
     packed = np.ascontiguousarray(read['rgb']).view(np.uint32)
     colors = np.stack([packed >> shift & 255 for shift in (16, 8, 0)], -1)
     assert np.array_equal(colors, cloud.colors)
+
+
+def test_a_mesh_tells_what_was_measured_from_what_is_imagined():
+    _, surface = made_shape()
+    message = mesh_message(surface, Header(frame_id=FRAME), '7')
+    assert message.header.frame_id == FRAME and message.ns == '7'
+    assert message.type == Marker.TRIANGLE_LIST and message.action == Marker.ADD
+    assert message.pose.orientation.w == 1.0 and message.scale.x == 1.0
+    corners = surface.faces.ravel()
+    assert len(message.points) == len(message.colors) == len(corners)
+    for i in range(0, len(corners), 97):
+        point, color = message.points[i], message.colors[i]
+        assert np.allclose([point.x, point.y, point.z], surface.vertices[corners[i]])
+        assert np.allclose([color.r, color.g, color.b], surface.colors[corners[i]] / 255)
+        assert (color.a == 1) == surface.measured[corners[i]]
+    assert len({color.a for color in message.colors}) == 2
+
+
+def test_a_mesh_is_published_for_whoever_listens():
+    with graph(VIEWS) as g:
+        meshes = g.robot.subscribe(Marker, '/nvs/completed_mesh')
+        message = g.robot.frames_until_message(meshes)
+        assert message.header.frame_id == FRAME and len(message.points) > 1000
+        assert all(0 < color.a < 1 for color in message.colors), 'without depth all is imagined'
 
 
 def test_nothing_is_completed_that_nobody_listens_to():

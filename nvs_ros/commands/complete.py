@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-o', '--output', type=Path, default=Path('completed.ply'), help='PLY of the cloud to write'
     )
-    parser.add_argument('--mesh', type=Path, help='PLY or STL of the surface to write as well')
+    parser.add_argument(
+        '--mesh', type=Path, help='PLY, GLB, OBJ or STL of the surface to write as well'
+    )
     parser.add_argument(
         '--views', type=int, default=8, help='round the object, with the source (default 8)'
     )
@@ -112,6 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from nvs_ros.completion.files import MESHES
+
     if arguments.views < 2:
         raise UserError(f'--views: expected at least 2, got {arguments.views}')
     if not 0 < arguments.size < math.inf:
@@ -120,8 +124,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f'--seed: expected 0 to {SEEDS - 1}, got {arguments.seed}')
     if arguments.output.suffix.lower() != '.ply':
         raise UserError(f'expected an output ending in .ply, got {arguments.output}')
-    if arguments.mesh is not None and arguments.mesh.suffix.lower() not in ('.ply', '.stl'):
-        raise UserError(f'expected a mesh ending in .ply or .stl, got {arguments.mesh}')
+    if arguments.mesh is not None and arguments.mesh.suffix.lower() not in MESHES:
+        raise UserError(f'expected a mesh ending in {", ".join(MESHES)}, got {arguments.mesh}')
     check_output('--output', arguments.output)
     check_output('--mesh', arguments.mesh)
     if arguments.mesh == arguments.output:

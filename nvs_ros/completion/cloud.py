@@ -76,24 +76,30 @@ def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8
     return points, frame.image[rows[known], columns[known]]
 
 
-def completed_cloud(frames: Sequence[Frame], surface: Surface, spacing_m: float) -> Cloud:
+def all_measured_points(
+    frames: Sequence[Frame],
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """:func:`measured_points` of all frames, one after another."""
+    points, colors = zip(*map(measured_points, frames), strict=True)
+    return np.concatenate(points), np.concatenate(colors)
+
+
+def completed_cloud(
+    points: NDArray[np.float64], colors: NDArray[np.uint8], surface: Surface
+) -> Cloud:
     """What was measured, and what of the surface nobody measured.
 
     Parameters
     ----------
-    frames : sequence of Frame
+    points : (n, 3) float64
+        Measured points, those that the surface knows of.
+    colors : (n, 3) uint8
     surface : Surface
-    spacing_m : float
-        Vertices closer than this to a measured point are left out.
     """
-    parts = [measured_points(frame) for frame in frames]
-    points, colors = (np.concatenate(part) for part in zip(*parts, strict=True))
-    normals = np.zeros((0, 3))
-    rest = np.ones(len(surface.vertices), bool)
+    normals, rest = np.zeros((0, 3)), ~surface.measured
     if len(points):
         # The hull ends at the measured depth, so its normals hold there.
         normals = surface.normals[cKDTree(surface.vertices).query(points)[1]]
-        rest = cKDTree(points).query(surface.vertices)[0] > spacing_m
     count = len(points), int(rest.sum())
     return Cloud(
         np.concatenate([points, surface.vertices[rest]]),
@@ -105,29 +111,18 @@ def completed_cloud(frames: Sequence[Frame], surface: Surface, spacing_m: float)
     )
 
 
-def view_gains(cloud: Cloud, surface: Surface, spacing_m: float) -> NDArray[np.float64]:
+def view_gains(surface: Surface) -> NDArray[np.float64]:
     """How much a real picture from each view would add.
 
     That is the area of the surface it would see and that is not known yet, foreshortened and
     weighted by the doubt in it (1 - confidence); measured surface adds nothing.
-
-    Parameters
-    ----------
-    cloud : Cloud
-        Made of the surface.
-    surface : Surface
-    spacing_m : float
-        Vertices closer than this to a measured point count as measured.
 
     Returns
     -------
     (views,) float64
         m^2.
     """
-    doubt = 1.0 - surface.confidence
-    measured = cloud.points[~cloud.synthetic]
-    if len(measured):
-        doubt[cKDTree(measured).query(surface.vertices)[0] <= spacing_m] = 0
+    doubt = np.where(surface.measured, 0.0, 1.0 - surface.confidence)
     corners = surface.vertices[surface.faces]
     areas = np.linalg.norm(
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1

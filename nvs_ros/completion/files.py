@@ -51,43 +51,94 @@ def save_cloud(cloud: Cloud, file: Path, provenance: Mapping[str, object]) -> No
     _write(file, _ply_header(vertices, 0, {**counts, **provenance}), vertices)
 
 
+MESHES = ('.ply', '.glb', '.obj', '.stl')
+"""Endings of mesh files."""
+
+
 def save_mesh(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:
-    """Write a surface as binary PLY or STL, as the name ends.
+    """Write a surface as its name ends: binary PLY or STL, GLB, or OBJ.
+
+    What was measured is told apart from what is imagined: in PLY as in :func:`save_cloud`; in GLB
+    by vertex attributes ``_SYNTHETIC`` and ``_CONFIDENCE``; in OBJ by the groups ``measured`` and
+    ``imagined``. STL has no place for that, nor for colours.
 
     Parameters
     ----------
     surface : Surface
+        Metres.
     file : Path
-        STL has no place for colours and trust.
     provenance : mapping
-        Written as comments into PLY, into the header of STL as far as it has room.
+        Written as comments into PLY and OBJ, as extras into GLB, into the header of STL as far as
+        it has room.
 
     Raises
     ------
     UserError
-        Another ending, or the file cannot be written.
+        Another ending, the file cannot be written, or trimesh is missing, which writes GLB.
     """
-    if file.suffix.lower() == '.stl':
-        corners = surface.vertices[surface.faces]
-        faces = np.zeros(len(corners), STL_FACE)
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-        faces['normal'] = normals / np.maximum(lengths, np.finfo(float).tiny)
-        faces['corners'] = corners
-        words = ' '.join(f'{k}={v}' for k, v in {'synthetic': 'true', **provenance}.items())
-        header = words.encode('ascii', 'replace')[:STL_HEADER].ljust(STL_HEADER)
-        _write(file, header + np.uint32(len(faces)).tobytes(), faces)
-    elif file.suffix.lower() == '.ply':
-        vertices = _vertices(surface.vertices, surface.normals, surface.colors)
-        vertices['synthetic'] = 1
-        vertices['confidence'] = surface.confidence
-        vertices['view'] = surface.views
-        faces = np.zeros(len(surface.faces), FACE)
-        faces['count'], faces['corners'] = 3, surface.faces
-        header = _ply_header(vertices, len(faces), {'synthetic': 'true', **provenance})
-        _write(file, header, vertices, faces)
-    else:
-        raise UserError(f'expected a mesh ending in .ply or .stl, got {file}')
+    writers = dict(zip(MESHES, (_write_ply, _write_glb, _write_obj, _write_stl), strict=True))
+    writer = writers.get(file.suffix.lower())
+    if writer is None:
+        raise UserError(f'expected a mesh ending in {", ".join(MESHES)}, got {file}')
+    share = f'{1 - surface.measured.mean():.3f}'
+    writer(surface, file, {'synthetic': 'true', 'synthetic_share': share, **provenance})
+
+
+def _write_stl(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:
+    corners = surface.vertices[surface.faces]
+    faces = np.zeros(len(corners), STL_FACE)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    faces['normal'] = normals / np.maximum(lengths, np.finfo(float).tiny)
+    faces['corners'] = corners
+    words = ' '.join(f'{k}={v}' for k, v in provenance.items())
+    header = words.encode('ascii', 'replace')[:STL_HEADER].ljust(STL_HEADER)
+    _write(file, header + np.uint32(len(faces)).tobytes(), faces)
+
+
+def _write_ply(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:
+    vertices = _vertices(surface.vertices, surface.normals, surface.colors)
+    vertices['synthetic'] = ~surface.measured
+    vertices['confidence'] = trust(surface)
+    vertices['view'] = surface.views
+    faces = np.zeros(len(surface.faces), FACE)
+    faces['count'], faces['corners'] = 3, surface.faces
+    _write(file, _ply_header(vertices, len(faces), provenance), vertices, faces)
+
+
+def _write_glb(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:
+    try:
+        import trimesh
+    except ImportError:
+        raise UserError(f'{file}: GLB needs trimesh; python -m pip install trimesh') from None
+    mesh = trimesh.Trimesh(
+        surface.vertices,
+        surface.faces,
+        vertex_normals=surface.normals,
+        vertex_colors=surface.colors,
+        process=False,
+        metadata={k: str(v) for k, v in provenance.items()},
+    )
+    mesh.vertex_attributes['_SYNTHETIC'] = (~surface.measured).astype(np.float32)
+    mesh.vertex_attributes['_CONFIDENCE'] = trust(surface)
+    _write(file, mesh.export(file_type='glb', include_normals=True))
+
+
+def _write_obj(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:
+    lines = [f'# nvs_ros:{k} {" ".join(str(v).split())}' for k, v in provenance.items()]
+    rows = np.hstack([surface.vertices, surface.colors / 255])
+    lines += ['v {:.6g} {:.6g} {:.6g} {:.4g} {:.4g} {:.4g}'.format(*row) for row in rows]
+    lines += ['vn {:.4f} {:.4f} {:.4f}'.format(*row) for row in surface.normals]
+    is_measured = surface.measured[surface.faces].all(1)
+    for name, chosen in (('measured', is_measured), ('imagined', ~is_measured)):
+        lines.append(f'g {name}')
+        lines += ['f {0}//{0} {1}//{1} {2}//{2}'.format(*row) for row in surface.faces[chosen] + 1]
+    _write(file, '\n'.join([*lines, '']).encode())
+
+
+def trust(surface: Surface) -> NDArray[np.float32]:
+    """Confidence (N,) of the vertices, 1 where they were measured."""
+    return np.where(surface.measured, 1.0, surface.confidence).astype(np.float32)
 
 
 def _vertices(points: NDArray, normals: NDArray, colors: NDArray) -> NDArray:

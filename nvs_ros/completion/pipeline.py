@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nvs_ros.completion.cloud import Cloud, completed_cloud, view_gains
+from nvs_ros.completion.cloud import (
+    Cloud,
+    all_measured_points,
+    completed_cloud,
+    view_gains,
+)
 from nvs_ros.completion.confidence import Calibration, Evidence, evidence_of
 from nvs_ros.completion.cycle import cycle_check
 from nvs_ros.completion.hull import Grid, carve
@@ -53,7 +58,7 @@ class Completion:
     ----------
     cloud : Cloud
     surface : Surface
-        Without the measured points.
+        Closed; its vertices are those of the hull.
     gains : (views,) float64
         Unknown surface that a real picture from each viewpoint would show, m^2.
     """
@@ -176,6 +181,6 @@ def complete_shape(
     confidences = [c if c >= settings.min_confidence else 0.0 for c in trust]
     sources = [source.view for source in observation.sources]
     occupancy = carve(grid, frames, estimates, confidences)
-    surface = hull_surface(grid, occupancy, sources, estimates, confidences)
-    cloud = completed_cloud(frames, surface, grid.cell_m)
-    return Completion(cloud, surface, view_gains(cloud, surface, grid.cell_m))
+    points, colors = all_measured_points(frames)
+    surface = hull_surface(grid, occupancy, sources, estimates, confidences, points)
+    return Completion(completed_cloud(points, colors, surface), surface, view_gains(surface))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ GRAZING = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A triangle mesh; nothing of its shape was measured.
+    """A triangle mesh.
 
     Attributes
     ----------
@@ -45,6 +46,8 @@ class Surface:
         0..1; 0 where no camera looks.
     seen : (views, N) float64
         Cosine between normal and line of sight of each synthesised view, 0 where it sees nothing.
+    measured : (N,) bool
+        Where a depth camera has measured a point beside the vertex; all else is imagined.
     """
 
     vertices: NDArray[np.float64]
@@ -54,6 +57,13 @@ class Surface:
     views: NDArray[np.int16]
     confidence: NDArray[np.float32]
     seen: NDArray[np.float64]
+    measured: NDArray[np.bool_]
+
+    def moved(self, target_from_source: NDArray[np.float64]) -> Surface:
+        """The surface in another frame."""
+        vertices = transformed(target_from_source, self.vertices)
+        normals = self.normals @ target_from_source[:3, :3].T
+        return dataclasses.replace(self, vertices=vertices, normals=normals)
 
 
 def hull_surface(
@@ -62,6 +72,7 @@ def hull_surface(
     sources: Sequence[CanonicalView],
     estimates: Sequence[Estimate],
     confidences: Sequence[float],
+    points: NDArray[np.float64] | None = None,
 ) -> Surface:
     """Triangulate where the occupancy falls below :data:`nvs_ros.completion.hull.SURFACE`.
 
@@ -79,6 +90,8 @@ def hull_surface(
     estimates : sequence of Estimate
     confidences : sequence of float
         Of each, 0..1.
+    points : (n, 3) float64, optional
+        Measured points, metres. Vertices within a cell of one are measured.
 
     Raises
     ------
@@ -113,7 +126,10 @@ def hull_surface(
         colors[unseen] = colors[~unseen][nearest]
     views = np.where(unseen, UNSEEN, np.maximum(best - len(sources), MEASURED)).astype(np.int16)
     colors = np.clip(colors + 0.5, 0, 255).astype(np.uint8)
-    return Surface(vertices, faces, normals, colors, views, confidence, imagined)
+    known = np.zeros(len(vertices), bool)
+    if points is not None and len(points):
+        known = cKDTree(points).query(vertices)[0] <= grid.cell_m
+    return Surface(vertices, faces, normals, colors, views, confidence, imagined, known)
 
 
 def triangulated(

@@ -6,13 +6,15 @@ import array
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import Point, PoseStamped
 from sensor_msgs.msg import PointCloud2, PointField
-from std_msgs.msg import Header
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker
 
 from nvs_interfaces.msg import NovelView
 from nvs_ros.completion.cloud import Cloud
 from nvs_ros.completion.pipeline import TrustedView
+from nvs_ros.completion.surface import Surface
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.node.cameras import pose_from_rigid
 from nvs_ros.node.engine import Engine
@@ -32,6 +34,9 @@ POINT = (
 )
 NORMAL = tuple((f'normal_{axis}', '<f4', PointField.FLOAT32) for axis in 'xyz')
 """Name, stored type and declared type of the fields, one behind the other."""
+
+IMAGINED_ALPHA = 0.5
+"""Opacity of surface that nobody measured."""
 
 REFUSED = 'refused, their confidence is under completion.min_confidence'
 
@@ -75,6 +80,30 @@ def cloud_message(cloud: Cloud, header: Header, normals: bool = False) -> PointC
         data=data,
         is_dense=True,
     )
+
+
+def mesh_message(surface: Surface, header: Header, object_id: str = '') -> Marker:
+    """Message of a surface: triangles in metres; what is imagined is half transparent.
+
+    Parameters
+    ----------
+    surface : Surface
+        In the frame of the header.
+    header : std_msgs.msg.Header
+        Of the source image.
+    object_id : str
+        Namespace of the marker.
+    """
+    points = [Point(x=x, y=y, z=z) for x, y, z in surface.vertices.tolist()]
+    alpha = np.where(surface.measured, 1.0, IMAGINED_ALPHA)
+    rows = np.column_stack([surface.colors / 255, alpha]).tolist()
+    colors = [ColorRGBA(r=r, g=g, b=b, a=a) for r, g, b, a in rows]
+    corners = surface.faces.ravel().tolist()
+    message = Marker(header=header, ns=object_id, type=Marker.TRIANGLE_LIST, action=Marker.ADD)
+    message.pose.orientation.w = message.scale.x = message.scale.y = message.scale.z = 1.0
+    message.points = [points[i] for i in corners]
+    message.colors = [colors[i] for i in corners]
+    return message
 
 
 def next_view_message(source: SourceFrame, view: TrustedView) -> PoseStamped:

@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
+from visualization_msgs.msg import Marker
 
 from nvs_interfaces.msg import NovelView, NovelViewArray
 from nvs_ros.completion.pipeline import TrustedView
@@ -158,7 +159,8 @@ class Outputs:
         self._sheet = self._publisher(Image, '~/contact_sheet')
         self._cloud = self._publisher(PointCloud2, '~/completed_cloud')
         self._next_view = self._publisher(PoseStamped, '~/next_best_view')
-        self._shared = (self._views, self._sheet, self._cloud, self._next_view)
+        self._mesh = self._publisher(Marker, '~/completed_mesh')
+        self._shared = (self._views, self._sheet, self._cloud, self._next_view, self._mesh)
 
     def close(self) -> None:
         """Destroy the publishers."""
@@ -245,12 +247,21 @@ class Outputs:
 
     def wants_shape(self) -> bool:
         """Whether somebody has subscribed to what needs the whole shape."""
-        return any(p.get_subscription_count() for p in (self._cloud, self._next_view))
+        shape = (self._cloud, self._next_view, self._mesh)
+        return any(p.get_subscription_count() for p in shape)
 
-    def publish_shape(self, cloud: PointCloud2, next_view: PoseStamped) -> None:
-        """Publish the cloud of an object and the view that would add most to it."""
+    def wants_mesh(self) -> bool:
+        """Whether somebody has subscribed to the mesh, whose message takes long to make."""
+        return self._mesh.get_subscription_count() > 0
+
+    def publish_shape(
+        self, cloud: PointCloud2, next_view: PoseStamped, mesh: Marker | None = None
+    ) -> None:
+        """Publish the cloud of an object, the view that would add most to it, and its mesh."""
         self._cloud.publish(cloud)
         self._next_view.publish(next_view)
+        if mesh is not None:
+            self._mesh.publish(mesh)
 
     def unmatched(self) -> list[str]:
         """Topics with a subscriber that gets nothing, at this call and at the one before.
