@@ -59,9 +59,7 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
     elif (mask := _alpha(picture)) is None:
         alike = ' with a shape: it is the same everywhere' if _has_alpha(picture) else ''
         raise UserError(f'{file} has no alpha channel{alike}: give the object with --mask FILE')
-    if picture.mode == 'F':
-        raise UserError(f'{file}: expected 8 or 16 bits per channel, got floating-point numbers')
-    image = _rgb(picture)
+    image = _colours(picture, file)
     if mask.shape != image.shape[:2]:
         raise UserError(
             f'expected a mask of {image.shape[1]}x{image.shape[0]} pixels as {file}, '
@@ -70,6 +68,17 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
     if not mask.any():
         raise UserError(f'the mask {mask_file or "in the alpha channel of " + str(file)} is empty')
     return image, mask
+
+
+def read_rgb(file: Path) -> np.ndarray:
+    """The colours of a photograph, (H, W, 3) uint8; see :func:`read_photograph`."""
+    return _colours(_open(file), file)
+
+
+def _colours(picture: Image.Image, file: Path) -> np.ndarray:
+    if picture.mode == 'F':
+        raise UserError(f'{file}: expected 8 or 16 bits per channel, got floating-point numbers')
+    return _rgb(picture)
 
 
 def _open(file: Path) -> Image.Image:

@@ -5,15 +5,34 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nvs_ros.errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def add_photograph(parser: argparse.ArgumentParser) -> None:
-    """A photograph, the object in it, and where it was taken from."""
-    parser.add_argument('photo', type=Path, help='photograph of one object; RGBA brings its mask')
+    from nvs_ros.observation import Frame
+
+
+AUTO = 'auto'
+"""In place of a mask's file: whatever stands out in the photograph."""
+
+
+def add_photographs(parser: argparse.ArgumentParser) -> None:
+    """Photographs of an object, the object in them, and where they were taken from."""
     parser.add_argument(
-        '--mask', type=Path, help='picture of the same size: its alpha, or above 0 is the object'
+        'photo',
+        type=Path,
+        nargs='*',
+        help='photograph of one object; RGBA brings its mask. Several with --transforms, which '
+        'takes all of its frames when none is given',
+    )
+    parser.add_argument(
+        '--mask',
+        metavar='FILE',
+        help='picture of the same size: its alpha, or above 0 is the object; auto: whatever stands '
+        'out, by U2-Net where it is installed',
     )
     parser.add_argument(
         '--source-elevation',
@@ -22,6 +41,102 @@ def add_photograph(parser: argparse.ArgumentParser) -> None:
         metavar='DEG',
         help='how far above the object the photograph was taken (default %(default)s)',
     )
+    parser.add_argument(
+        '--transforms',
+        type=Path,
+        metavar='JSON',
+        help="cameras of the photographs, nerfstudio's transforms.json; its masks and depth are "
+        'taken, viewpoints are counted from the first photograph',
+    )
+    parser.add_argument(
+        '--centre',
+        type=float,
+        nargs=3,
+        metavar=('X', 'Y', 'Z'),
+        help='of the object in the world of --transforms, metres (default: from the masks)',
+    )
+
+
+def read_photographs(
+    arguments: argparse.Namespace, size_m: float | None
+) -> tuple[list[Frame], tuple[str, ...]]:
+    """Calibrated frames of what :func:`add_photographs` was given, and what was assumed.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    size_m : float, optional
+        Longest side of the object's bounding box.
+
+    Returns
+    -------
+    frames : list of Frame
+        None without ``--transforms``: see :func:`read_one`.
+    assumptions : tuple of str
+
+    Raises
+    ------
+    UserError
+        Arguments that do not go together, or files that cannot be used.
+    """
+    if arguments.transforms is None:
+        if arguments.centre is not None:
+            raise UserError('--centre: expected --transforms with it, got none')
+        if len(arguments.photo) != 1:
+            raise UserError(
+                f'expected one photograph, or their cameras with --transforms, got '
+                f'{len(arguments.photo)}'
+            )
+        return [], ()
+    if arguments.mask not in (None, AUTO):
+        raise UserError(
+            '--mask: expected auto with --transforms, whose frames name masks of their own '
+            f'(mask_path), got {arguments.mask}'
+        )
+    if arguments.source_elevation:
+        raise UserError('--source-elevation: expected none with --transforms, which says it')
+    from nvs_ros.photographs import read_frames
+
+    def read(file: Path, mask_file: Path | None) -> tuple[np.ndarray, np.ndarray]:
+        return _read(file, arguments.mask if mask_file is None else mask_file)
+
+    return read_frames(
+        arguments.transforms, arguments.photo, read, centre_m=arguments.centre, size_m=size_m
+    )
+
+
+def read_one(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """The one photograph and its mask; see :func:`nvs_ros.pictures.read_photograph`."""
+    return _read(arguments.photo[0], arguments.mask)
+
+
+def _read(file: Path, mask: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    from nvs_ros.pictures import read_photograph, read_rgb
+
+    if mask != AUTO:
+        return read_photograph(file, None if mask is None else Path(mask))
+    from nvs_ros.salient import salient_mask
+
+    image = read_rgb(file)
+    return image, salient_mask(image)
+
+
+def sources_of(arguments: argparse.Namespace) -> list[Path]:
+    """Files that must not be overwritten."""
+    sources = list(arguments.photo)
+    if arguments.mask not in (None, AUTO):
+        sources.append(Path(arguments.mask))
+    if arguments.transforms is not None:
+        from nvs_ros.photographs import files_of
+
+        sources += [arguments.transforms, *files_of(arguments.transforms)]
+    return sources
+
+
+def name_of(arguments: argparse.Namespace) -> str:
+    """What the pictures came from, for provenance."""
+    names = [photo.name for photo in arguments.photo] or [arguments.transforms.name]
+    return ' '.join(names)
 
 
 def check_output(option: str, file: Path | None) -> None:

@@ -6,7 +6,13 @@ import argparse
 import math
 from pathlib import Path
 
-from nvs_ros.commands.arguments import add_photograph, check_output
+from nvs_ros.commands.arguments import (
+    add_photographs,
+    check_output,
+    name_of,
+    read_one,
+    read_photographs,
+)
 from nvs_ros.errors import UserError
 from nvs_ros.settings import SEEDS, CompletionSettings
 
@@ -16,13 +22,13 @@ PHOTOGRAPH_PX = 256
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = CompletionSettings()
-    add_photograph(parser)
+    add_photographs(parser)
     parser.add_argument(
         '--size',
         type=float,
-        default=1.0,
         metavar='M',
-        help='longest side of the object, metres (default %(default)s)',
+        help='longest side of the object, metres (default: from depth or masks of --transforms, '
+        'else 1)',
     )
     parser.add_argument(
         '-o', '--output', type=Path, default=Path('completed.ply'), help='PLY of the cloud to write'
@@ -52,10 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from nvs_ros.pictures import read_photograph
-
     _check(arguments)
-    image, mask = read_photograph(arguments.photo, arguments.mask)
+    frames, assumptions = read_photographs(arguments, arguments.size)
+    picture = None if frames else read_one(arguments)
 
     from tqdm import tqdm
 
@@ -73,19 +78,18 @@ def run(arguments: argparse.Namespace) -> int:
         )
         synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
         synthesizer.preset(settings.preset)
-        elevation = math.radians(arguments.source_elevation)
-        source = synthesizer.photograph(image, mask, elevation_rad=elevation)
-        sharp = photograph_view(
-            image,
-            mask,
-            image_size=PHOTOGRAPH_PX,
-            elevation_rad=elevation,
-            fill=synthesizer.components.profile.photograph_fill,
-        )
-        frame = Frame(sharp.image, sharp.mask, sharp.camera, sharp.object_from_camera, 1.0)
+        if picture is None:
+            observation = synthesizer.observe(frames)
+        else:
+            given = {'elevation_rad': math.radians(arguments.source_elevation)}
+            observation = synthesizer.observe(synthesizer.photograph(*picture, **given))
+            fill = synthesizer.components.profile.photograph_fill
+            sharp = photograph_view(*picture, image_size=PHOTOGRAPH_PX, fill=fill, **given)
+            pose = sharp.object_from_camera
+            frames = [Frame(sharp.image, sharp.mask, sharp.camera, pose, 1.0)]
+        source = observation.source
         targets = [target_from_angles(source, *v) for v in orbit(arguments.views)[1:]]
         with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
-            observation = synthesizer.observe(source)
             views = trusted_views(
                 synthesizer,
                 observation,
@@ -94,22 +98,25 @@ def run(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 callback=lambda state: bar.update(),
             )
-        completion = complete_shape([frame], observation, views, settings)
+        completion = complete_shape(frames, observation, views, settings)
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
-    completion = completion.scaled(arguments.size)
+    size_m = source.unit_m
+    if picture is not None:
+        size_m = arguments.size or 1.0
+        completion = completion.scaled(size_m)
     provenance = {
         'model': views[0].estimate.model_id,
         'preset': settings.preset,
         'seeds': ' '.join(map(str, views[0].estimate.seeds)),
-        'source': arguments.photo.name,
-        'size_m': arguments.size,
-        'frame': 'object: z up, x towards the camera',
+        'source': name_of(arguments),
+        'size_m': size_m,
+        'frame': 'object: z up, ' + ('x towards the camera' if picture else 'axes of the world'),
     }
     save_cloud(completion.cloud, arguments.output, provenance)
     if arguments.mesh is not None:
         save_mesh(completion.surface, arguments.mesh, provenance)
-    _report(arguments, source, views, completion)
+    _report(arguments, (*assumptions, *source.assumptions), views, completion)
     return 0
 
 
@@ -118,7 +125,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     if arguments.views < 2:
         raise UserError(f'--views: expected at least 2, got {arguments.views}')
-    if not 0 < arguments.size < math.inf:
+    if arguments.size is not None and not 0 < arguments.size < math.inf:
         raise UserError(f'--size: expected a positive number of metres, got {arguments.size}')
     if not 0 <= arguments.seed < SEEDS:
         raise UserError(f'--seed: expected 0 to {SEEDS - 1}, got {arguments.seed}')
@@ -132,8 +139,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f'the mesh would overwrite {arguments.output}: give another --mesh')
 
 
-def _report(arguments, source, views, completion) -> None:
-    for assumption in source.assumptions:
+def _report(arguments, assumptions, views, completion) -> None:
+    for assumption in assumptions:
         print(f'assumed: {assumption}')
     for warning in dict.fromkeys(w for view in views for w in view.warnings):
         print(f'warning: {warning}')

@@ -7,7 +7,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nvs_ros.commands.arguments import add_photograph, check_output
+from nvs_ros.commands.arguments import (
+    add_photographs,
+    check_output,
+    name_of,
+    read_one,
+    read_photographs,
+    sources_of,
+)
 from nvs_ros.errors import UserError
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS
 
@@ -16,7 +23,13 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_photograph(parser)
+    add_photographs(parser)
+    parser.add_argument(
+        '--object-size',
+        type=float,
+        metavar='M',
+        help='longest side of the object, metres, with --transforms (default: from depth or masks)',
+    )
     parser.add_argument(
         '--azimuth',
         type=float,
@@ -56,10 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from nvs_ros.pictures import read_photograph, save_view
+    from nvs_ros.pictures import save_view
 
-    image, mask = read_photograph(arguments.photo, arguments.mask)
-    _check_output(arguments.output, arguments.photo, arguments.mask)
+    size_m = arguments.object_size
+    if size_m is not None and arguments.transforms is None:
+        raise UserError('--object-size: expected --transforms with it, got none')
+    frames, assumptions = read_photographs(arguments, size_m)
+    picture = None if frames else read_one(arguments)
+    _check_output(arguments.output, *sources_of(arguments))
     if not 0 <= arguments.seed < SEEDS:
         raise UserError(f'--seed: expected 0 to {SEEDS - 1}, got {arguments.seed}')
     if arguments.size is not None and not 16 <= arguments.size <= 4096:
@@ -74,14 +91,17 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
         settings = synthesizer.preset(arguments.preset)
-        elevation = math.radians(arguments.source_elevation)
-        source = synthesizer.photograph(image, mask, elevation_rad=elevation)
+        if picture is not None:
+            elevation = math.radians(arguments.source_elevation)
+            frames = [synthesizer.photograph(*picture, elevation_rad=elevation)]
+        observation = synthesizer.observe(frames)
+        source = observation.source
         camera = None if arguments.size is None else Camera.canonical(arguments.size)
         target = target_from_angles(
             source,
             math.radians(arguments.azimuth),
             math.radians(arguments.elevation),
-            arguments.distance,
+            arguments.distance * source.unit_m,
             camera,
         )
         with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
@@ -90,19 +110,19 @@ def run(arguments: argparse.Namespace) -> int:
                 bar.total = state['evaluations']
                 bar.update()
 
-            observation = synthesizer.observe(source)
             (view,) = synthesizer.synthesize(
                 observation, [target], settings, seed=arguments.seed, callback=progress
             )
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     save_view(view.image, arguments.output, _provenance(arguments, view))
-    for assumption in source.assumptions:
+    for assumption in (*assumptions, *source.assumptions):
         print(f'assumed: {assumption}')
     for warning in view.warnings:
         print(f'warning: {warning}')
     height, width = view.mask.shape
-    print(f'{arguments.output}: {width}x{height}, synthesised, not measured')
+    share = f'{view.measured_share:.0%} of it measured' if view.measured_share else 'not measured'
+    print(f'{arguments.output}: {width}x{height}, synthesised, {share}')
     return 0
 
 
@@ -111,7 +131,7 @@ def _provenance(arguments: argparse.Namespace, view: View) -> dict[str, object]:
         'model': view.model_id,
         'preset': arguments.preset,
         'seed': view.seed,
-        'source': arguments.photo.name,
+        'source': name_of(arguments),
         'azimuth_deg': arguments.azimuth,
         'elevation_deg': arguments.elevation,
         'distance_sizes': arguments.distance,
@@ -119,9 +139,9 @@ def _provenance(arguments: argparse.Namespace, view: View) -> dict[str, object]:
     }
 
 
-def _check_output(output: Path, *sources: Path | None) -> None:
+def _check_output(output: Path, *sources: Path) -> None:
     if output.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         raise UserError(f'expected an output ending in .png or .jpg, got {output}')
     check_output('--output', output)
-    if output.exists() and any(source and output.samefile(source) for source in sources):
+    if output.exists() and any(source.exists() and output.samefile(source) for source in sources):
         raise UserError(f'the view would overwrite {output}: give another --output')
