@@ -10,6 +10,7 @@ pytest.importorskip('rclpy')
 
 import light_tf2
 import numpy as np
+import rclpy.time
 import robot
 from geometry_msgs.msg import TransformStamped
 from rosbags.highlevel import AnyReader
@@ -218,7 +219,7 @@ class Maker:
         )
         del messages['object_pose']
         frame = FrameMessages(10**9, messages, 0.0)
-        return [array.object_id for array in self.maker.views(frame, lambda share: None)]
+        return [array.object_id for array, _ in self.maker.views(frame, lambda share: None)]
 
 
 def test_an_object_without_pixels_is_left_out_and_said(capsys):
@@ -386,3 +387,26 @@ def test_frames_are_remembered_and_an_interrupted_run_ends_the_same(tmp_path, mo
     assert len(again.batches) == 2
     resumed = [m for topic, _, m in read(tmp_path / 'out.mcap') if topic == '/nvs/views']
     assert list(map(without_nan, resumed)) == list(map(without_nan, whole))
+
+
+def test_shapes_are_written_beside_the_views(tmp_path):
+    """As files in the object frame, and as the topics of the node."""
+    (tmp_path / 'shapes').mkdir()
+    parameters = {'views.azimuths_deg': '[90.0, 180.0]', 'completion.normals': 'true'}
+    options = {'every': 8, 'parameters': parameters | {'input.depth': 'true'}}
+    run(tmp_path / 'out.mcap', shapes=tmp_path / 'shapes', **options)
+    messages = {}
+    for topic, _, message in read(tmp_path / 'out.mcap'):
+        messages.setdefault(topic, []).append(message)
+    clouds, meshes = messages['/nvs/completed_cloud'], messages['/nvs/completed_mesh']
+    assert len(clouds) == len(meshes) == len(messages['/nvs/next_best_view']) == 2
+    assert len(messages['/nvs/views']) == len(messages['/nvs/view_1/measured']) == 2
+    stamps = [rclpy.time.Time.from_msg(cloud.header.stamp).nanoseconds for cloud in clouds]
+    names = sorted(file.name for file in (tmp_path / 'shapes').iterdir())
+    assert names == sorted(f'{ns}{end}' for ns in stamps for end in ('.obj', '.ply'))
+    assert clouds[0].header.frame_id == meshes[0].header.frame_id == 'camera_optical_frame'
+    text = (tmp_path / 'shapes' / f'{stamps[0]}.obj').read_text()
+    corners = [line for line in text.splitlines() if line.startswith('f ')]
+    assert len(meshes[0].points) == 3 * len(corners) and 'nvs_ros:stamp_ns' in text
+    plain = run(tmp_path / 'plain.mcap', **options)
+    assert len(plain.batches) == 2, 'a shape that nobody wants is not made'

@@ -34,7 +34,9 @@ def message_from_bag(kind: type, source: Any) -> Any:
         Message of the type of the same name, as rosbags deserialises it.
     """
     message = kind()
-    values = {name.lower(): getattr(source, name) for name in source.__dataclass_fields__}
+    given = {name: getattr(source, name) for name in source.__dataclass_fields__}
+    # Constants are among them: POINTS of a Marker is not its points.
+    values = {name.lower(): value for name, value in given.items()} | given
     for name, slot in zip(kind.get_fields_and_field_types(), kind.SLOT_TYPES, strict=True):
         if name in values:
             default = getattr(message, name)

@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -18,8 +19,10 @@ from nvs_ros.bag.frames import Matched, frames, match_frames
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
+from nvs_ros.completion.files import save_cloud, save_mesh
+from nvs_ros.completion.pipeline import TrustedView
 from nvs_ros.errors import UserError
-from nvs_ros.node.completed import REFUSED, view_messages
+from nvs_ros.node.completed import REFUSED, shape_messages, view_messages
 from nvs_ros.node.engine import Engine
 from nvs_ros.node.frames import SourceFrame, check_message
 from nvs_ros.node.inputs import input_types, type_name, type_names
@@ -75,6 +78,7 @@ def process(
     *,
     remap: Mapping[str, str] | None = None,
     every: int = 1,
+    shapes: Path | None = None,
     synthesizer: Synthesizer | None = None,
 ) -> None:
     """Make the configured views of the frames of a bag.
@@ -92,6 +96,9 @@ def process(
         See :func:`input_topics`.
     every : int
         1: every frame, 2: every other one, ...
+    shapes : Path, optional
+        Folder for a cloud (PLY) and a mesh (OBJ) of each object in each frame, in its object frame;
+        their topics are in the output as well.
     synthesizer : Synthesizer, optional
         Loaded as the configuration says when omitted.
 
@@ -106,7 +113,7 @@ def process(
     with Bag(bag, topics.values()) as recording:
         _check_types(recording, topics, configuration)
         transforms = BagTransforms(bag)
-        maker = _Maker(configuration, synthesizer or _load(configuration), transforms)
+        maker = _Maker(configuration, synthesizer or _load(configuration), transforms, shapes)
         matched = match_frames(
             recording,
             {topic: name for name, topic in topics.items()},
@@ -114,7 +121,7 @@ def process(
             lambda message: check_message(message, configuration.input.rectified),
         )
         lost = '; '.join(filter(None, [recording.shortfall(), *transforms.problems]))
-        parts = _open_parts(bag, output, configuration, topics, every)
+        parts = _open_parts(bag, output, configuration, topics, every, shapes)
         _run(recording, matched, maker, parts, every)
     finished = sorted(parts.glob('*.mcap'))
     if not finished:
@@ -153,7 +160,12 @@ def _load(configuration: Configuration) -> Synthesizer:
 
 
 def _open_parts(
-    bag: Path, output: Path, configuration: Configuration, topics: dict[str, str], every: int
+    bag: Path,
+    output: Path,
+    configuration: Configuration,
+    topics: dict[str, str],
+    every: int,
+    shapes: Path | None,
 ) -> Path:
     """Folder for one file of each finished frame, which holds what the same call has left there."""
     parts = output.with_name(f'{output.name}.parts')
@@ -161,6 +173,7 @@ def _open_parts(
         'bag': str(bag.resolve()),
         'topics': topics,
         'every': every,
+        'shapes': None if shapes is None else str(shapes.resolve()),
         'parameters': dataclasses.asdict(configuration),
     }
     text = json.dumps(job, indent=1)
@@ -186,16 +199,16 @@ def _run(recording: Bag, matched: Matched, maker: _Maker, parts: Path, every: in
                 continue
             progress.update()
             try:
-                arrays = maker.views(
-                    frame, lambda share: progress.set_postfix(frame=f'{share:.0%}')
-                )
+                made = maker.views(frame, lambda share: progress.set_postfix(frame=f'{share:.0%}'))
             except ValueError as error:
                 matched.dropped[str(error)] += 1
                 progress.write(f'frame {i} left out: {error}')
                 continue
             with BagWriter(files[i]) as writer:
-                for views in arrays:
+                for views, shape in made:
                     writer.write('/nvs/views', frame.stamp_ns, views)
+                    for topic, message in shape.items():
+                        writer.write(f'/nvs/{topic}', frame.stamp_ns, message)
 
 
 def _left_out(matched: Matched) -> str:
@@ -211,18 +224,26 @@ def _join(parts: list[Path], output: Path) -> None:
     with BagWriter(output) as writer:
         for part in tqdm(parts, 'write', unit='frame'):
             with Bag(part) as bag:
-                for i, (_, recorded_ns, views) in enumerate(bag.messages()):
-                    # As the node does: the topics of single views are those of the first object.
-                    write_views(writer, recorded_ns, views, single=i == 0)
+                for i, (topic, recorded_ns, message) in enumerate(bag.messages()):
+                    if topic == '/nvs/views':
+                        # As the node does: topics of single views are those of the first object.
+                        write_views(writer, recorded_ns, message, single=i == 0)
+                    else:
+                        writer.write(topic, recorded_ns, message)
 
 
 class _Maker:
     """Makes the views of a frame as the node does."""
 
     def __init__(
-        self, configuration: Configuration, synthesizer: Synthesizer, transforms: Transforms
+        self,
+        configuration: Configuration,
+        synthesizer: Synthesizer,
+        transforms: Transforms,
+        shapes: Path | None = None,
     ) -> None:
         self.configuration = configuration
+        self._shapes = shapes
         self._engine = Engine(
             synthesizer, transforms, lambda stage, seconds: None, self._leave_out_object
         )
@@ -232,8 +253,9 @@ class _Maker:
 
     def views(
         self, frame: FrameMessages, on_progress: Callable[[float], None]
-    ) -> list[NovelViewArray]:
-        """One message for each object in the frame; raise what the first did if there is none."""
+    ) -> list[tuple[NovelViewArray, dict[str, Any]]]:
+        """Views of each object in the frame, and messages of its shape by topic; raise what the
+        first one did if there is none."""
         arrays, errors = [], []
         for source in self._engine.sources(frame, self.configuration):
             try:
@@ -268,7 +290,7 @@ class _Maker:
 
     def _views_of(
         self, source: SourceFrame, on_progress: Callable[[float], None]
-    ) -> NovelViewArray:
+    ) -> tuple[NovelViewArray, dict[str, Any]]:
         settings = self.configuration
         targets = {}
         for i, viewpoint in enumerate(settings.views.viewpoints):
@@ -279,16 +301,51 @@ class _Maker:
         if not targets:
             raise ValueError('none of the configured views is possible')
         words = re.sub(r'\W', '_', source.object_id) + '_' if source.object_id else ''
+        job = Job(lambda job: None)
+        trusted = None
+        if self._shapes is not None:
+            trusted = self._engine.trusted(
+                source, list(targets.values()), settings.completion, settings.node.seed, job
+            )
         messages = view_messages(
             self._engine,
             settings,
-            Job(lambda job: None),
+            job,
             source,
             list(targets.values()),
             [f'{self._prefix}{words}view_{i}_optical_frame' for i in targets],
             on_progress=on_progress,
+            trusted=trusted,
         )
         made = [message for message in messages if message is not None]
         if len(made) < len(messages):
             tqdm.write(f'{len(messages) - len(made)} views: {REFUSED}')
-        return views_message(made, source)
+        return views_message(made, source), self._shape_of(source, trusted, job)
+
+    def _shape_of(
+        self, source: SourceFrame, views: list[TrustedView] | None, job: Job
+    ) -> dict[str, Any]:
+        """Write the shape of an object to files; return its messages by topic."""
+        if views is None or self._shapes is None:
+            return {}
+        settings = self.configuration.completion
+        try:
+            completion = self._engine.completion(source, views, settings, job)
+        except ValueError as error:
+            tqdm.write(f'no shape: {error}')
+            return {}
+        provenance = {
+            'model': views[0].estimate.model_id,
+            'preset': settings.preset,
+            'seeds': ' '.join(map(str, views[0].estimate.seeds)),
+            'stamp_ns': source.stamp_ns,
+            'frame': f'object: z up; its pose in {source.header.frame_id} (row by row) '
+            + ' '.join(f'{value:.6g}' for value in source.frame_from_upright[:3].ravel()),
+            'frames': len(source.frames),
+        }
+        words = '_' + re.sub(r'\W', '_', source.object_id) if source.object_id else ''
+        file = self._shapes / f'{source.stamp_ns}{words}'
+        save_cloud(completion.cloud, file.with_suffix('.ply'), provenance)
+        save_mesh(completion.surface, file.with_suffix('.obj'), provenance)
+        messages = shape_messages(completion, source, views, normals=settings.normals)
+        return messages._asdict()

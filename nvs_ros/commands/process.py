@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nvs_ros.commands.arguments import make_output_folder
 from nvs_ros.errors import UserError
 
 
@@ -28,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='INPUT:=TOPIC',
         help='where image, camera_info, mask and object_pose are recorded under other names',
     )
+    parser.add_argument(
+        '--shapes',
+        type=Path,
+        metavar='FOLDER',
+        help='write a cloud (PLY) and a mesh (OBJ) of each object in each frame as well, and the '
+        'topics of both into the output',
+    )
     parser.add_argument('--every', type=int, default=1, metavar='N', help='every Nth frame only')
 
 
@@ -37,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f'--every: expected 1 or more, got {arguments.every}')
     if arguments.output.suffix != '.mcap':
         raise UserError(f'expected an output ending in .mcap, got {arguments.output}')
+    make_output_folder('--shapes', arguments.shapes)
     try:
         from nvs_ros.bag.parameters import read_configuration
         from nvs_ros.bag.process import process
@@ -48,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         read_configuration(arguments.params_file, _pairs('--param', arguments.param)),
         remap=_pairs('--remap', arguments.remap),
         every=arguments.every,
+        shapes=arguments.shapes,
     )
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from geometry_msgs.msg import Point, PoseStamped
@@ -13,7 +14,7 @@ from visualization_msgs.msg import Marker
 
 from nvs_interfaces.msg import NovelView
 from nvs_ros.completion.cloud import Cloud
-from nvs_ros.completion.pipeline import TrustedView
+from nvs_ros.completion.pipeline import Completion, TrustedView
 from nvs_ros.completion.surface import Surface
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.node.cameras import pose_from_rigid
@@ -111,6 +112,44 @@ def next_view_message(source: SourceFrame, view: TrustedView) -> PoseStamped:
     object_from_camera = view.estimate.target.object_from_camera
     pose = pose_from_rigid(source.frame_from_upright @ object_from_camera)
     return PoseStamped(header=source.header, pose=pose)
+
+
+class ShapeMessages(NamedTuple):
+    """What is published of the shape of an object; without the mesh where nobody wants it."""
+
+    completed_cloud: PointCloud2
+    next_best_view: PoseStamped
+    completed_mesh: Marker | None
+
+
+def shape_messages(
+    completion: Completion,
+    source: SourceFrame,
+    views: Sequence[TrustedView],
+    *,
+    normals: bool = False,
+    mesh: bool = True,
+) -> ShapeMessages:
+    """Messages of a shape, in the frame of the source image.
+
+    Parameters
+    ----------
+    completion : Completion
+    source : SourceFrame
+    views : sequence of TrustedView
+        Those of the completion.
+    normals : bool
+        See :func:`cloud_message`.
+    mesh : bool
+        Its message takes long to make.
+    """
+    pose = source.frame_from_upright
+    surface = completion.surface.moved(pose) if mesh else None
+    return ShapeMessages(
+        cloud_message(completion.cloud.moved(pose), source.header, normals),
+        next_view_message(source, views[completion.next_best_view]),
+        None if surface is None else mesh_message(surface, source.header, source.object_id),
+    )
 
 
 def view_messages(

@@ -7,7 +7,7 @@ import itertools
 import math
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -27,6 +27,9 @@ from nvs_ros.node.frames import SourceFrame
 from nvs_ros.node.qos import NO_EVENTS, OVERRIDABLE
 from nvs_ros.pictures import contact_sheet, told_apart
 from nvs_ros.synthesizer import View
+
+if TYPE_CHECKING:
+    from nvs_ros.node.completed import ShapeMessages
 
 CELL = 192
 """Side of a picture on the contact sheet, pixels."""
@@ -254,14 +257,12 @@ class Outputs:
         """Whether somebody has subscribed to the mesh, whose message takes long to make."""
         return self._mesh.get_subscription_count() > 0
 
-    def publish_shape(
-        self, cloud: PointCloud2, next_view: PoseStamped, mesh: Marker | None = None
-    ) -> None:
-        """Publish the cloud of an object, the view that would add most to it, and its mesh."""
-        self._cloud.publish(cloud)
-        self._next_view.publish(next_view)
-        if mesh is not None:
-            self._mesh.publish(mesh)
+    def publish_shape(self, messages: ShapeMessages) -> None:
+        """Publish the shape of an object, and the view that would add most to it."""
+        self._cloud.publish(messages.completed_cloud)
+        self._next_view.publish(messages.next_best_view)
+        if messages.completed_mesh is not None:
+            self._mesh.publish(messages.completed_mesh)
 
     def unmatched(self) -> list[str]:
         """Topics with a subscriber that gets nothing, at this call and at the one before.

@@ -12,13 +12,7 @@ from nvs_interfaces.msg import NovelView
 from nvs_ros.completion.pipeline import TrustedView
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.node.cameras import pose_from_rigid
-from nvs_ros.node.completed import (
-    REFUSED,
-    cloud_message,
-    mesh_message,
-    next_view_message,
-    view_messages,
-)
+from nvs_ros.node.completed import REFUSED, shape_messages, view_messages
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.engine import Engine
 from nvs_ros.node.frames import SourceFrame
@@ -291,15 +285,14 @@ class Session:
         except ValueError as error:
             self._health.warn('shape', f'no shape: {error}')
             return
-        cloud = completion.cloud.moved(source.frame_from_upright)
-        mesh = None
-        if self._outputs.wants_mesh():
-            surface = completion.surface.moved(source.frame_from_upright)
-            mesh = mesh_message(surface, source.header, source.object_id)
         self._outputs.publish_shape(
-            cloud_message(cloud, source.header, settings.normals),
-            next_view_message(source, views[completion.next_best_view]),
-            mesh,
+            shape_messages(
+                completion,
+                source,
+                views,
+                normals=settings.normals,
+                mesh=self._outputs.wants_mesh(),
+            )
         )
 
     def _view_frame_id(self, source: SourceFrame, index: int) -> str:
