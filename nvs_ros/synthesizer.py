@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from nvs_ros.errors import UserError
-from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
 from nvs_ros.geometry.kept import keep_measured
@@ -32,6 +30,7 @@ from nvs_ros.hero.source import SourcePool
 from nvs_ros.observation import Frame, Observation, Source, measurement_of
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings, ViewSettings
 from nvs_ros.silhouette import silhouette
+from nvs_ros.view import View
 from nvs_ros.zero123.acceleration import accelerate, is_slow_at_first
 from nvs_ros.zero123.components import Zero123Components, load_components
 from nvs_ros.zero123.conditioning import (
@@ -49,45 +48,6 @@ IDENTITY_POSE = RelativePose(0.0, 0.0, 0.0)
 SOURCE_SEED_OFFSET = 2**32
 """The source branch of mutual self-attention has noise of its own, the same for all targets of a
 frame."""
-
-
-@dataclass(frozen=True)
-class View:
-    """A synthesised picture and the camera that would have taken it.
-
-    Attributes
-    ----------
-    image : (H, W, 3) uint8
-        RGB on white, as the asked camera would see it.
-    mask : (H, W) uint8
-        Coverage by the object, 0..255.
-    measured : (H, W) uint8
-        Share of each pixel that was measured, 0..255; all else is imagined.
-    camera : Camera
-    object_from_camera : (4, 4) float64
-        Pose of the virtual camera (optical frame) in the object frame, metres.
-    relative : RelativePose
-        From the camera of the (first) frame.
-    seed : int
-    model_id : str
-    warnings : tuple of str
-        What makes this view less trustworthy than others.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    measured: np.ndarray
-    camera: Camera
-    object_from_camera: np.ndarray
-    relative: RelativePose
-    seed: int
-    model_id: str
-    warnings: tuple[str, ...]
-
-    @property
-    def measured_share(self) -> float:
-        """Share of the object in the picture that was measured, 0 ... 1."""
-        return float(self.measured.sum() / max(int(self.mask.sum()), 1))
 
 
 class Synthesizer:

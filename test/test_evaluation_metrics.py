@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from nvs_ros.evaluation.metrics import (
-    find_perceptual,
     foreground_psnr,
     mask_iou,
     measure,
@@ -55,8 +54,3 @@ def test_the_mask_of_a_view_is_read_off_the_picture():
     measured = measure(shifted, truth, mask, None)
     assert set(measured) == {'psnr', 'ssim', 'fg_psnr', 'iou'}
     assert measured['iou'] == pytest.approx(1 / 3)
-
-
-def test_lpips_is_measured_or_what_is_missing_is_said():
-    perceptual, note = find_perceptual()
-    assert note.startswith('not measured: ' if perceptual is None else 'measured')

@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of --presets: the default preset and it with one of the method's constants "
         'changed at a time, on the validation split',
     )
+    parser.add_argument(
+        '--no-references',
+        action='store_true',
+        help='without those that need the network, which take as long as ten fast presets',
+    )
     _add_objects(parser)
     parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
     parser.add_argument(
@@ -129,7 +134,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
     """What is to be measured, what it is made with, and which of its methods are references."""
     import torch
 
-    from nvs_ros.evaluation import methods, metrics, objects, protocol
+    from nvs_ros.evaluation import methods, objects, perceptual, protocol
     from nvs_ros.evaluation.sweep import sweep_methods
     from nvs_ros.synthesizer import Synthesizer
     from nvs_ros.zero123.components import find_model
@@ -154,8 +159,8 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
     else:
         texts = arguments.presets.split(',')
         presets = [methods.parse_preset(synthesizer, text) for text in texts]
-    references = methods.references(synthesizer)
-    perceptual, lpips = metrics.find_perceptual()
+    references = [] if arguments.no_references else methods.references(synthesizer)
+    distance, lpips = perceptual.find_perceptual()
     wanted = [*references, *presets]
     config = {
         'version': __version__,
@@ -176,5 +181,5 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
             for m in wanted
         },
     }
-    evaluation = protocol.Evaluation(synthesizer, object_set, wanted, settings, perceptual)
+    evaluation = protocol.Evaluation(synthesizer, object_set, wanted, settings, distance)
     return evaluation, config, references

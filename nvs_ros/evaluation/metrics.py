@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
-import torch
 from skimage.metrics import structural_similarity
 
+from nvs_ros.evaluation.perceptual import Perceptual
 from nvs_ros.silhouette import mask_iou, silhouette
-from nvs_ros.zero123.conditioning import network_images
-
-Perceptual = Callable[[np.ndarray, np.ndarray], float]
-"""LPIPS of two (H, W, 3) uint8 pictures."""
-LPIPS_BACKBONE = 'alexnet-owt-7be5be79.pth'
-"""The backbone as torchvision stores it; the rest of LPIPS comes with the package `lpips`."""
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -54,31 +44,6 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
             use_sample_covariance=False,
         )
     )
-
-
-def find_perceptual() -> tuple[Perceptual | None, str]:
-    """LPIPS (AlexNet) where package and weights are on this machine; nothing is downloaded.
-
-    Returns
-    -------
-    perceptual : callable or None
-    note : str
-        What is measured, or what is missing.
-    """
-    if missing := [name for name in ('lpips', 'torchvision') if not importlib.util.find_spec(name)]:
-        return None, f'not measured: {" and ".join(missing)} not installed'
-    backbone = Path(torch.hub.get_dir()) / 'checkpoints' / LPIPS_BACKBONE
-    if not backbone.is_file():
-        return None, f'not measured: no {backbone}'
-    import lpips
-
-    network = lpips.LPIPS(net='alex', verbose=False).eval()
-
-    @torch.inference_mode()
-    def distance(image: np.ndarray, truth: np.ndarray) -> float:
-        return float(network(network_images(image[None]), network_images(truth[None])))
-
-    return distance, 'measured with AlexNet'
 
 
 def measure(

@@ -30,8 +30,9 @@ from nvs_ros.evaluation.methods import (
     deterministic_pictures,
     pictures_of,
 )
-from nvs_ros.evaluation.metrics import Perceptual, find_perceptual, measure
+from nvs_ros.evaluation.metrics import measure
 from nvs_ros.evaluation.objects import ObjectSet, Views
+from nvs_ros.evaluation.perceptual import Perceptual, find_perceptual
 from nvs_ros.geometry.spherical import wrap_angle
 from nvs_ros.geometry.target import target_from_pose
 from nvs_ros.settings import Settings, setting

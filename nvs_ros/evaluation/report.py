@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -125,7 +126,8 @@ def interval(value: Sequence[float | None] | None, metric: str) -> str:
 
 def steps(summary: dict[str, Any]) -> list[str]:
     """The comparisons to look at first: each step of the ladder with what it was added to, the last
-    preset without overrides with references, and presets with overrides with the same without."""
+    preset without overrides with references, presets with overrides with the same without, and what
+    is known of the shape with what is known before and with the least."""
     presets = list(summary['presets'])
     last = ([name for name in presets if ':' not in name] or presets)[-1]
     wanted = [
@@ -140,6 +142,10 @@ def steps(summary: dict[str, Any]) -> list[str]:
         'hourglass-oracle',
         *(f'{name}-{name.partition(":")[0]}' for name in summary['presets'] if ':' in name),
     ]
+    told = [name for name in presets if '@' in name]
+    for before, name in itertools.pairwise(told):
+        wanted += [f'{name}-{before}', f'{name}-{told[0]}']
+    wanted = list(dict.fromkeys(wanted))
     return [name for name in wanted if name in summary['paired']]
 
 
