@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
@@ -66,7 +66,7 @@ class ThreadedExecutor(Executor):
         self._on_error = on_error
         self._failing_since_s: float | None = None
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix='callback')
-        self._begun: set[Task] = set()
+        self._begun: dict[Task, Future] = {}
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Wait for a callback, and until a thread has begun with it.
@@ -92,14 +92,13 @@ class ThreadedExecutor(Executor):
         self._failing_since_s = None
         begun = threading.Event()
         try:
-            self._pool.submit(self._run, task, begun)
+            self._begun[task] = self._pool.submit(self._run, task, begun)
         except RuntimeError:
             return  # shut down meanwhile
-        self._begun.add(task)
         while not begun.wait(CHECK_S) and self.context.ok():
             pass
         for ended in [task for task in self._begun if task.done() or task.cancelled()]:
-            self._begun.remove(ended)
+            del self._begun[ended]
             try:
                 ended.result()
             except InvalidHandle as error:  # destroyed before it was taken, or answered
@@ -115,16 +114,16 @@ class ThreadedExecutor(Executor):
         Parameters
         ----------
         timeout_sec : float, optional
-            See :meth:`rclpy.executors.Executor.shutdown`; threads are waited for without end.
+            Seconds to wait, without end when omitted; callbacks that take longer are left behind.
 
         Returns
         -------
         bool
             Whether all callbacks ended in time.
         """
-        ended = super().shutdown(timeout_sec)
-        self._pool.shutdown()
-        return ended
+        super().shutdown(timeout_sec)
+        self._pool.shutdown(wait=timeout_sec is None)
+        return not wait(list(self._begun.values()), timeout_sec).not_done
 
     @staticmethod
     def _run(task: Task, begun: threading.Event) -> None:

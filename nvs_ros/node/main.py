@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from nvs_ros.node.executor import ThreadedExecutor
     from nvs_ros.node.view_node import ViewNode
 
+WORK_S = 1.0
+"""Time for the work to end; a network evaluation or a loader that takes longer is left behind."""
 END_S = 1.5
-"""Time for an orderly end; a network evaluation that takes longer is left behind."""
+"""Time for an orderly end, the node's parting from the graph included."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -97,15 +100,16 @@ class _Signals:
 
 def _end(node: ViewNode | None, executor: ThreadedExecutor | None, code: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A thread may be inside the network or a loader for longer than anybody wants to wait.
     _leave_after(END_S, code)
     import rclpy
 
+    deadline_s = time.monotonic() + WORK_S
     try:
+        # A thread may be inside the network or a loader for longer than anybody wants to wait.
         if node is not None:
-            node.stop(END_S)
+            node.stop(WORK_S)
         if executor is not None:
-            executor.shutdown()
+            executor.shutdown(max(0.0, deadline_s - time.monotonic()))
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

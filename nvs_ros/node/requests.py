@@ -146,6 +146,10 @@ class Requests:
         """Destroy services and action, after the answers that are under way."""
         self._under_way.wait(ANSWER_S)
         self._flush()
+        self.destroy()
+
+    def destroy(self) -> None:
+        """Destroy services and action now."""
         for service in self._services:
             self._node.destroy_service(service)
         self._action.destroy()

@@ -136,6 +136,17 @@ class ViewNode(LifecycleNode):
         """End the work before the process ends; return whether the worker ended in time."""
         return self._end_session('the node is shutting down', timeout_s)
 
+    def destroy_node(self) -> None:
+        """Destroy the node with its action server and state machine.
+
+        rclpy leaves these, and they keep the node: the participant stays in the graph, and its
+        segment in shared memory for ever where the process ends without the interpreter's teardown.
+        """
+        if (requests := self._requests) is not None:
+            requests.destroy()
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def _end_session(self, reason: str, timeout_s: float | None = None) -> bool:
         session, self._session = self._session, None
         return session is None or session.close(reason, timeout_s)
