@@ -41,9 +41,10 @@ def message(parent, child, stamp_ns, parent_from_child):
 
 
 class Buffer:
-    """A tree of frames over time."""
+    """A tree of frames over time, as long as tf2 keeps it."""
 
     def __init__(self, cache_time=None, node=None):
+        self._cache_ns = 10**10 if cache_time is None else cache_time.nanoseconds
         self._frames = {}
         self._changed = threading.Condition()
         if node is not None:
@@ -73,6 +74,8 @@ class Buffer:
             index = bisect.bisect(times, stamp_ns)
             times.insert(index, stamp_ns)
             known.insert(index, matrix(transform.transform))
+            while times[-1] - times[0] > self._cache_ns:
+                del times[0], known[0]
             self._frames[transform.child_frame_id] = (parent, times, known, is_static)
             self._changed.notify_all()
 
@@ -156,7 +159,7 @@ class TransformListener:
     def __init__(self, buffer, node):
         self.node = node
         self._subscriptions = [
-            node.create_subscription(TransformStamped, topic, lambda m, k=keep: k(m, 'topic'), 10)
+            node.create_subscription(TransformStamped, topic, lambda m, k=keep: k(m, 'topic'), 100)
             for topic, keep in (
                 ('/tf', buffer.set_transform),
                 ('/tf_static', buffer.set_transform_static),
