@@ -25,8 +25,13 @@ def frames():
 
 
 @pytest.fixture
-def intake(frames):
-    return Intake(INPUTS, 0.01, 4, lambda: frames.append(1), Clock(), 100)
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def intake(frames, clock):
+    return Intake(INPUTS, 0.01, 4, lambda: frames.append(1), clock, 100)
 
 
 def add_frame(intake, stamp_ns, content='x'):
@@ -226,6 +231,18 @@ def test_many_small_messages_cost_little():
             intake.add('image', i * MILLISECOND, 'image', size=1)
     assert intake.smallest_gap_s('pose') == 0
     assert time.process_time() - started_s < 3
+
+
+def test_how_long_a_stamp_has_not_changed(intake, clock):
+    assert intake.unchanged_s('image') is None
+    for second in range(4):
+        clock.now_s = second
+        intake.add('image', 7, 'image')
+        intake.add('mask', second, 'mask')
+    assert intake.unchanged_s('image') == (7, 3.0)
+    assert intake.unchanged_s('mask') == (3, 0.0)
+    intake.add('image', 8, 'image')
+    assert intake.unchanged_s('image') == (8, 0.0)
 
 
 def test_malformed_images_are_counted(intake):

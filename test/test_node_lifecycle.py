@@ -210,6 +210,28 @@ def test_messages_without_stamps_are_refused_and_named(bare):
         assert int(values[f'malformed: {topic[1:]}']) > 0
 
 
+@pytest.mark.parametrize('stuck', ['all', 'mask'])
+def test_stamps_that_never_change_are_explained(stuck):
+    """All stamps equal, frames are made, of masks and whatever image came last."""
+    with graph({'on_demand': False}) as running:
+        robot = running.robot
+        received = robot.subscribe(DiagnosticArray, '/diagnostics')
+        topic = '/image' if stuck == 'all' else f'/{stuck}'
+
+        def explained():
+            robot.stamp_ns += 100_000_000
+            messages, old = (robot.scene.messages(ns) for ns in (robot.stamp_ns, 5 * 10**9))
+            robot.publish(old if stuck == 'all' else messages | {stuck: old[stuck]})
+            while not received.empty():
+                status = received.get().status[0]
+                if status.message.startswith(f'each message on {topic} has the stamp 5.000 s for '):
+                    return status
+
+        status = wait_until(explained, period_s=PERIOD_S)
+        assert status.level == DiagnosticStatus.WARN
+        assert 'has to carry the stamp of the image that it belongs to' in status.message
+
+
 def test_stamps_that_never_match_are_explained():
     with graph({'sync.slop_s': 0.02}) as running:
         robot = running.robot

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -149,8 +149,20 @@ class Inputs:
             return f'{what} on {topic} {since} ({publishers} publishers){why}'
         newest = intake.newest
         if newest is not None and now - newest.arrival_s < PATIENCE_S:
-            return ''
-        return self._late() or self._apart()
+            return self._unchanging(['image'])  # frames of what came last, whatever it belongs to
+        return self._unchanging(self._topics) or self._late() or self._apart()
+
+    def _unchanging(self, names: Iterable[str]) -> str:
+        """Say that the messages of an input all have one stamp."""
+        for name in names:
+            stamp_ns, seconds = self.intake.unchanged_s(name)
+            if seconds >= PATIENCE_S:
+                return (
+                    f'each message on {self._topic_name(name)} has the stamp {stamp_ns * 1e-9:.3f} '
+                    f's for {seconds:.0f} s: a message has to carry the stamp of the image that it '
+                    'belongs to, and an image that of when it was taken'
+                )
+        return ''
 
     def _late(self) -> str:
         """Say that messages come later than what they belong to is kept."""

@@ -119,6 +119,8 @@ class Intake:
         self._forgotten = {name: Shelf() for name in self._shelves}
         self._buffer_s, self._buffer_bytes = buffer_s, buffer_bytes
         self._late: dict[str, _Late] = {}
+        self._unchanged: dict[str, tuple[int, float, float]] = {}
+        """Stamp of the last message of an input, when the first of its run came, and the last."""
         self._on_frame = on_frame
         self._clock = clock
         self._lock = threading.Lock()
@@ -147,6 +149,8 @@ class Intake:
             now = self._clock()
             self._statistics.received[name] += 1
             self.last_arrival_s[name] = now
+            stamp, since_s, _ = self._unchanged.get(name, (None, now, now))
+            self._unchanged[name] = (stamp_ns, since_s if stamp == stamp_ns else now, now)
             if name == IMAGE:
                 self._statistics.images += 1
             entry = self._shelves[name].add(stamp_ns, message, size, now)
@@ -207,6 +211,17 @@ class Intake:
             gaps = [a.smallest_gap_ns(b) for a, b in pairs]
         known = [gap for gap in gaps if gap is not None]
         return min(known) * 1e-9 if known else None
+
+    def unchanged_s(self, name: str) -> tuple[int, float] | None:
+        """Stamp of the last message of an input, and how long messages have come with it.
+
+        Messages that all have one stamp fit each other, whatever they belong to.
+        """
+        with self._lock:
+            if name not in self._unchanged:
+                return None
+            stamp_ns, first_s, last_s = self._unchanged[name]
+            return stamp_ns, last_s - first_s
 
     def lateness_s(self, name: str) -> float | None:
         """How long after the others of its stamp a message of an input came, too late for them.
