@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +20,7 @@ from nvs_ros.bag import transforms as recorded
 from nvs_ros.bag.parameters import read_configuration
 from nvs_ros.bag.process import _Maker, input_topics, process
 from nvs_ros.bag.reader import Bag
+from nvs_ros.bag.transforms import _Known
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
 from nvs_ros.completion.confidence import Evidence
@@ -205,7 +205,7 @@ class Maker:
         self.maker = _Maker(
             Configuration.from_values(values),
             self.synthesizer,
-            SimpleNamespace(lookup_between=lambda *_: np.eye(4)),
+            _Known(),
         )
 
     def ids(self):

@@ -23,6 +23,7 @@ from rclpy.time import Time
 from robot import DOMAINS, FRAME, TIMEOUT_S, LightSynthesizer, Orbit, Scene, graph, wait_until
 from std_msgs.msg import Header
 
+from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.geometry import Spherical, inverse, pose_from_spherical, rigid
@@ -34,6 +35,7 @@ from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import UnknownTransform
 from nvs_ros.node.view_node import ViewNode
+from nvs_ros.node.viewpoints import requested_orbit
 
 PERIOD_NS = 100_000_000
 """Between frames of the robot."""
@@ -108,7 +110,7 @@ def frame_of_many(count, stamp_ns=PERIOD_NS, frame_id='base'):
     labels[20:100, 20:140] = np.arange(120) % count + 1
     messages['mask'] = image_from_array(labels, '16UC1', messages['image'].header)
     box = SimpleNamespace(center=pose, size=Vector3(x=0.1, y=0.1, z=0.1))
-    detections = [SimpleNamespace(id=str(i + 1), bbox=box) for i in range(count)]
+    detections = [SimpleNamespace(header=header, id=str(i + 1), bbox=box) for i in range(count)]
     messages['detections'] = SimpleNamespace(header=header, detections=detections)
     return FrameMessages(stamp_ns, messages, 0.0)
 
@@ -135,7 +137,7 @@ def test_a_frame_is_looked_up_once_for_all_its_objects(node, monkeypatch):
     seen = count_lookups(found, monkeypatch)
     with pytest.raises(UnknownTransform, match='base'):
         engine_with(found).sources(frame_of_many(100), configuration)
-    assert seen == [(FRAME, 'base', 0.05)]
+    assert [names for *names, _ in seen] == [[FRAME, 'base']]
     for child in ('base', 'map'):
         message = light_tf2.message(FRAME, child, 0, np.eye(4))
         found._buffer.set_transform_static(message, 'test')
@@ -143,9 +145,51 @@ def test_a_frame_is_looked_up_once_for_all_its_objects(node, monkeypatch):
     engine = engine_with(found)
     frame = frame_of_many(20)
     assert len(engine.sources(frame, configuration)) == 20
-    assert seen == [(FRAME, 'base', 0.05), (FRAME, 'map', 0.05)]
+    assert [names for *names, _ in seen] == [[FRAME, 'base'], [FRAME, 'map']]
     assert engine.sources(frame, configuration) is engine.sources(frame, configuration)
     assert len(seen) == 2
+    found.close()
+
+
+def wait_in_lookups(found, monkeypatch, seconds):
+    """Have look-ups find nothing but the unity, after a wait; return how long they may wait."""
+    allowed_s = []
+
+    def lookup(target, source, time, timeout):
+        allowed_s.append(timeout.nanoseconds * 1e-9)
+        threading.Event().wait(seconds)
+        return light_tf2.message(target, source, 0, np.eye(4))
+
+    monkeypatch.setattr(found._buffer, 'lookup_transform', lookup)
+    return allowed_s
+
+
+def test_a_frame_waits_no_longer_than_one_lookup(node, monkeypatch):
+    """The frame of the object and the reference frame, each just not there yet."""
+    configuration = Configuration.from_values({'reference_frame': 'map'})
+    found = transforms.Transforms(node, 0.5)
+    allowed_s = wait_in_lookups(found, monkeypatch, 0.2)
+    engine_with(found).sources(frame_of_many(1), configuration)
+    first_s, second_s = allowed_s
+    assert first_s <= 0.5
+    assert second_s <= 0.3
+    allowed_s.clear()
+    engine_with(found).sources(frame_of_many(1), configuration)
+    assert allowed_s[0] > 0.3  # each frame anew
+    found.close()
+
+
+def test_an_orbit_waits_no_longer_than_one_lookup(node, monkeypatch):
+    configuration = Configuration.from_values({})
+    found = transforms.Transforms(node, 0.2)
+    (source,) = engine_with(found).sources(frame_of_many(1, frame_id=FRAME), configuration)
+    allowed_s = wait_in_lookups(found, monkeypatch, 0.15)
+    pose = PoseStamped(pose=pose_from_rigid(inverse(Scene().object_from_camera) @ ASKED))
+    pose.header.frame_id = 'tool'
+    viewpoints = [Viewpoint(kind=Viewpoint.POSE, camera_pose=pose)] * 4
+    requested_orbit(source, SynthesizeOrbit.Goal(viewpoints=viewpoints), found, '')
+    assert allowed_s[1] <= 0.05
+    assert allowed_s[2:] == [0.0, 0.0]
     found.close()
 
 

@@ -122,7 +122,7 @@ class Placement:
 def placement(
     frame: FrameMessages, configuration: Configuration, transforms: Transforms
 ) -> Placement:
-    """Look up the transforms that all objects of a frame need; waits for them if need be.
+    """Look up the transforms that all objects of a frame need; waits for them, as long as for one.
 
     Raises
     ------
@@ -134,6 +134,7 @@ def placement(
     reference, fixed = configuration.node.reference_frame, configuration.node.still_frame
     # Where no frame is known to stand still, sync.slop_s says what is taken for one time.
     objects_ns = stamp_ns(objects.header) if fixed else frame.stamp_ns
+    transforms = transforms.together()
     return Placement(
         transforms.lookup_between(
             frame_id, frame.stamp_ns, objects.header.frame_id, objects_ns, fixed

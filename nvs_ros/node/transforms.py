@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +39,8 @@ class Transforms:
     timeout_s : float
         How long a look-up waits for a transform that is not there yet.
     """
+
+    _deadline_s: float | None = None
 
     def __init__(self, node: Node, timeout_s: float) -> None:
         self._node = node
@@ -74,6 +78,19 @@ class Transforms:
                 jumps.unregister()
             self._node.destroy_service(buffer.srv)
 
+    def together(self) -> Transforms:
+        """The same for look-ups that belong together: from now on, all wait as long as one."""
+        shared = copy.copy(self)
+        shared._deadline_s = time.monotonic() + self._timeout.nanoseconds * 1e-9
+        return shared
+
+    @property
+    def _left(self) -> Duration:
+        """How long a look-up may wait."""
+        if self._deadline_s is None:
+            return self._timeout
+        return Duration(seconds=max(0.0, self._deadline_s - time.monotonic()))
+
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         """``target_from_source`` (4, 4) at a time.
 
@@ -88,7 +105,7 @@ class Transforms:
         return self._found(
             target,
             source,
-            lambda buffer: buffer.lookup_transform(target, source, _time(stamp_ns), self._timeout),
+            lambda buffer: buffer.lookup_transform(target, source, _time(stamp_ns), self._left),
         )
 
     def lookup_between(
@@ -133,7 +150,7 @@ class Transforms:
             target,
             source,
             lambda buffer: buffer.lookup_transform_full(
-                target, _time(target_ns), source, _time(source_ns), fixed, self._timeout
+                target, _time(target_ns), source, _time(source_ns), fixed, self._left
             ),
         )
 

@@ -136,7 +136,7 @@ def requested_orbit(
         ]
     if len(viewpoints) > MAX_ORBIT:
         raise ValueError(f'expected at most {MAX_ORBIT} viewpoints, got {len(viewpoints)}')
-    targets = []
+    targets, transforms = [], transforms.together()
     for i, viewpoint in enumerate(viewpoints):
         try:
             targets.append(requested_target(source, viewpoint, transforms, fixed_frame))
