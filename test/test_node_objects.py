@@ -2,6 +2,7 @@
 
 import array
 import math
+import re
 from types import SimpleNamespace
 
 import cv2
@@ -215,6 +216,39 @@ def test_a_detection_that_is_malformed_leaves_the_others():
     message.detections[1].bbox.size.x = -1.0
     with pytest.raises(ValueError, match="detection '1'"):
         check_message(message)
+
+
+@pytest.mark.parametrize(
+    ('frame_id', 'second', 'expected'),
+    [
+        ('base', 5, "expected frame 'camera_optical_frame' .* got 'base'"),
+        (FRAME, 6, 'expected the stamp of all detections, 5.0 s, .* got 6.0 s'),
+    ],
+)
+def test_a_detection_of_another_frame_or_time_than_its_message_is_left_out(
+    frame_id, second, expected
+):
+    """Its box would be taken for one in the frame of the message: metres away."""
+    header, left_out = Header(frame_id=FRAME), {}
+    header.stamp.sec = 5
+    message = detections(Scene(), header, _1=(0.0, 0.1), _2=(0.0, 0.1))
+    message.detections[0].header = Header(frame_id=frame_id)
+    message.detections[0].header.stamp.sec = second
+    (seen,) = objects.seen_objects(message, ObjectSettings(), left_out.__setitem__)
+    assert seen.id == '2'
+    assert re.search(expected, str(left_out['1']))
+    message.detections[1].header = message.detections[0].header
+    with pytest.raises(ValueError, match=expected):
+        check_message(message)
+
+
+def test_a_detection_needs_no_header_of_its_own():
+    header = Header(frame_id=FRAME)
+    header.stamp.sec = 5
+    message = detections(Scene(), header, _1=(0.0, 0.1), _2=(0.0, 0.1))
+    message.detections[0].header = Header()
+    message.detections[1].header = Header(stamp=header.stamp, frame_id='/' + FRAME)
+    assert [seen.id for seen in objects.seen_objects(message, ObjectSettings())] == ['1', '2']
 
 
 def test_a_malformed_detection_still_has_a_part_in_a_shared_mask():

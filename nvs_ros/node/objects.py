@@ -14,6 +14,7 @@ from geometry_msgs.msg import (
     PoseWithCovarianceStamped,
     TransformStamped,
 )
+from std_msgs.msg import Header
 
 from nvs_ros.node.cameras import rigid_from_pose
 from nvs_ros.settings import ObjectSettings
@@ -27,6 +28,8 @@ POSE_TYPES = (PoseStamped, PoseWithCovarianceStamped, TransformStamped)
 """What may say the pose of the one object."""
 MAX_OBJECTS = 100
 """Detections of one frame that are looked at."""
+SAME_TIME_S = 1e-3
+"""Stamps less apart are taken for one: some have been seconds in floating point."""
 
 
 class Other(NamedTuple):
@@ -113,8 +116,8 @@ def seen_objects(
     ----------
     message : one of POSE_TYPES or vision_msgs.msg.Detection3DArray
         A transform is that of its child, which is the object; the covariance of a pose is not
-        looked at. Of a detection the box counts; its ``id`` is the label in a label image if it is
-        a number.
+        looked at. Of a detection the box counts, in the frame of the message; its ``id`` is the
+        label in a label image if it is a number.
     settings : ObjectSettings
     on_left_out : callable
         Takes the id of a detection that is malformed, and the error; the others are not to blame.
@@ -124,10 +127,11 @@ def seen_objects(
     ValueError
         No pose, no object, not the one that is configured, or all of them are malformed.
     """
-    frame_id = message.header.frame_id
+    header = message.header
     if isinstance(message, POSE_TYPES):
         pose = rigid_from_pose(_pose(message), 'object_pose')
-        return [SeenObject('', frame_id, pose, settings.diameter_m or None, settings.label)]
+        diameter_m = settings.diameter_m or None
+        return [SeenObject('', header.frame_id, pose, diameter_m, settings.label)]
     detections = message.detections
     if not 1 <= len(detections) <= MAX_OBJECTS:
         raise ValueError(f'expected 1 to {MAX_OBJECTS} detections, got {len(detections)}')
@@ -135,7 +139,7 @@ def seen_objects(
     objects, errors = [], {}
     for identity, detection in named:
         try:
-            objects.append(_seen_object(frame_id, identity, detection, settings))
+            objects.append(_seen_object(header, identity, detection, settings))
         except ValueError as error:
             objects.append(None)
             errors[identity] = error
@@ -166,15 +170,31 @@ def seen_objects(
 
 
 def _seen_object(
-    frame_id: str, identity: str, detection: Any, settings: ObjectSettings
+    header: Header, identity: str, detection: Any, settings: ObjectSettings
 ) -> SeenObject:
+    _check_header(header, identity, detection.header)
     box = detection.bbox
     pose = rigid_from_pose(box.center, f'detection {identity!r}')
     sides = (box.size.x, box.size.y, box.size.z)
     if not all(0 <= side < np.inf for side in sides):
         raise ValueError(f'detection {identity!r}: expected a size in metres, got {sides}')
     size_m = settings.diameter_m or max(sides) or None
-    return SeenObject(identity, frame_id, pose, size_m, _label(identity, settings))
+    return SeenObject(identity, header.frame_id, pose, size_m, _label(identity, settings))
+
+
+def _check_header(common: Header, identity: str, own: Header) -> None:
+    """Refuse a detection that has another frame or time than its message, which counts for all."""
+    if own.frame_id and own.frame_id.lstrip('/') != common.frame_id.lstrip('/'):
+        raise ValueError(
+            f'detection {identity!r}: expected frame {common.frame_id!r} of all detections, or '
+            f'none of its own, got {own.frame_id!r}'
+        )
+    own_s, common_s = (header.stamp.sec + 1e-9 * header.stamp.nanosec for header in (own, common))
+    if own_s and abs(own_s - common_s) > SAME_TIME_S:
+        raise ValueError(
+            f'detection {identity!r}: expected the stamp of all detections, {common_s} s, or none '
+            f'of its own, got {own_s} s'
+        )
 
 
 def _label(identity: str, settings: ObjectSettings) -> int:
