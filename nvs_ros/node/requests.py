@@ -131,7 +131,7 @@ class Requests:
             ),
             # In the group of the parameter services: changes come one after the other.
             node.create_service(SetBool, '~/enable', self._enable),
-            node.create_service(Trigger, '~/forget', self._forget, callback_group=group),
+            node.create_service(Trigger, '~/forget', self._forget_frames, callback_group=group),
         ]
         self._action = ActionServer(
             node,
@@ -280,7 +280,9 @@ class Requests:
         response.message = result.reason or f'views of frames: {"on" if request.data else "off"}'
         return response
 
-    def _forget(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _forget_frames(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
         try:
             count = self._active_session().engine.memory.forget()
         except Exception as error:
