@@ -283,19 +283,25 @@ def possible_cells(spaces: Sequence[EmptySpace], unit_m: float) -> NDArray[np.bo
     unit_m : float
         Longest side of the object's bounding box.
     """
-    cells = ball_cells() * np.float32(unit_m)
-    possible = np.ones(len(cells), bool)
-    margin = BALL / CELLS * unit_m
+    columns = _ball_columns()
+    possible = np.ones(columns.shape[1], bool)
     for space in spaces:
-        pose = space.object_from_camera.astype(np.float32)
-        points = (cells - pose[:3, 3]) @ pose[:3, :3]
-        z = points[:, 2]
+        pose, matrix = space.object_from_camera, space.camera.matrix
+        turn = (matrix @ pose[:3, :3].T).astype(np.float32)
+        shift = (-matrix @ pose[:3, :3].T @ pose[:3, 3]).astype(np.float32)
+        x, y, z = (turn * np.float32(unit_m)) @ columns + shift[:, None]
         with np.errstate(divide='ignore', invalid='ignore'):
-            x, y = (points[:, :2] / z[:, None] * space.camera.matrix[0, 0]).T
-        x = np.rint(x + space.camera.matrix[0, 2])
-        y = np.rint(y + space.camera.matrix[1, 2])
+            x, y = np.rint(x / z), np.rint(y / z)
         height, width = space.empty_until_m.shape
         seen = (z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        index = (y[seen] * width + x[seen]).astype(np.intp)
-        possible[seen] &= z[seen] >= space.empty_until_m.ravel()[index] - margin
+        # What is not in the picture gets a pixel of its own, of which nothing is known.
+        index = np.where(seen, y * width + x, height * width).astype(np.intp)
+        until = np.append(space.empty_until_m, np.float32(-np.inf))
+        possible &= z >= (until - np.float32(BALL / CELLS * unit_m))[index]
     return possible
+
+
+@cache
+def _ball_columns() -> NDArray[np.float32]:
+    """:func:`ball_cells` as (3, n), one coordinate after another in memory."""
+    return np.ascontiguousarray(ball_cells().T)
