@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from nvs_ros import __version__
 from nvs_ros.allocator import keep_freed_memory
+from nvs_ros.cores import share_cores
 from nvs_ros.errors import UserError
 
 COMMANDS = {
@@ -25,6 +26,9 @@ COMMANDS = {
     'train': 'Train the embedded model.',
 }
 """Name -> one line of help; the module is ``nvs_ros.commands.<name>``."""
+
+FOLLOWING = {'synthesize', 'complete', 'process'}
+"""Use as many threads as other programs leave; what trains or measures keeps their number."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,16 +50,17 @@ def main(argv: list[str] | None = None) -> int:
     int
         0 success, 2 something the user gave cannot be used or does not fit memory, 130 interrupted.
     """
-    if argv is None:
-        keep_freed_memory()  # the process is ours
-        argv = sys.argv[1:]
+    is_own_process, argv = argv is None, sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in argv if not word.startswith('-')), None)
+    if is_own_process:
+        keep_freed_memory()
+        share_cores(threads=chosen in FOLLOWING)
     parser = _Parser(
         prog='python -m nvs_ros',
         description='Let a robot see the sides of an object that its camera does not.',
     )
     parser.add_argument('--version', action='version', version=f'nvs_ros {__version__}')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    chosen = next((word for word in argv if not word.startswith('-')), None)
     for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name == chosen:

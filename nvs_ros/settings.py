@@ -145,7 +145,13 @@ class ModelSettings(Settings):
     dtype: str = setting(
         'auto', 'Number format of the network.', choices=('auto', 'float32', 'float16', 'bfloat16')
     )
-    threads: int = setting(0, 'CPU threads of the network; 0: chosen by torch.', low=0, high=1024)
+    threads: int = setting(
+        0,
+        'CPU threads of the network; 0: those that other programs leave, which changes views by '
+        'rounding.',
+        low=0,
+        high=1024,
+    )
     compile: bool = setting(
         False,
         'Compile blocks of the network (needs a C++ compiler), for GPUs: slower on a CPU. The '

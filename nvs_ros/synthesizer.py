@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nvs_ros.cores import follow_cores
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
@@ -105,6 +106,7 @@ class Synthesizer:
         UserError
             There is no such device, or the model cannot be used.
         """
+        follow_cores(begins=True)  # loading computes, too
         device = _usable(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
         if source == FULL_RANDOM:
@@ -276,7 +278,7 @@ class Synthesizer:
             zip(nearest, seeds if settings.mutual_self_attention else nearest, strict=True)
         )
         batches = [[i for i, g in enumerate(groups) if g == one] for one in dict.fromkeys(groups)]
-        images = in_batches(batches, make, callback)
+        images = in_batches(batches, make, _following(callback))
         views = []
         for i, canonical in enumerate(images):
             target, outline = told[i], silhouette(canonical)
@@ -377,6 +379,18 @@ class Synthesizer:
         folded = guide_latents(np.stack(guides), components.latent_factor).to(latent)
         none = latent.new_zeros(1, *folded.shape[1:])
         return torch.cat([rows, folded], 1), torch.cat([latent, none], 1)
+
+
+def _following(callback: Callable[[dict], None] | None) -> Callable[[dict], None]:
+    """A callback that has a look at the cores as well, which are looked at now, too."""
+    follow_cores(begins=True)
+
+    def follow(progress: dict) -> None:
+        follow_cores()
+        if callback is not None:
+            callback(progress)
+
+    return follow
 
 
 def _seeds(seed: int | Sequence[int], targets: int) -> list[int]:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from nvs_ros.allocator import keep_freed_memory
+from nvs_ros.cores import share_cores
 
 if TYPE_CHECKING:
     from nvs_ros.node.executor import ThreadedExecutor
@@ -40,6 +41,7 @@ def main(args: list[str] | None = None) -> None:
     """
     signals = _Signals()
     keep_freed_memory()
+    share_cores()
     import rclpy
     from rclpy.exceptions import ParameterException
     from rclpy.executors import ExternalShutdownException

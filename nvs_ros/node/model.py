@@ -6,10 +6,12 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 
 import torch
 
 from nvs_ros.allocator import give_back_freed_memory
+from nvs_ros.cores import use_threads
 from nvs_ros.settings import ModelSettings
 from nvs_ros.synthesizer import Synthesizer
 
@@ -30,22 +32,13 @@ def load_synthesizer(settings: ModelSettings, log: Callable[[str], None]) -> Syn
     Exception
         Whatever the loader raises: the model cannot be had.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     device = None if settings.device == 'auto' else torch.device(settings.device)
     kind = None if settings.kind == 'auto' else settings.kind
     dtype = None if settings.dtype == 'auto' else getattr(torch, settings.dtype)
     started = time.monotonic()
-    done = threading.Event()
 
-    def report() -> None:
-        while not done.wait(PROGRESS_S):
-            log(f'still loading model {settings.source!r} ({time.monotonic() - started:.0f} s)')
-
-    log(f'loading model {settings.source!r}')
-    reporter = threading.Thread(target=report, daemon=True)
-    reporter.start()
-    try:
+    def load() -> Synthesizer:
         synthesizer = Synthesizer.from_pretrained(
             settings.source,
             device=device,
@@ -55,15 +48,38 @@ def load_synthesizer(settings: ModelSettings, log: Callable[[str], None]) -> Syn
             compiled=settings.compile,
         )
         synthesizer.warm_up()
-    finally:
-        done.set()
-        reporter.join()
+        return synthesizer
+
+    log(f'loading model {settings.source!r}')
+    loading = _in_a_thread(load)
+    while wait([loading], PROGRESS_S).not_done:
+        log(f'still loading model {settings.source!r} ({time.monotonic() - started:.0f} s)')
+    synthesizer = loading.result()
     components = synthesizer.components
     log(
         f'model {components.model_id} ready on {components.device} '
         f'after {time.monotonic() - started:.1f} s'
     )
     return synthesizer
+
+
+def _in_a_thread(work: Callable[[], Synthesizer]) -> Future[Synthesizer]:
+    """Start work in a thread that ends with it.
+
+    The threads that OpenMP gives to a thread end with it, too. Those of a callback's, which is kept
+    for the next one, would stay, and OpenMP spins hardly at all while it has more than there are
+    cores: on idle cores each network evaluation would take longer.
+    """
+    future: Future[Synthesizer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # handed to whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, name='loading', daemon=True).start()
+    return future
 
 
 def gpu_memory_mb() -> float | None:
