@@ -36,7 +36,9 @@ class NodeSettings(Settings):
         0, 'Seed of the noise: same frame and seed, same views.', low=0, runtime=True
     )
     reference_frame: str = setting(
-        '', "Frame whose z axis points up. Empty: the z axis of the object's own pose."
+        '',
+        "Frame whose z axis points up. Empty: the z axis of the object's own pose, or without one "
+        'the plane that it stands on.',
     )
     fixed_frame: str = setting(
         '',
@@ -72,17 +74,31 @@ class InputSettings(Settings):
         'Kind of the mask topic; compressed reads <mask>/compressed (PNG).',
         choices=('raw', 'compressed'),
     )
+    mask_values: str = setting(
+        'auto',
+        'What the values of a mask say: binary, above 0 is the object; labels, each value above 0 '
+        'is an object; auto, labels in 16UC1, mono16, 32SC1 and PNG of 16 bits, else binary.',
+        choices=('auto', 'binary', 'labels'),
+    )
     objects: str = setting(
         'pose',
-        'Where objects come from: topic object_pose, or topic detections (vision_msgs).',
-        choices=('pose', 'detections'),
+        'Where objects come from: topic object_pose, topic detections (vision_msgs), or mask and '
+        'depth alone, see docs/depth.md.',
+        choices=('pose', 'detections', 'mask'),
     )
     depth: bool = setting(
-        False, 'Read topic depth (REP-118): size and shape of the object, see docs/depth.md.'
+        False,
+        'Read topic depth (REP-118): size and shape of the object, see docs/depth.md. Always read '
+        'where objects come from the mask.',
     )
     rectified: bool = setting(
         False, 'The image is rectified (image_rect): P of camera_info instead of K and D.'
     )
+
+    @property
+    def reads_depth(self) -> bool:
+        """Whether a frame has depth."""
+        return self.depth or self.objects == 'mask'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +135,13 @@ class ObjectSettings(Settings):
     """The object of interest."""
 
     label: int = setting(
-        0, 'Value of the object in a label image (16UC1, 32SC1); 0: every value above 0.', low=0
+        0,
+        'Value of the object in a label image, see input.mask_values; 0: every value above 0.',
+        low=0,
     )
-    id: str = setting('', 'Id of the detection to use; empty: all of them.')
+    id: str = setting(
+        '', 'Id of the detection to use, or label where objects come from the mask; empty: all.'
+    )
     diameter_m: float = setting(
         0.0,
         'Longest side of its bounding box; 0: from detection, depth or mask.',

@@ -143,7 +143,7 @@ def measured_surface(
         valid &= np.linalg.norm(positions - centre, axis=-1) < 1.1 * BALL * unit_m
     positions[~valid] = 0
     footprint = positions[..., 2] / np.float32(camera.matrix[0, 0])
-    inner = _inner(
+    inner = same_surface(
         positions[..., 2], valid, np.maximum(STEEPEST * footprint, SMALLEST_STEP * unit_m)
     )
     if not inner.any():
@@ -159,7 +159,7 @@ def measured_surface(
     )
 
 
-def _inner(
+def same_surface(
     depth: NDArray[np.float32], valid: NDArray[np.bool_], step: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """Pixels whose four neighbours are on the same surface."""

@@ -67,6 +67,8 @@ _TO_RGB: dict[str, int | None] = {
 }
 _MASKS = ('mono8', '8UC1', 'mono16', '16UC1', '32SC1')
 _JPEG_MASK_THRESHOLD = 127
+AUTO = 'auto'
+"""Of a mask: its encoding says whether the values are labels."""
 
 
 @functools.cache
@@ -181,15 +183,17 @@ def rgb_from_image(message: Image) -> np.ndarray:
     return rgb if rgb.dtype == np.uint8 else _eight_bits(rgb)
 
 
-def mask_from_image(message: Image, label: int = 0) -> np.ndarray:
+def mask_from_image(message: Image, label: int = 0, values: str = AUTO) -> np.ndarray:
     """Mask of the object.
 
     Parameters
     ----------
     message : sensor_msgs.msg.Image
-        ``mono8``: above 0 is the object. ``16UC1``, ``32SC1``: labels.
+        One of ``mono8``, ``8UC1``, ``mono16``, ``16UC1``, ``32SC1``.
     label : int
-        Value of the object in a label image; 0: every value above 0. Not used for ``mono8``.
+        Value of the object in a label image; 0: every value above 0. Not used for a binary mask.
+    values : str
+        See :func:`has_labels`.
 
     Returns
     -------
@@ -201,10 +205,7 @@ def mask_from_image(message: Image, label: int = 0) -> np.ndarray:
     ValueError
         If the message is malformed, no mask, or has no pixel of the object.
     """
-    pixels = array_from_image(message)
-    if message.encoding not in _MASKS:
-        raise ValueError(f'expected a mask ({", ".join(_MASKS)}), got {message.encoding!r}')
-    return _mask(pixels, label if pixels.dtype != np.uint8 else 0)
+    return _mask(_mask_pixels(message), label if has_labels(message, values) else 0)
 
 
 def depth_from_image(message: Image) -> np.ndarray:
@@ -254,15 +255,19 @@ def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
     return cv2.cvtColor(pixels, codes[channels])
 
 
-def mask_from_compressed(message: CompressedImage, label: int = 0) -> np.ndarray:
+def mask_from_compressed(
+    message: CompressedImage, label: int = 0, values: str = AUTO
+) -> np.ndarray:
     """Mask of the object from a PNG (exact) or a JPEG (cut at half, since its edges ring).
 
     Parameters
     ----------
     message : sensor_msgs.msg.CompressedImage
-        One channel of 8 bits (above 0 is the object) or 16 bits (labels).
+        One channel of 8 or 16 bits.
     label : int
         As in :func:`mask_from_image`.
+    values : str
+        See :func:`has_labels`.
 
     Returns
     -------
@@ -274,26 +279,59 @@ def mask_from_compressed(message: CompressedImage, label: int = 0) -> np.ndarray
     ValueError
         If the data cannot be decoded, have several channels, or no pixel of the object.
     """
-    pixels = _decode(message)
-    if pixels.ndim != 2:
-        raise ValueError(f'expected a mask of one channel, got {pixels.shape[2]} channels')
-    if pixels.dtype == np.uint8:
-        is_jpeg = bytes(message.data[:2]) == b'\xff\xd8'
-        return _mask(pixels > _JPEG_MASK_THRESHOLD if is_jpeg else pixels, 0)
-    return _mask(pixels, label)
+    return _mask(_mask_pixels(message), label if has_labels(message, values) else 0)
 
 
-def has_labels(message: Image | CompressedImage) -> bool:
+def has_labels(message: Image | CompressedImage, values: str = AUTO) -> bool:
     """Whether a mask can tell objects apart, by labels.
+
+    Parameters
+    ----------
+    message : sensor_msgs.msg.Image or CompressedImage
+    values : str
+        As the setting ``input.mask_values``: ``'binary'``, ``'labels'``, or ``'auto'``, labels in
+        more than 8 bits.
 
     Raises
     ------
     ValueError
-        If the data cannot be decoded.
+        If the data cannot be decoded, or are those of a JPEG and should be labels.
     """
+    if values == 'labels' and _is_jpeg(message):
+        raise ValueError('expected labels in a PNG, got a JPEG, which blends them')
+    if values != AUTO:
+        return values == 'labels'
     if isinstance(message, CompressedImage):
         return _decode(message).dtype != np.uint8
     return message.encoding not in ('mono8', '8UC1')
+
+
+def labels_in(message: Image | CompressedImage) -> np.ndarray:
+    """Values (height, width) of a label image, 0 where there is no object.
+
+    Raises
+    ------
+    ValueError
+        If the message is malformed or no mask.
+    """
+    return np.maximum(_mask_pixels(message), 0)
+
+
+def _is_jpeg(message: Image | CompressedImage) -> bool:
+    return isinstance(message, CompressedImage) and bytes(message.data[:2]) == b'\xff\xd8'
+
+
+def _mask_pixels(message: Image | CompressedImage) -> np.ndarray:
+    """Values of a mask as they are stored; those of a JPEG 0 or 1."""
+    if not isinstance(message, CompressedImage):
+        if message.encoding not in _MASKS:
+            check_image(message)
+            raise ValueError(f'expected a mask ({", ".join(_MASKS)}), got {message.encoding!r}')
+        return array_from_image(message)
+    pixels = _decode(message)
+    if pixels.ndim != 2:
+        raise ValueError(f'expected a mask of one channel, got {pixels.shape[2]} channels')
+    return (pixels > _JPEG_MASK_THRESHOLD).astype(np.uint8) if _is_jpeg(message) else pixels
 
 
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,11 @@ from nvs_ros.node.conversions import (
     check_image,
     depth_from_image,
     has_labels,
-    mask_from_compressed,
-    mask_from_image,
     rgb_from_compressed,
     rgb_from_image,
 )
 from nvs_ros.node.intake import FrameMessages
+from nvs_ros.node.masks import located, mask, masked_objects, other_things
 from nvs_ros.node.objects import (
     Other,
     SeenObject,
@@ -130,15 +129,18 @@ def placement(
         A frame is not connected.
     """
     frame_id = frame.messages['image'].header.frame_id
-    objects = frame.messages.get('object_pose') or frame.messages['detections']
+    objects = frame.messages.get('object_pose') or frame.messages.get('detections')
     reference, fixed = configuration.node.reference_frame, configuration.node.still_frame
-    # Where no frame is known to stand still, sync.slop_s says what is taken for one time.
-    objects_ns = stamp_ns(objects.header) if fixed else frame.stamp_ns
     transforms = transforms.together()
-    return Placement(
-        transforms.lookup_between(
+    frame_from_objects = np.eye(4)
+    if objects is not None:  # else mask and depth say where they are, in the frame of the image
+        # Where no frame is known to stand still, sync.slop_s says what is taken for one time.
+        objects_ns = stamp_ns(objects.header) if fixed else frame.stamp_ns
+        frame_from_objects = transforms.lookup_between(
             frame_id, frame.stamp_ns, objects.header.frame_id, objects_ns, fixed
-        ),
+        )
+    return Placement(
+        frame_from_objects,
         transforms.lookup(frame_id, reference, frame.stamp_ns) if reference else None,
         transforms.lookup(fixed, frame_id, frame.stamp_ns) if configuration.memory.frames else None,
     )
@@ -156,8 +158,8 @@ def source_frames(
     Parameters
     ----------
     frame : FrameMessages
-        With ``image``, ``camera_info``, ``mask``, ``object_pose`` or ``detections``, and perhaps
-        ``depth``.
+        With ``image``, ``camera_info`` and ``mask``; ``object_pose``, ``detections`` or ``depth``
+        alone; and perhaps ``depth`` beside the former.
     configuration : Configuration
     placed : Placement
         Of the same frame.
@@ -184,15 +186,22 @@ def source_frames(
     frame_from_camera = frame_from_camera_message(info, rectified)
     depth = messages.get('depth')
     depth_m = None if depth is None else depth_from_image(depth)
-    message = messages.get('object_pose') or messages['detections']
-    fixed = placed.fixed_from_frame
+    values, fixed = configuration.input.mask_values, placed.fixed_from_frame
+    if configuration.input.objects == 'mask':
+        objects = masked_objects(messages['mask'], configuration)
+    else:
+        message = messages.get('object_pose') or messages['detections']
+        objects = seen_objects(message, configuration.object, on_left_out)
     sources, problems = [], []
-    for seen in seen_objects(message, configuration.object, on_left_out):
+    for seen in objects:
         try:
+            camera_from_objects = inverse(frame_from_camera) @ placed.frame_from_objects
+            instance = _instance(seen, messages['mask'], values, camera_from_objects, camera)
+            if seen.pose is None:
+                unknown = other_things(messages['mask'], seen.label, values)
+                given = camera, depth_m, unknown, frame_from_camera, placed.frame_from_reference
+                seen = located(seen, instance, *given)
             frame_from_object, frame_from_upright = _object_poses(seen, placed)
-            instance = _instance(
-                seen, messages['mask'], frame_from_object, frame_from_camera, camera
-            )
             measured = Frame(
                 image,
                 instance,
@@ -201,13 +210,14 @@ def source_frames(
                 seen.size_m,
                 depth_m,
             )
+            view = canonical(measured)
             sources.append(
                 SourceFrame(
                     header,
                     frame.stamp_ns,
                     seen.id,
                     measured,
-                    canonical(measured),
+                    replace(view, assumptions=seen.assumptions + view.assumptions),
                     frame_from_object,
                     frame_from_upright,
                     None if fixed is None else fixed @ frame_from_upright,
@@ -225,8 +235,8 @@ def source_frames(
 def _instance(
     seen: SeenObject,
     message: Image | CompressedImage,
-    frame_from_object: np.ndarray,
-    frame_from_camera: np.ndarray,
+    values: str,
+    camera_from_objects: np.ndarray,
     camera: Camera,
 ) -> np.ndarray:
     """Mask of an object and of no other.
@@ -236,14 +246,13 @@ def _instance(
     ValueError
         There is none, or it would be that of other objects too.
     """
-    instance = mask(message, seen.label)
+    instance = mask(message, seen.label, values)
     if not seen.others:
         return instance
-    camera_from_detections = inverse(frame_from_camera) @ frame_from_object @ inverse(seen.pose)
-    for other in seen.unseparated(has_labels(message)):
+    for other in seen.unseparated(has_labels(message, values)):
         # The one object that object.id asks for may have a mask of its own beside detections of
         # others: it has if those do not lie on it.
-        if other.is_used or _lies_on(instance, other, camera_from_detections, camera):
+        if other.is_used or _lies_on(instance, other, camera_from_objects, camera):
             raise ValueError(
                 f'object {seen.id!r}: expected a mask that tells it from {other.id!r}, an image '
                 'of labels (16UC1, 32SC1) that are the ids of the detections, got one for both'
@@ -252,12 +261,12 @@ def _instance(
 
 
 def _lies_on(
-    instance: np.ndarray, other: Other, camera_from_detections: np.ndarray, camera: Camera
+    instance: np.ndarray, other: Other, camera_from_objects: np.ndarray, camera: Camera
 ) -> bool:
     """Whether the centre of another object is on a mask; also where nobody knows its centre."""
     if other.pose is None:
         return True
-    centre = camera.project((camera_from_detections @ other.pose)[:3, 3])
+    centre = camera.project((camera_from_objects @ other.pose)[:3, 3])
     if not np.isfinite(centre).all():
         return False
     x, y = np.round(centre).astype(int)
@@ -280,10 +289,3 @@ def picture(message: Image | CompressedImage) -> np.ndarray:
     if isinstance(message, CompressedImage):
         return rgb_from_compressed(message)
     return rgb_from_image(message)
-
-
-def mask(message: Image | CompressedImage, label: int) -> np.ndarray:
-    """Mask (height, width) uint8, 255 on the object."""
-    if isinstance(message, CompressedImage):
-        return mask_from_compressed(message, label)
-    return mask_from_image(message, label)

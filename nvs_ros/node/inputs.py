@@ -49,9 +49,9 @@ def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
     }
     if settings.objects == 'detections':
         types['detections'] = (detections_type(),)
-    else:
+    elif settings.objects == 'pose':
         types['object_pose'] = POSE_TYPES
-    if settings.depth:
+    if settings.reads_depth:
         types['depth'] = (Image,)
     return types
 

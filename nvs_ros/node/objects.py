@@ -53,22 +53,25 @@ class SeenObject:
         ``''`` for the only one.
     frame_id : str
         Frame of the pose.
-    pose : (4, 4) float64
-        Of the centre of its bounding box in that frame, metres.
+    pose : (4, 4) float64 or None
+        Of the centre of its bounding box in that frame, metres; None: mask and depth have to say.
     size_m : float or None
         Longest side of its bounding box.
     label : int
         Its value in a label image; 0: every value above 0.
     others : tuple of Other
         The other objects of the message, also those that cannot be used or are not asked for.
+    assumptions : tuple of str
+        What of this was not measured, in sentences for a person.
     """
 
     id: str
     frame_id: str
-    pose: np.ndarray
+    pose: np.ndarray | None
     size_m: float | None
     label: int
     others: tuple[Other, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
     def unseparated(self, has_labels: bool) -> tuple[Other, ...]:
         """The other objects that a mask does not tell from this one."""

@@ -1,0 +1,175 @@
+"""Objects without a pose: a mask and depth are enough."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+import robot
+from diagnostic_msgs.msg import DiagnosticArray
+from robot import FRAME, graph
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.evaluation.tabletop import table_scene
+from nvs_ros.geometry import Camera, Spherical, inverse
+from nvs_ros.node.cameras import message_from_camera, rigid_from_pose
+from nvs_ros.node.conversions import image_from_array
+from nvs_ros.scenes.objects import make_object
+
+CAMERA = Camera(160, 120, [[150, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
+PARAMETERS = {'input.objects': 'mask', 'views.azimuths_deg': [0.0, 90.0]}
+
+
+class Table:
+    """A can on a table, before a camera that also measures depth."""
+
+    def __init__(self):
+        rng = np.random.default_rng(3)
+        self.seen = table_scene(
+            make_object('can', rng), Spherical(0.4, 0.5, 1.8), rng, camera=CAMERA
+        )
+        self.frame = self.seen.frame
+        self.mask, self.mask_encoding = self.frame.mask, 'mono8'
+        self.depth_m = self.frame.depth_m
+
+    def messages(self, stamp_ns):
+        header = Header(frame_id=FRAME)
+        header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 10**9)
+        made = {
+            'image': image_from_array(self.frame.image, 'rgb8', header),
+            'camera_info': message_from_camera(CAMERA, header),
+            'mask': image_from_array(self.mask, self.mask_encoding, header),
+        }
+        if self.depth_m is not None:
+            made['depth'] = image_from_array(self.depth_m, '32FC1', header)
+        return made
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """What every robot of a test sees; nobody publishes a pose."""
+    kinds = {**robot.Robot.KINDS, 'depth': Image}
+    del kinds['object_pose']
+    monkeypatch.setattr(robot.Robot, 'KINDS', kinds)
+    scene = Table()
+    monkeypatch.setattr(robot, 'Scene', lambda: scene)
+    return scene
+
+
+def off_m(view, frame):
+    """How far the centre of the object is off the true one."""
+    centre = rigid_from_pose(view.object_pose, 'object_pose')[:3, 3]
+    return np.linalg.norm(centre - inverse(frame.object_from_camera)[:3, 3])
+
+
+def labels(table, **boxes):
+    """A label image: the object with one label, and boxes of others beside it."""
+    painted = np.where(table.frame.mask > 0, 7, 0)
+    for name, (rows, columns) in boxes.items():
+        painted[rows, columns] = int(name[1:])
+    return painted
+
+
+def test_a_mask_and_depth_are_enough(table):
+    with graph(PARAMETERS) as running:
+        views = running.robot.subscribe(NovelViewArray, '/nvs/views')
+        array = running.robot.frames_until_message(views)
+        assert array.object_id == '' and len(array.views) == 2
+        size_m = table.frame.object_size_m
+        for view in array.views:
+            assert off_m(view, table.frame) < 0.06 * size_m
+            assert view.object_size_m == pytest.approx(size_m, rel=0.06)
+            up = rigid_from_pose(view.object_pose, 'object_pose')[:3, 2]
+            assert up @ table.seen.up > np.cos(np.radians(1))
+            said = '; '.join(view.warnings)
+            assert 'pose and size taken from mask and depth' in said
+            assert 'far side is assumed' in said
+            assert 'up taken from the plane' in said
+
+
+@pytest.mark.parametrize('encoding', ['16UC1', '32SC1', 'mono8'])
+def test_each_label_is_an_object(encoding, table):
+    """One without depth to speak of is left out with the reason; the others are not to blame."""
+    dtype = {'16UC1': np.uint16, '32SC1': np.int32, 'mono8': np.uint8}[encoding]
+    table.mask_encoding = encoding
+    table.mask = labels(table, _9=(slice(2, 5), slice(2, 5))).astype(dtype)
+    values = 'labels' if encoding == 'mono8' else 'auto'
+    with graph({**PARAMETERS, 'input.mask_values': values}) as running:
+        views = running.robot.subscribe(NovelViewArray, '/nvs/views')
+        received = running.robot.subscribe(DiagnosticArray, '/diagnostics')
+        array = running.robot.frames_until_message(views)
+        assert array.object_id == '7'
+        assert off_m(array.views[0], table.frame) < 0.06 * table.frame.object_size_m
+
+        def counted():
+            values = received.get(timeout=10).status[0].values
+            return any(v.key == 'objects left out' and int(v.value) for v in values)
+
+        robot.wait_until(counted)
+        assert "expected one of ['7'], got '9'" in running.robot.synthesize(object_id='9').message
+
+
+def test_a_binary_mask_of_many_values_is_one_object(table):
+    """8 bits without the setting: above 0 is the object, as it always was."""
+    table.mask = np.where(labels(table) > 0, 3, 0).astype(np.uint8)
+    table.mask[60:] //= 3
+    with graph(PARAMETERS) as running:
+        views = running.robot.subscribe(NovelViewArray, '/nvs/views')
+        array = running.robot.frames_until_message(views)
+        assert array.object_id == ''
+        assert off_m(array.views[0], table.frame) < 0.06 * table.frame.object_size_m
+
+
+def no_depth_there(table):
+    table.depth_m = np.full_like(table.depth_m, np.nan)
+
+
+def no_plane(table):
+    table.depth_m = np.where(table.frame.mask > 0, table.depth_m, np.nan).astype(np.float32)
+
+
+def empty_mask(table):
+    table.mask = np.zeros_like(table.mask)
+
+
+def few_pixels(table):
+    table.mask = np.zeros_like(table.mask)
+    table.mask[58:62, 78:82] = 255
+
+
+BAD = {
+    no_depth_there: 'expected depth inside the mask, got none',
+    no_plane: 'expected a plane that the object stands on in the depth about the mask',
+    empty_mask: 'expected a pixel above 0 in the mask, got none',
+    few_pixels: 'expected depth in at least 60 pixels of the mask',
+}
+
+
+@pytest.mark.parametrize('spoil', BAD)
+def test_what_cannot_be_used_is_said_and_the_node_goes_on(spoil, table, capfd):
+    whole = dict(vars(table))
+    spoil(table)
+    with graph(PARAMETERS) as running:
+        views = running.robot.subscribe(NovelViewArray, '/nvs/views')
+        session = running.node._session
+        running.robot.frames_until(lambda: session.counts().get('dropped: unusable'))
+        assert BAD[spoil] in running.robot.synthesize().message
+        assert f'frame dropped: {BAD[spoil]}' in capfd.readouterr().err
+        vars(table).update(whole)
+        running.robot.frames_until_message(views)
+
+
+def test_depth_that_never_comes_is_asked_for(table):
+    table.depth_m = None
+    with graph(PARAMETERS) as running:
+        received = running.robot.subscribe(DiagnosticArray, '/diagnostics')
+
+        def asked():
+            running.robot.publish_frame()
+            while not received.empty():
+                if 'nothing on /depth yet' in received.get().status[0].message:
+                    return True
+
+        robot.wait_until(asked, period_s=0.1)
