@@ -10,8 +10,8 @@ TOPICS = {
     'image': "The camera's picture; input.image_transport in params_file takes compressed ones.",
     'camera_info': 'Its calibration.',
     'mask': 'Mask of the object, or label image.',
-    'object_pose': "Pose of the object's centre.",
-    'depth': 'Depth picture, read when input.depth is set in params_file.',
+    'object_pose': "Pose of the object's centre; not read when input.objects is mask.",
+    'depth': 'Depth picture, read when input.depth is set in params_file or input.objects is mask.',
     'detections': 'Detections, read when input.objects is detections in params_file.',
 }
 OVERRIDES = {

@@ -29,6 +29,7 @@ from nvs_ros.geometry import Spherical, pose_from_spherical
 from nvs_ros.node import transforms
 from nvs_ros.node.cameras import rigid_from_pose
 from nvs_ros.node.conversions import image_from_array
+from nvs_ros.node.frames import Placement, source_frames
 from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.zero123.profile import ModelProfile
@@ -220,6 +221,35 @@ class Maker:
         del messages['object_pose']
         frame = FrameMessages(10**9, messages, 0.0)
         return [array.object_id for array, _ in self.maker.views(frame, lambda share: None)]
+
+
+def test_a_bag_without_poses(tmp_path, capsys):
+    """Mask and depth say where the mug is; the node finds it in the same place."""
+    with BagWriter(tmp_path / 'in.mcap') as writer:
+        for i, (topic, ns, message) in enumerate(read(BAG)[: 2 * PER_FRAME]):
+            if topic == '/mask' and i >= PER_FRAME:
+                message.data = type(message.data)('B', bytes(len(message.data)))  # an empty one
+            if topic != '/object_pose':
+                writer.write(topic, ns, message)
+    with pytest.raises(UserError, match='no topic /object_pose'):
+        run(tmp_path / 'out.mcap', tmp_path / 'in.mcap')
+    parameters = {'input.objects': 'mask', 'views.azimuths_deg': '[60.0]'}
+    run(tmp_path / 'out.mcap', tmp_path / 'in.mcap', parameters=parameters)
+    assert 'frame 1 left out: expected a pixel above 0 in the mask' in capsys.readouterr().out
+    (found,) = [m for topic, _, m in read(tmp_path / 'out.mcap') if topic == '/nvs/views']
+    frame = {topic.lstrip('/'): message for topic, _, message in read(BAG)[:PER_FRAME]}
+    truth = rigid_from_pose(frame['object_pose'].pose, 'object_pose')
+    (view,) = found.views
+    off_m = rigid_from_pose(view.object_pose, 'object_pose')[:3, 3] - truth[:3, 3]
+    assert np.linalg.norm(off_m) < 0.15 * view.object_size_m
+    assert 'pose and size taken from mask and depth' in ' '.join(view.warnings)
+    (source,) = source_frames(
+        FrameMessages(found.header.stamp.nanosec, frame, 0.0),
+        read_configuration(None, parameters),
+        Placement(np.eye(4), None),
+        Synthesizer().canonical,
+    )
+    np.testing.assert_allclose(rigid_from_pose(view.object_pose, 'p'), source.frame_from_object)
 
 
 def test_an_object_without_pixels_is_left_out_and_said(capsys):

@@ -54,8 +54,9 @@ def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict
         There is no such input, or two of them have one topic.
     """
     settings = configuration.input
-    objects = {'pose': 'object_pose', 'detections': 'detections'}[settings.objects]
-    inputs = ['image', 'camera_info', 'mask', objects, *(['depth'] if settings.depth else [])]
+    objects = {'pose': ['object_pose'], 'detections': ['detections'], 'mask': []}[settings.objects]
+    inputs = ['image', 'camera_info', 'mask', *objects]
+    inputs += ['depth'] if settings.reads_depth else []
     if unknown := remap.keys() - set(inputs):
         raise UserError(f'expected an input among {", ".join(inputs)}, got {sorted(unknown)[0]!r}')
     transports = {'image': settings.image_transport, 'mask': settings.mask_transport}
