@@ -10,7 +10,7 @@ import yaml
 
 from nvs_ros.errors import UserError
 from nvs_ros.node.parameters import Configuration
-from nvs_ros.settings_text import parameter_fields
+from nvs_ros.settings.text import parameter_fields
 
 NODES = ('/**', 'nvs', '/nvs')
 """Sections of a parameter file that concern the node; a later one comes before an earlier one."""

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='INPUT:=TOPIC',
-        help='where inputs (image, camera_info, mask, object_pose, ...) have other names in the bag',
+        help='where image, camera_info, mask, object_pose, ... are recorded under other names',
     )
     parser.add_argument(
         '--shapes',

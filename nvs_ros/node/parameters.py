@@ -18,8 +18,9 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from nvs_ros import settings, settings_text
+from nvs_ros import settings
 from nvs_ros.hero.presets import preset
+from nvs_ros.settings import text as settings_text
 
 _TYPES = {
     bool: ParameterType.PARAMETER_BOOL,

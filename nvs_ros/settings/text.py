@@ -1,6 +1,6 @@
 """The settings as text: ``config/nvs.yaml`` and the README's table, both generated.
 
-``python -m nvs_ros.settings_text`` in the project folder writes them again; a test holds them
+``python -m nvs_ros.settings.text`` in the project folder writes them again; a test holds them
 equal.
 """
 
@@ -56,7 +56,7 @@ def constraints(field: dataclasses.Field) -> str:
 def yaml_text() -> str:
     """The parameter file with every default, for the node of any name."""
     lines = [
-        '# Parameters of the node, with their defaults. Generated from nvs_ros/settings.py:',
+        '# Parameters of the node, with their defaults. Generated from nvs_ros/settings:',
         '# edit a copy and pass it as params_file. [r] can change while the node runs.',
         '/**:',
         '  ros__parameters:',

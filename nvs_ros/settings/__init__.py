@@ -1,0 +1,34 @@
+"""Settings: each declared once, in groups."""
+
+from nvs_ros.settings.declaration import Settings, setting
+from nvs_ros.settings.groups import (
+    DEFAULT_PRESET,
+    SEEDS,
+    CompletionSettings,
+    InputSettings,
+    MemorySettings,
+    ModelSettings,
+    NodeSettings,
+    ObjectSettings,
+    RequestSettings,
+    SyncSettings,
+    ViewSettings,
+)
+from nvs_ros.settings.sampler import SamplerSettings
+
+__all__ = [
+    'CompletionSettings',
+    'DEFAULT_PRESET',
+    'InputSettings',
+    'MemorySettings',
+    'ModelSettings',
+    'NodeSettings',
+    'ObjectSettings',
+    'RequestSettings',
+    'SEEDS',
+    'SamplerSettings',
+    'Settings',
+    'SyncSettings',
+    'ViewSettings',
+    'setting',
+]
