@@ -47,10 +47,13 @@ def serve(variant: str, preset: str) -> None:
     keep_freed_memory()
     import cv2
     import numpy as np
+    import torch
 
     from nvs_ros.geometry import target_from_angles
     from nvs_ros.synthesizer import Synthesizer
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # loading is not what is measured, and takes minutes on busy cores
     synthesizer = Synthesizer.from_pretrained('embedded')
     size = synthesizer.components.image_size
     image, mask = np.full((size, size, 3), 90, np.uint8), np.zeros((size, size), np.uint8)
@@ -58,6 +61,7 @@ def serve(variant: str, preset: str) -> None:
     source = synthesizer.photograph(image, mask)
     observation = synthesizer.observe(source)
     targets, settings = [target_from_angles(source, 1.0, 0.2)], synthesizer.preset(preset)
+    torch.set_num_threads(threads)
     print('ready', flush=True)
     for _ in sys.stdin:
         started_s, used_s = time.monotonic(), time.process_time()
@@ -139,7 +143,7 @@ def measure(arguments: argparse.Namespace, cores: set[int]) -> dict[str, dict[st
             makers[variant].view()
         taken = {variant: {'idle': [], 'loaded': []} for variant in makers}
         for turn in range(arguments.repeats):
-            order = list(makers)[:: 1 if turn % 2 else -1]
+            order = list(makers)[:: -1 if turn % 2 else 1]
             for state, number in (('idle', 0), ('loaded', arguments.loops)):
                 with busy_loops(number) as loops:
                     for variant in order:

@@ -24,13 +24,16 @@ REPOSITORY = Path(__file__).parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / 'test')]
 os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(REPOSITORY / 'config' / 'fastdds.xml')
 
+from nvs_ros.cores import share_cores  # noqa: E402
+
+share_cores()  # as the node does, before NumPy is imported
+
 import rclpy  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from robot import Robot, Spinning  # noqa: E402
 
 from nvs_interfaces.msg import NovelViewArray  # noqa: E402
 from nvs_ros.allocator import keep_freed_memory  # noqa: E402
-from nvs_ros.cores import share_cores  # noqa: E402
 from nvs_ros.node.executor import ThreadedExecutor  # noqa: E402
 from nvs_ros.node.view_node import ViewNode  # noqa: E402
 from nvs_ros.timing import config_hash, machine, stream_figures  # noqa: E402
@@ -56,7 +59,6 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
 def serve(arguments: argparse.Namespace) -> None:
     """Be the node until the process is ended."""
     keep_freed_memory()
-    share_cores()
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=DOMAIN)
     step = 360.0 / (arguments.views + 1)

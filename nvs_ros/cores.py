@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 SPIN_VARIABLES = ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY', 'KMP_BLOCKTIME')
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OMP_THREAD_LIMIT', 'OMP_DYNAMIC')
+BLAS_VARIABLES = ('OPENBLAS_NUM_THREADS', 'GOTO_NUM_THREADS', 'OMP_NUM_THREADS')
 PERIOD_S = 0.15
 """Between two looks at the machine, which counts in steps of 0.01 s."""
 STALE_S = 10.0
@@ -33,7 +34,11 @@ PARALLEL_ELEMENTS = 1 << 16
 
 
 def share_cores(threads: bool = True) -> None:
-    """Get on with other programs from now on.
+    """Get on with other programs from now on; to be called before NumPy is imported.
+
+    NumPy's own threads (OpenBLAS) wait for the next product of matrices by spinning for tens of
+    milliseconds, and the few products that are large enough for them take one: a single thread does
+    them.
 
     For processes of our own: a program that uses the package as a library decides for itself. The
     user's own variables of OpenMP win.
@@ -43,6 +48,8 @@ def share_cores(threads: bool = True) -> None:
     threads : bool
         Change the number of threads as well, not only how they wait. It changes a view by rounding.
     """
+    if not any(name in os.environ for name in BLAS_VARIABLES):
+        os.environ['OPENBLAS_NUM_THREADS'] = '1'
     spins = not any(name in os.environ for name in SPIN_VARIABLES)
     numbers = threads and not any(name in os.environ for name in THREAD_VARIABLES)
     _follower.share(threads=numbers, brake=Brake() if spins else None)
