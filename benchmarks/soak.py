@@ -16,8 +16,8 @@ rightly and wrongly; cleanup and configure in every cycle. What is looked at:
 - at the end every good frame and every good request is served, and SIGTERM ends the node with
   code 0 in two seconds, without a traceback in its log and without shared memory left behind.
 
-The exit code is 1 if any of it fails. `--leak memory threads files shared` has the node leak
-one of each at every cleanup, to see that it is noticed.
+The exit code is 1 if any of it fails. `--leak memory threads files shared` has the node leak one of
+each at every cleanup, to see that it is noticed.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ class World:
     def _send_frame(self, frame: dict | None = None) -> None:
         """Publish where the camera is, and a frame: the next one, or what was made of it."""
         stamp_ns = self.robot.stamp_ns
-        turn = np.sin(2 * np.pi * stamp_ns * 1e-9 / ROUND_S)
-        world_from_camera = pose_from_spherical(Spherical(turn, np.radians(20), 0.2))
+        azimuth_rad = np.sin(2 * np.pi * stamp_ns * 1e-9 / ROUND_S)
+        world_from_camera = pose_from_spherical(Spherical(azimuth_rad, np.radians(20), 0.2))
         transform = light_tf2.message(WORLD, FRAME, stamp_ns, world_from_camera)
         self._broadcaster.sendTransform([transform])
         self.robot.publish(self.robot.scene.messages(stamp_ns) if frame is None else frame)
@@ -301,9 +301,9 @@ class World:
 
 def soak(world: World, minutes: float, cycle_s: float) -> list[tuple[Sample, Sample]]:
     """Everything at once until the time is over; samples at work and at rest of each cycle."""
-    started_s = time.monotonic()
+    deadline_s = time.monotonic() + START_S
     while not (world.serve_frame(1.0) or world.counts['views']):
-        if time.monotonic() - started_s > START_S or not world.process.alive:
+        if time.monotonic() > deadline_s or not world.process.alive:
             world.faults.append(f'expected views within {START_S:.0f} s, got none')
             return []
     world.active.set()
@@ -334,10 +334,7 @@ def soak(world: World, minutes: float, cycle_s: float) -> list[tuple[Sample, Sam
     return samples
 
 
-HEADER = (
-    'minute  at work: RSS, PSS [MB], threads, files, shared [MB]  '
-    'at rest: RSS, PSS [MB], threads, files, shared [MB]'
-)
+HEADER = 'minute  RSS, PSS [MB], threads, files, shared [MB]: first at work, then at rest'
 
 
 def line(samples: tuple[Sample, Sample]) -> str:
@@ -354,10 +351,9 @@ def judge(samples: list[tuple[Sample, Sample]], minutes: float) -> list[str]:
     faults = []
     for where, series in zip(('at work', 'at rest'), zip(*samples, strict=True), strict=False):
         most = allowed(minutes, where == 'at work')
-        found = not_flat(series, most, where)
+        faults += not_flat(series, most, where)
         with contextlib.suppress(ValueError):
             print(f'growth after the warm-up (allowed), {where}: {grown(series, most)}')
-        faults += found
     return faults
 
 
@@ -372,8 +368,7 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ['NVS_LEAK'] = ' '.join(arguments.leak)
     command = [str(ROOT / 'benchmarks' / 'soaked_node.py'), '--ros-args']
-    for name, value in PARAMETERS.items():
-        command += ['-p', f'{name}:={value}']
+    command += [word for item in PARAMETERS.items() for word in ('-p', ':='.join(item))]
     process, samples = Node(command), []
     rclpy.init(args=[])
     robot = Robot(rclpy.get_default_context(), width=640, height=480)
