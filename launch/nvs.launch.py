@@ -12,6 +12,7 @@ TOPICS = {
     'mask': 'Mask of the object, or label image.',
     'object_pose': "Pose of the object's centre; not read when input.objects is mask.",
     'depth': 'Depth picture, read when input.depth is set in params_file or input.objects is mask.',
+    'occluders': 'Mask of what is before the object, read when input.occluders is set.',
     'detections': 'Detections, read when input.objects is detections in params_file.',
 }
 OVERRIDES = {

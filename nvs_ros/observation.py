@@ -33,6 +33,8 @@ class Frame:
         Longest side of the object's bounding box; estimated from the mask when omitted.
     depth_m : (H, W) float, optional
         Metres along the optical axis (REP-118), aligned with the picture.
+    unknown : (H, W) bool, optional
+        Pixels of other things, which may hide a part of the object: it may be behind them.
     """
 
     image: np.ndarray
@@ -41,6 +43,7 @@ class Frame:
     object_from_camera: np.ndarray
     object_size_m: float | None = None
     depth_m: np.ndarray | None = None
+    unknown: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,10 @@ def measurement_of(frames: Sequence[Frame | CanonicalView], unit_m: float) -> Me
 
 
 def _measurement(frame: Frame | CanonicalView, unit_m: float) -> Measurement:
-    depth_m = None if isinstance(frame, CanonicalView) else frame.depth_m
+    depth_m = unknown = None
+    if isinstance(frame, Frame):
+        depth_m, unknown = frame.depth_m, frame.unknown
     solid = coverage(np.asarray(frame.mask)) >= SOLID
     return Measurement.of_picture(
-        frame.image, solid, frame.camera, frame.object_from_camera, unit_m, depth_m
+        frame.image, solid, frame.camera, frame.object_from_camera, unit_m, depth_m, unknown
     )

@@ -193,7 +193,7 @@ def test_a_side_that_something_hides():
     place = placed(scene, None, unknown, depth_m=depth, solid=solid & ~unknown)
     assert np.linalg.norm(off(scene, place)) < 0.12
     assert place.extents_m[1] == pytest.approx(0.6 * SIZE_M, rel=0.15)
-    assert 'something hides a part' in ' '.join(place.assumptions)
+    assert 'something hides the object along' in ' '.join(place.assumptions)
     cut = placed(scene, None, None, depth_m=depth, solid=solid & ~unknown)
     assert cut.extents_m[1] < 0.45 * SIZE_M
 

@@ -7,6 +7,7 @@ pytest.importorskip('rclpy')
 
 import robot
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from robot import FRAME, graph
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -14,7 +15,7 @@ from std_msgs.msg import Header
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.geometry import Camera, Spherical, inverse
-from nvs_ros.node.cameras import message_from_camera, rigid_from_pose
+from nvs_ros.node.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
 from nvs_ros.node.conversions import image_from_array
 from nvs_ros.scenes.objects import make_object
 
@@ -173,3 +174,85 @@ def test_depth_that_never_comes_is_asked_for(table):
                     return True
 
         robot.wait_until(asked, period_s=0.1)
+
+
+def hide_a_half(table):
+    """A box before the left half, in image and depth; return its pixels."""
+    whole = table.frame.mask > 0
+    columns = np.nonzero(whole.any(0))[0]
+    box = np.zeros_like(whole)
+    box[:, : (columns[0] + columns[-1]) // 2] = True
+    box[: np.nonzero(whole.any(1))[0][0] - 5] = False
+    table.mask = np.where(whole & ~box, 255, 0).astype(np.uint8)
+    table.depth_m = np.where(box, np.float32(0.2), table.depth_m)
+    return box
+
+
+@pytest.mark.parametrize('objects', ['mask', 'pose'])
+@pytest.mark.parametrize('given', ['occluders', 'labels'])
+def test_what_hides_an_object_is_unknown(given, objects, table, monkeypatch):
+    box = hide_a_half(table)
+    parameters = {'input.objects': objects, 'input.depth': True, 'views.azimuths_deg': [0.0]}
+    kinds = dict(robot.Robot.KINDS)
+    messages = table.messages
+    if given == 'labels':
+        table.mask = np.where(box, 2, table.mask // 255).astype(np.uint16)
+        table.mask_encoding = '16UC1'
+        parameters['object.label'] = 1
+    else:
+        parameters['input.occluders'] = True
+        kinds['occluders'] = Image
+    if objects == 'pose':
+        kinds['object_pose'] = PoseStamped
+
+    def more(stamp_ns):
+        made = messages(stamp_ns)
+        header = made['image'].header
+        if given == 'occluders':
+            made['occluders'] = image_from_array(box.astype(np.uint8), 'mono8', header)
+        if objects == 'pose':
+            pose = pose_from_rigid(inverse(table.frame.object_from_camera))
+            made['object_pose'] = PoseStamped(header=header, pose=pose)
+        return made
+
+    table.messages = more
+    monkeypatch.setattr(robot.Robot, 'KINDS', kinds)
+    with graph(parameters) as running:
+        views = running.robot.subscribe(NovelViewArray, '/nvs/views')
+        (view,) = running.robot.frames_until_message(views).views
+        assert 'something hides the object along' in ' '.join(view.warnings)
+        assert off_m(view, table.frame) < 0.2 * table.frame.object_size_m
+        source = running.node._session.newest_source()
+        np.testing.assert_array_equal(source.measured.unknown, box)
+        np.testing.assert_array_equal(source.measured.mask > 0, (table.frame.mask > 0) & ~box)
+
+
+def test_occluders_are_waited_for_and_may_be_none(table, monkeypatch):
+    monkeypatch.setattr(robot.Robot, 'KINDS', {**robot.Robot.KINDS, 'occluders': Image})
+    with graph({**PARAMETERS, 'input.occluders': True}) as running:
+        views = running.robot.subscribe(NovelViewArray, '/nvs/views')
+        received = running.robot.subscribe(DiagnosticArray, '/diagnostics')
+
+        def asked():
+            running.robot.publish_frame()
+            while not received.empty():
+                if 'nothing on /occluders yet' in received.get().status[0].message:
+                    return True
+
+        robot.wait_until(asked, period_s=0.1)
+        messages, size = table.messages, [(120, 160)]
+
+        def more(stamp_ns):
+            made = messages(stamp_ns)
+            nothing = np.zeros(size[0], np.uint8)
+            made['occluders'] = image_from_array(nothing, 'mono8', made['image'].header)
+            return made
+
+        table.messages = more
+        view = running.robot.frames_until_message(views).views[0]
+        assert 'something hides' not in ' '.join(view.warnings)
+        size[0] = 60, 80
+        session = running.node._session
+        running.robot.frames_until(lambda: session.counts().get('dropped: unusable'))
+        said = 'expected (120, 160) like the mask, got (60, 80)'
+        assert said in running.robot.synthesize().message

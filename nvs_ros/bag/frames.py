@@ -20,7 +20,7 @@ from nvs_ros.errors import UserError
 from nvs_ros.node.frames import stamp_ns
 from nvs_ros.node.intake import IMAGE, FrameMessages
 
-PICTURES = ('mask', 'depth')
+PICTURES = ('mask', 'depth', 'occluders')
 """Partners of which each belongs to one image."""
 HELD_BYTES = 2_000_000_000
 """What the messages of unfinished frames may take; for frames beyond, the bag is read again."""

@@ -25,7 +25,7 @@ from nvs_ros.errors import UserError
 from nvs_ros.node.completed import REFUSED, shape_messages, view_messages
 from nvs_ros.node.engine import Engine
 from nvs_ros.node.frames import SourceFrame, check_message
-from nvs_ros.node.inputs import input_types, type_name, type_names
+from nvs_ros.node.inputs import input_types, picture_transports, type_name, type_names
 from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.model import load_synthesizer
 from nvs_ros.node.outputs import views_message
@@ -57,9 +57,10 @@ def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict
     objects = {'pose': ['object_pose'], 'detections': ['detections'], 'mask': []}[settings.objects]
     inputs = ['image', 'camera_info', 'mask', *objects]
     inputs += ['depth'] if settings.reads_depth else []
+    inputs += ['occluders'] if settings.occluders else []
     if unknown := remap.keys() - set(inputs):
         raise UserError(f'expected an input among {", ".join(inputs)}, got {sorted(unknown)[0]!r}')
-    transports = {'image': settings.image_transport, 'mask': settings.mask_transport}
+    transports = picture_transports(settings)
     topics = {}
     for name in inputs:
         topic = full_name(remap.get(name, name))

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='INPUT:=TOPIC',
-        help='where image, camera_info, mask, object_pose, ... are recorded under other names',
+        help='where image, camera_info, mask, ... are recorded under other names',
     )
     parser.add_argument(
         '--shapes',

@@ -105,7 +105,7 @@ def carve(
 def measured_occupancy(
     centres: NDArray[np.float64], cell_m: float, frame: Frame
 ) -> NDArray[np.float32]:
-    """What one measured picture leaves of cells.
+    """What one measured picture leaves of cells: also those that other things may hide.
 
     Parameters
     ----------
@@ -122,6 +122,8 @@ def measured_occupancy(
     """
     mask = np.asarray(frame.mask)
     coverage = mask.astype(np.float32) / (1 if mask.dtype == np.bool_ else 255)
+    if frame.unknown is not None:
+        coverage = np.where(frame.unknown, np.float32(1), coverage)
     pose = frame.object_from_camera
     inside = look_up(coverage, frame.camera, pose, centres)
     if frame.depth_m is None:

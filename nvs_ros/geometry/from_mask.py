@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.measured import SMALLEST_STEP, STEEPEST, same_surface
+from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark, outline_pixels
 from nvs_ros.geometry.rigid import check_rotation, rigid
 from nvs_ros.geometry.support import Plane, support_plane
 
@@ -43,8 +44,6 @@ ASYMMETRIC, SYMMETRIC = 0.5, 1.0
 """Share of points that fit, below which there is no symmetry, and where there is nothing else."""
 FOOT = 0.1
 """An object that stands on a plane hides at least this share of the base of its box."""
-BEFORE = 0.1
-"""What lies at least so far before the outline hides something; in sizes of the silhouette."""
 LIMB = 0.05
 """The outline lies behind the points next to it by this part of the silhouette, at most."""
 STRAY = 2.5
@@ -198,7 +197,7 @@ class _Seen:
                 f'expected depth in at least {LEAST_PIXELS} pixels of the mask, off its edge, '
                 f'got {len(points)}'
             )
-        edge = _edge(solid)
+        edge = outline_pixels(solid)
         columns, rows = edge.T
         beside = points[cKDTree(pixels).query(edge)[1], 2]
         # Round things turn away at their outline; what is farther still belongs to the background.
@@ -213,9 +212,6 @@ class _Seen:
         # Also of other things: the table may have a label of its own.
         around, _ = _points(window & ~_grown(solid, 3) & (depth > 0), camera, depth)
         known = np.isfinite(outline).all(1)
-        hiding = _grown(unknown & (depth == 0), 2)[rows, columns]
-        nearest = cv2.erode(np.where(unknown & (depth > 0), depth, np.inf), np.ones((5, 5)))
-        hiding |= nearest[rows, columns] < beside - BEFORE * rough_m
         return cls(
             either=either,
             near=_grown(either, 2),
@@ -226,7 +222,7 @@ class _Seen:
             around=around,
             size_m=rough_m,
             is_cut=bool(cut.any()),
-            hidden=hiding[known],
+            hidden=hidden_outline(solid, unknown, depth, rough_m)[known],
         )
 
 
@@ -240,12 +236,6 @@ def _without_stripes(inner: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     return cv2.dilate(mask.astype(np.uint8), np.ones((2 * pixels + 1,) * 2, np.uint8)) > 0
-
-
-def _edge(solid: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Outermost pixels (m, 2) x, y of a mask."""
-    contours, _ = cv2.findContours(solid.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.concatenate(contours)[:, 0]
 
 
 def _rays(camera: Camera, pixels: NDArray) -> NDArray[np.float64]:
@@ -403,5 +393,5 @@ def _assumptions(seen: _Seen, box: _Box, stands: bool, levels: bool) -> tuple[st
     if seen.is_cut:
         said.append('the picture cuts the object: it may be larger')
     if seen.hidden.any():
-        said.append('something hides a part of the object: it may be larger')
+        said.append(hidden_remark(seen.hidden.mean()))
     return tuple(said)

@@ -78,7 +78,7 @@ class Measurement:
         depth_m : (H, W) float, optional
             Along the optical axis (REP-118), metres; NaN and 0 are unknown.
         unknown : (H, W) bool, optional
-            Pixels of which nothing is known, such as those of things in front of the object.
+            Pixels of other things, see :func:`nvs_ros.geometry.measured.empty_space`.
 
         Raises
         ------

@@ -225,7 +225,8 @@ def empty_space(
     unit_m : float
         Longest side of the object's bounding box.
     unknown : (H, W) bool, optional
-        Pixels of which nothing is known, such as those of things in front of the object.
+        Pixels of other things: nothing is known of what is behind their depth, nor of the whole
+        ray where they have none.
     """
     until = np.full(solid.shape, np.inf, np.float32)
     until[solid] = 0
@@ -234,7 +235,12 @@ def empty_space(
             measured = solid & np.isfinite(depth_m) & (depth_m > 0)
         until[measured] = depth_m[measured]
     if unknown is not None:
-        until[unknown] = 0
+        hidden = unknown & ~solid
+        until[hidden] = 0
+        if depth_m is not None:  # up to what hides it, there is nothing
+            with np.errstate(invalid='ignore'):
+                hidden &= np.isfinite(depth_m) & (depth_m > 0)
+            until[hidden] = depth_m[hidden]
     pose = canonical_pose(object_from_camera)
     view = _ball_camera(float(np.linalg.norm(pose[:3, 3])) / unit_m)
     side = 2 * math.ceil((camera.matrix[0, 0] / view.matrix[0, 0] - 1) / 2) + 1

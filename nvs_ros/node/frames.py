@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from nvs_ros.geometry import Camera, CanonicalView, inverse, upright_frame
+from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark
 from nvs_ros.node.cameras import camera_from_message, frame_from_camera_message
 from nvs_ros.node.conversions import (
     check_image,
@@ -159,7 +160,7 @@ def source_frames(
     ----------
     frame : FrameMessages
         With ``image``, ``camera_info`` and ``mask``; ``object_pose``, ``detections`` or ``depth``
-        alone; and perhaps ``depth`` beside the former.
+        alone; and perhaps ``depth`` beside the former, and ``occluders``.
     configuration : Configuration
     placed : Placement
         Of the same frame.
@@ -197,8 +198,8 @@ def source_frames(
         try:
             camera_from_objects = inverse(frame_from_camera) @ placed.frame_from_objects
             instance = _instance(seen, messages['mask'], values, camera_from_objects, camera)
+            unknown = other_things(messages, seen.label, values)
             if seen.pose is None:
-                unknown = other_things(messages['mask'], seen.label, values)
                 given = camera, depth_m, unknown, frame_from_camera, placed.frame_from_reference
                 seen = located(seen, instance, *given)
             frame_from_object, frame_from_upright = _object_poses(seen, placed)
@@ -209,15 +210,17 @@ def source_frames(
                 inverse(frame_from_upright) @ frame_from_camera,
                 seen.size_m,
                 depth_m,
+                unknown,
             )
             view = canonical(measured)
+            said = seen.assumptions or hidden_remarks(measured, view.unit_m)
             sources.append(
                 SourceFrame(
                     header,
                     frame.stamp_ns,
                     seen.id,
                     measured,
-                    replace(view, assumptions=seen.assumptions + view.assumptions),
+                    replace(view, assumptions=said + view.assumptions),
                     frame_from_object,
                     frame_from_upright,
                     None if fixed is None else fixed @ frame_from_upright,
@@ -230,6 +233,24 @@ def source_frames(
     for identity, error in problems:
         on_left_out(identity, error)
     return sources
+
+
+def hidden_remarks(measured: Frame, size_m: float) -> tuple[str, ...]:
+    """What there is to say of things that hide a part of an object.
+
+    Raises
+    ------
+    ValueError
+        Their picture is of another size.
+    """
+    if measured.unknown is None:
+        return ()
+    if measured.unknown.shape != measured.mask.shape:
+        raise ValueError(
+            f'occluders: expected {measured.mask.shape} like the mask, got {measured.unknown.shape}'
+        )
+    share = hidden_outline(measured.mask > 0, measured.unknown, measured.depth_m, size_m).mean()
+    return (hidden_remark(share),) if share else ()
 
 
 def _instance(

@@ -30,7 +30,7 @@ FOLLOW_S = 0.5
 DEPTH = 10
 """Of the queues of small messages."""
 
-_LARGE = ('image', 'mask', 'depth')
+_LARGE = ('image', 'mask', 'depth', 'occluders')
 
 
 def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
@@ -53,7 +53,15 @@ def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
         types['object_pose'] = POSE_TYPES
     if settings.reads_depth:
         types['depth'] = (Image,)
+    if settings.occluders:
+        types['occluders'] = picture[settings.mask_transport]
     return types
+
+
+def picture_transports(settings: InputSettings) -> dict[str, str]:
+    """Input -> transport, of those that may be compressed."""
+    mask = settings.mask_transport
+    return {'image': settings.image_transport, 'mask': mask, 'occluders': mask}
 
 
 def type_name(kind: type) -> str:
@@ -211,7 +219,7 @@ class Inputs:
 
     def _make_topics(self) -> dict[str, str]:
         settings = self._configuration.input
-        transports = {'image': settings.image_transport, 'mask': settings.mask_transport}
+        transports = picture_transports(settings)
         return {
             name: _picture_topic(self._node, name, transports.get(name, 'raw'))
             for name in self._types

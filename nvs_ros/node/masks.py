@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
@@ -52,12 +53,41 @@ def mask(message: Image | CompressedImage, label: int, values: str) -> np.ndarra
     return mask_from_image(message, label, values)
 
 
-def other_things(message: Image | CompressedImage, label: int, values: str) -> np.ndarray | None:
-    """Pixels (height, width) bool of all other labels; None where the mask does not tell."""
-    if not label or not has_labels(message, values):
-        return None
-    labels = labels_in(message)
-    return (labels > 0) & (labels != label)
+def other_things(messages: dict[str, Any], label: int, values: str) -> np.ndarray | None:
+    """What may hide a part of an object: occluders and, where there is depth, other labels.
+
+    Without depth nobody knows whether what has another label is before the object or behind it.
+
+    Parameters
+    ----------
+    messages : dict
+        Of a frame, by input.
+    label : int
+        Of the object; 0: the mask has no labels.
+    values : str
+        As the setting ``input.mask_values``.
+
+    Returns
+    -------
+    (height, width) bool
+        None where there is none.
+
+    Raises
+    ------
+    ValueError
+        The pictures are not of one size.
+    """
+    found = []
+    if (occluders := messages.get('occluders')) is not None:
+        found.append(labels_in(occluders) > 0)
+    if label and 'depth' in messages and has_labels(messages['mask'], values):
+        labels = labels_in(messages['mask'])
+        found.append((labels > 0) & (labels != label))
+    if len({other.shape for other in found}) > 1:
+        raise ValueError(
+            f'occluders: expected {found[1].shape} like the mask, got {found[0].shape}'
+        )
+    return np.logical_or.reduce(found) if found else None
 
 
 def located(

@@ -91,6 +91,11 @@ class InputSettings(Settings):
         'Read topic depth (REP-118): size and shape of the object, see docs/depth.md. Always read '
         'where objects come from the mask.',
     )
+    occluders: bool = setting(
+        False,
+        'Read topic occluders, a mask of what is in front of the object and may hide a part of it; '
+        'its transport is that of the mask.',
+    )
     rectified: bool = setting(
         False, 'The image is rectified (image_rect): P of camera_info instead of K and D.'
     )

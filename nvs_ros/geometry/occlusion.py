@@ -1,0 +1,57 @@
+"""Where the outline of a mask is that of something before the object."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+BEFORE = 0.1
+"""What lies at least so far before the outline hides something; in sizes of the object."""
+BESIDE = np.ones((5, 5), np.uint8)
+"""Two pixels: at most so many are between two masks that touch."""
+
+
+def outline_pixels(solid: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Outermost pixels (m, 2) x, y of a mask (H, W)."""
+    contours, _ = cv2.findContours(solid.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.concatenate(contours)[:, 0]
+
+
+def hidden_outline(
+    solid: NDArray[np.bool_],
+    unknown: NDArray[np.bool_],
+    depth_m: NDArray | None,
+    size_m: float,
+) -> NDArray[np.bool_]:
+    """Which of :func:`outline_pixels` lie beside something that is before the object.
+
+    Parameters
+    ----------
+    solid : (H, W) bool
+        Pixels of the object, at least one.
+    unknown : (H, W) bool
+        Pixels of other things.
+    depth_m : (H, W) float, optional
+        Metres; NaN and 0 are unknown. Without it all other things are before the object.
+    size_m : float
+        Of the object.
+    """
+    x, y = outline_pixels(solid).T
+    unknown = unknown & ~solid
+    if depth_m is None:
+        return cv2.dilate(unknown.astype(np.uint8), BESIDE)[y, x] > 0
+    depth = np.nan_to_num(np.asarray(depth_m, np.float32))
+    known = depth > 0
+    # Without depth a thing counts as near, and the object as far.
+    near = np.where(unknown, np.where(known, depth, 0), np.inf)
+    own = np.where(solid & known, depth, np.inf)
+    return cv2.erode(near, BESIDE)[y, x] < cv2.erode(own, BESIDE)[y, x] - BEFORE * size_m
+
+
+def hidden_remark(share: float) -> str:
+    """What there is to say where a share of the outline is hidden."""
+    return (
+        f'something hides the object along {share:.0%} of its outline: what is behind it is not '
+        'known, and the object may be larger'
+    )
