@@ -91,8 +91,8 @@ def compare_views(count: int, preset: str) -> None:
 
     synthesizer = Synthesizer.from_pretrained('embedded')
     settings = synthesizer.preset(preset)
-    found: dict[str, list[list[float]]] = {'true pose': [], 'ideal': [], 'sensor': []}
     for faults in (False, True):
+        found: dict[str, list[list[float]]] = {'true pose': [], 'found': []}
         for mesh, _, scene in scenes(count, faults):
             frame = scene.frame
             place = place_from_mask(frame.mask >= 128, frame.camera, frame.depth_m)
@@ -109,28 +109,25 @@ def compare_views(count: int, preset: str) -> None:
                 render(scaled, t.object_from_camera, t.camera.matrix, *t.camera.size).mask
                 for t in asked
             ]
-            runs = [] if faults else [('true pose', true, asked)]
             observation = synthesizer.observe([own])
             moved = inverse(frame.object_from_camera @ place.camera_from_object)
             targets = [
                 target_from_pose(observation.source, t.camera, moved @ t.object_from_camera)
                 for t in asked
             ]
-            for name, seen, wanted in [
-                *runs,
-                ('sensor' if faults else 'ideal', observation, targets),
-            ]:
-                views = synthesizer.synthesize(seen, wanted, settings, seed=0)
-                found[name].append([mask_iou(v.mask, t) for v, t in zip(views, truth, strict=True)])
-    base = np.array(found['true pose'])
-    print(f'mask IoU at {AZIMUTHS_DEG} degrees, {count} objects, {preset}, embedded:')
-    for name, values in found.items():
-        values = np.array(values)
-        change = (values - base).mean(1)
+            for name, *given in (('true pose', true, asked), ('found', observation, targets)):
+                views = synthesizer.synthesize(*given, settings, seed=0)
+                ious = [mask_iou(v.mask, t) for v, t in zip(views, truth, strict=True)]
+                found[name].append(ious)
+        base, made = (np.array(values) for values in found.values())
+        change = (made - base).mean(1)
         interval = 1.96 * change.std(ddof=1) / math.sqrt(len(change))
         print(
-            f'  {name}: {values.mean():.3f} {values.mean(0).round(3)}, against the true pose '
-            f'{change.mean():+.3f} +- {interval:.3f}'
+            f'{"sensor" if faults else "ideal"}, {count} objects, {preset}: mask IoU at '
+            f'{AZIMUTHS_DEG} degrees {base.mean():.3f} {base.mean(0).round(3)} with the true pose, '
+            f'{made.mean():.3f} {made.mean(0).round(3)} with the one found: '
+            f'{change.mean():+.3f} +- {interval:.3f}',
+            flush=True,
         )
 
 

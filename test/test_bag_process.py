@@ -28,7 +28,7 @@ from nvs_ros.errors import UserError
 from nvs_ros.geometry import Spherical, pose_from_spherical
 from nvs_ros.node import transforms
 from nvs_ros.node.cameras import rigid_from_pose
-from nvs_ros.node.conversions import image_from_array
+from nvs_ros.node.conversions import array_from_image, image_from_array
 from nvs_ros.node.frames import Placement, source_frames
 from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.parameters import Configuration
@@ -250,6 +250,29 @@ def test_a_bag_without_poses(tmp_path, capsys):
         Synthesizer().canonical,
     )
     np.testing.assert_allclose(rigid_from_pose(view.object_pose, 'p'), source.frame_from_object)
+
+
+def test_occluders_of_a_bag(tmp_path):
+    """Compressed as the mask is, and each of one image."""
+    parameters = {'input.occluders': 'true', 'views.azimuths_deg': '[60.0]'}
+    with BagWriter(tmp_path / 'in.mcap') as writer:
+        for topic, ns, message in read(BAG)[: 2 * PER_FRAME]:
+            if topic == '/mask':
+                pixels = array_from_image(message)
+                right = np.arange(pixels.shape[1]) > np.nonzero(pixels.any(0))[0].mean()
+                shown = pixels * ~right
+                message.data = image_from_array(shown, 'mono8', message.header).data
+                hiding = np.where(right, pixels, 0).astype(np.uint8)
+                occluders = image_from_array(hiding, 'mono8', message.header)
+                writer.write('/occluders', ns, occluders)
+            writer.write(topic, ns, message)
+    run(tmp_path / 'out.mcap', tmp_path / 'in.mcap', parameters=parameters)
+    found = [m for topic, _, m in read(tmp_path / 'out.mcap') if topic == '/nvs/views']
+    assert len(found) == 2
+    assert all('something hides the object' in ' '.join(m.views[0].warnings) for m in found)
+    compressed = {**parameters, 'input.mask_transport': 'compressed'}
+    topics = input_topics(read_configuration(None, compressed), {'occluders': 'arm'})
+    assert topics['occluders'] == '/arm/compressed'
 
 
 def test_an_object_without_pixels_is_left_out_and_said(capsys):

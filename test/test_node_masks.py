@@ -1,5 +1,6 @@
 """Objects without a pose: a mask and depth are enough."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ import robot
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from robot import FRAME, graph
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from nvs_interfaces.msg import NovelViewArray
@@ -17,6 +18,9 @@ from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.geometry import Camera, Spherical, inverse
 from nvs_ros.node.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
 from nvs_ros.node.conversions import image_from_array
+from nvs_ros.node.frames import Placement, source_frames
+from nvs_ros.node.intake import FrameMessages
+from nvs_ros.node.parameters import Configuration
 from nvs_ros.scenes.objects import make_object
 
 CAMERA = Camera(160, 120, [[150, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
@@ -256,3 +260,59 @@ def test_occluders_are_waited_for_and_may_be_none(table, monkeypatch):
         running.robot.frames_until(lambda: session.counts().get('dropped: unusable'))
         said = 'expected (120, 160) like the mask, got (60, 80)'
         assert said in running.robot.synthesize().message
+
+
+def sources(table, placed=None, **settings):
+    """Sources of a frame by id, and what was left out of it."""
+    left_out = {}
+    found = source_frames(
+        FrameMessages(10**9, table.messages(10**9), 0.0),
+        Configuration.from_values({'input.objects': 'mask', **settings}),
+        placed or Placement(np.eye(4), None),
+        robot.LightSynthesizer().canonical,
+        left_out.__setitem__,
+    )
+    return {source.object_id: source for source in found}, left_out
+
+
+def test_objects_stand_in_the_axes_of_the_reference_frame(table):
+    frame_from_reference = inverse(table.frame.object_from_camera)
+    placed = Placement(np.eye(4), frame_from_reference)
+    found, _ = sources(table, placed)
+    source = found['']
+    for pose in (source.frame_from_upright, source.frame_from_object):
+        np.testing.assert_allclose(pose[:3, :3], frame_from_reference[:3, :3], atol=1e-9)
+    assert 'up taken from' not in ' '.join(source.canonical.assumptions)
+
+
+def test_one_label_is_chosen(table):
+    table.mask = labels(table, _9=(slice(2, 5), slice(2, 5))).astype(np.uint16)
+    table.mask_encoding = '16UC1'
+    found, left_out = sources(table)
+    assert set(found) == {'7'} and 'at least 60 pixels' in str(left_out['9'])
+    for chosen in ({'object.label': 7}, {'object.id': '7'}):
+        found, left_out = sources(table, **chosen)
+        assert set(found) == {'7'} and not left_out
+    for missing in ({'object.label': 3}, {'object.id': 'cup'}):
+        with pytest.raises(ValueError, match=r'expected .* in the mask, got \[7, 9\]'):
+            sources(table, **missing)
+    found, _ = sources(table, **{'input.mask_values': 'binary'})
+    assert set(found) == {''}
+    table.mask[:1, :120] = np.arange(101, 221)
+    with pytest.raises(ValueError, match='at most 100 labels'):
+        sources(table)
+
+
+def test_a_size_that_is_given_stays(table):
+    found, _ = sources(table, **{'object.diameter_m': 0.3})
+    assert found[''].canonical.unit_m == 0.3
+
+
+def test_a_jpeg_has_no_labels(table):
+    _, data = cv2.imencode('.jpg', table.mask)
+    made = table.messages(10**9)
+    made['mask'] = CompressedImage(header=made['mask'].header, format='jpeg', data=data.tobytes())
+    table.messages = lambda stamp_ns: made
+    assert set(sources(table)[0]) == {''}
+    with pytest.raises(ValueError, match='expected labels in a PNG, got a JPEG'):
+        sources(table, **{'input.mask_values': 'labels'})
