@@ -126,6 +126,19 @@ def test_unknown_depth_gives_no_points():
     assert 0 < len(points) < len(whole) and np.isfinite(points).all()
 
 
+@pytest.mark.parametrize('value', [1, 7, 127])
+def test_a_mask_of_any_value_above_0_is_that_of_yes_and_no(value):
+    seen = Seen(box())
+    solid = seen.frame.mask > 127
+    expected, found = (
+        dataclasses.replace(seen.frame, mask=mask) for mask in (solid, np.uint8(value) * solid)
+    )
+    for one, other in zip(measured_points(expected), measured_points(found), strict=True):
+        assert len(one) > 500 and np.array_equal(one, other)
+    one, other = (carve(GRID, [frame], [], []) for frame in (expected, found))
+    assert one.any() and np.array_equal(one, other)
+
+
 @pytest.mark.parametrize(('trust', 'best'), [((0.9, 0.2), 1), ((0.2, 0.9), 0)])
 def test_the_next_best_view_sees_the_unknown_side(trust, best):
     """Of two views from opposite sides, the one that is trusted less."""

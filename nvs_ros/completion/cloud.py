@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from nvs_ros.completion.hull import transformed
 from nvs_ros.completion.surface import MEASURED, Surface
+from nvs_ros.geometry.canonical import SOLID, coverage
 from nvs_ros.synthesizer import Frame
 
 
@@ -65,8 +66,7 @@ def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8
     """
     if frame.depth_m is None:
         return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-    mask = np.asarray(frame.mask)
-    inside = mask if mask.dtype == np.bool_ else mask > 127
+    inside = coverage(np.asarray(frame.mask)) >= SOLID
     with np.errstate(invalid='ignore'):
         rows, columns = np.nonzero(inside & np.isfinite(frame.depth_m) & (frame.depth_m > 0))
     rays = frame.camera.unproject(np.column_stack([columns, rows]))

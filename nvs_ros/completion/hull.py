@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nvs_ros.completion.uncertainty import Estimate
 from nvs_ros.geometry import Camera, inverse
+from nvs_ros.geometry.canonical import coverage
 from nvs_ros.synthesizer import Frame
 
 SURFACE = 0.5
@@ -120,12 +121,11 @@ def measured_occupancy(
     (N,) float32
         Occupancy, 0..1.
     """
-    mask = np.asarray(frame.mask)
-    coverage = mask.astype(np.float32) / (1 if mask.dtype == np.bool_ else 255)
+    shown = coverage(np.asarray(frame.mask)).astype(np.float32) / 255
     if frame.unknown is not None:
-        coverage = np.where(frame.unknown, np.float32(1), coverage)
+        shown = np.where(frame.unknown, np.float32(1), shown)
     pose = frame.object_from_camera
-    inside = look_up(coverage, frame.camera, pose, centres)
+    inside = look_up(shown, frame.camera, pose, centres)
     if frame.depth_m is None:
         return inside
     # Depth is looked up in the nearest pixel: blending it over an edge makes surfaces up.
