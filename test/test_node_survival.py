@@ -75,7 +75,7 @@ def test_a_node_that_is_not_configured_takes_any_number_of_views():
         assert grow(running, 0.0, 10.0, 20.0).successful
         assert view_topics(running.node) == []
         running.node.trigger_configure()
-        assert len(view_topics(running.node)) == 9
+        assert len(view_topics(running.node)) == 12
 
 
 def test_a_worker_that_died_is_an_error_and_requests_are_answered(monkeypatch):
