@@ -114,7 +114,7 @@ PLACES = {1: (slice(30, 90), slice(20, 60)), 2: (slice(30, 90), slice(100, 140))
 SHIFTS = {1: -0.04, 2: 0.04}  # metres, to the middle of those places
 
 
-def two_objects(mask, ids=('1', '2'), **settings):
+def two_objects(mask, ids=('1', '2'), canonical=None, **settings):
     """Sources of a frame with two objects, and what was left out of it."""
     scene = Scene()
     messages = scene.messages(10**9)
@@ -128,7 +128,7 @@ def two_objects(mask, ids=('1', '2'), **settings):
         FrameMessages(10**9, messages, 0.0),
         Configuration.from_values({'input.objects': 'detections', **settings}),
         Placement(np.eye(4), None),
-        LightSynthesizer().canonical,
+        canonical or LightSynthesizer().canonical,
         left_out.__setitem__,
     )
     return sources, left_out
@@ -249,6 +249,24 @@ def test_a_detection_needs_no_header_of_its_own():
     message.detections[0].header = Header()
     message.detections[1].header = Header(stamp=header.stamp, frame_id='/' + FRAME)
     assert [seen.id for seen in objects.seen_objects(message, ObjectSettings())] == ['1', '2']
+
+
+@pytest.mark.parametrize('error', [ValueError('odd'), RuntimeError('of a library')])
+def test_an_object_that_cannot_be_prepared_leaves_the_others(error):
+    failing = {1}
+
+    def canonical(frame):
+        if any(frame.mask[PLACES[number]].any() for number in failing):
+            raise error
+        return LightSynthesizer().canonical(frame)
+
+    mask = painted(np.uint16, _1=1, _2=2)
+    sources, left_out = two_objects(mask, canonical=canonical)
+    assert [source.object_id for source in sources] == ['2']
+    assert left_out == {'1': error}
+    failing.add(2)
+    with pytest.raises(type(error), match=str(error)):  # nothing is left of the frame
+        two_objects(mask, canonical=canonical)
 
 
 def test_a_malformed_detection_still_has_a_part_in_a_shared_mask():
