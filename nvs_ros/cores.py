@@ -19,10 +19,10 @@ from typing import NamedTuple
 SPIN_VARIABLES = ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY', 'KMP_BLOCKTIME')
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OMP_THREAD_LIMIT', 'OMP_DYNAMIC')
 BLAS_VARIABLES = ('OPENBLAS_NUM_THREADS', 'GOTO_NUM_THREADS', 'OMP_NUM_THREADS')
+GLANCES, GLANCE_S = 3, 0.001
+"""How often and at what intervals running threads are counted."""
 PERIOD_S = 0.15
 """Between two looks at the machine, which counts in steps of 0.01 s."""
-STALE_S = 10.0
-"""A pause between views after which the machine may do something else by now."""
 CROWDED = 0.25
 """Cores that others use: with less they are taken to be idle."""
 UNDISTURBED = 0.8
@@ -131,6 +131,22 @@ def busy_s(cores: set[int]) -> float:
     return ticks / os.sysconf('SC_CLK_TCK')
 
 
+def others_running() -> int:
+    """Threads of whomever that want a core right now, besides this one; the least of some counts,
+    for some run for an instant only."""
+    counts = []
+    for i in range(GLANCES):
+        if i:
+            time.sleep(GLANCE_S)
+        (line,) = (
+            line
+            for line in Path('/proc/stat').read_text().splitlines()
+            if line.startswith('procs_running')
+        )
+        counts.append(int(line.split()[1]) - 1)
+    return max(0, min(counts))
+
+
 class Brake:
     """Makes OpenMP's threads sleep as soon as they wait, while it is on.
 
@@ -192,12 +208,17 @@ class Follower:
         See :func:`look`.
     clock : callable
         That of the looks.
+    glance : callable
+        See :func:`others_running`: for the first evaluation after a pause.
     """
 
     def __init__(
-        self, look: Callable[[], Look] = look, clock: Callable[[], float] = time.monotonic
+        self,
+        look: Callable[[], Look] = look,
+        clock: Callable[[], float] = time.monotonic,
+        glance: Callable[[], int] = others_running,
     ) -> None:
-        self._look, self._clock = look, clock
+        self._look, self._clock, self._glance = look, clock, glance
         self._threads = False
         self._brake: Brake | None = None
         self._chosen = 0
@@ -243,15 +264,21 @@ class Follower:
                 present = self._chosen
         elif self._most is None or getattr(self._set, 'threads', present) != present:
             self._most = present  # the program has set another number
+        self._set.threads = present
         last = self._last
-        if last is None or self._clock() - last.at_s < PERIOD_S:
+        if last is None or (not begins and self._clock() - last.at_s < PERIOD_S):
             return
         self._last = self._look()
         passed_s = self._last.at_s - last.at_s
-        if passed_s < STALE_S or not begins:
+        if begins:  # what the cores did in the pause says little of now
+            self._was_crowded = False
+            # Those that want a core do not get all of them once this thread wants one as well.
+            others = min(self._glance(), max(1, self._last.cores - 1))
+            self._decide(present, float(others), 1.0)
+        else:
             others_s = self._last.everybody_s - last.everybody_s - self._last.own_s + last.own_s
             got = 1.0
-            if not begins and self._last.thread == last.thread:
+            if self._last.thread == last.thread:
                 got = (self._last.thread_s - last.thread_s) / passed_s
             self._decide(present, max(0.0, others_s) / passed_s, got)
 
@@ -266,7 +293,8 @@ class Follower:
                 self._change(present, all_of_them, braked=False)
         else:
             wanted = threads_for(cores, others, self._most)
-            if present < all_of_them and got < UNDISTURBED:
+            # Of two cores one thread makes more than two that wait for each other (measured).
+            if cores > 2 and present < all_of_them and got < UNDISTURBED:
                 self._all_until_s = now_s + HOLD_S  # not even fewer have cores of their own
             if now_s < self._all_until_s:
                 wanted = all_of_them

@@ -13,11 +13,11 @@ from nvs_ros.cores import (
     HOLD_S,
     PERIOD_S,
     SPIN_VARIABLES,
-    STALE_S,
     THREAD_VARIABLES,
     Follower,
     Look,
     busy_s,
+    others_running,
     threads_for,
 )
 
@@ -52,23 +52,23 @@ def test_threads_are_free_cores_or_all(cores, others, most, threads):
 
 
 class Machine:
-    """Eight cores that busy programs and the threads of a process share fairly."""
+    """Cores that busy programs and the threads of a process share fairly."""
 
     CORES = 8
 
-    def __init__(self):
-        self.programs = 0
+    def __init__(self, cores=CORES):
+        self.cores, self.programs = cores, 0
         self.now_s = self.everybody_s = self.own_s = self.thread_s = 0.0
         self.brake = Switch()
-        self.follower = Follower(self.look, lambda: self.now_s)
+        self.follower = Follower(self.look, lambda: self.now_s, lambda: self.programs)
         self.follower.share(threads=True, brake=self.brake)
 
     def look(self):
         used = self.everybody_s, self.own_s, threading.get_ident(), self.thread_s
-        return Look(self.now_s, self.CORES, *used)
+        return Look(self.now_s, self.cores, *used)
 
     def pass_s(self, seconds, threads):
-        share = min(1.0, self.CORES / max(1, threads + self.programs))
+        share = min(1.0, self.cores / max(1, threads + self.programs))
         self.now_s += seconds
         self.everybody_s += seconds * (threads + self.programs) * share
         self.own_s += seconds * threads * share
@@ -128,18 +128,59 @@ def test_threads_are_left_alone_between_two_looks(machine):
     assert machine.evaluate(PERIOD_S) < 8
 
 
-@pytest.mark.parametrize(('pause_s', 'threads'), [(STALE_S / 2, 5), (2 * STALE_S, 8)])
-def test_before_a_view_the_pause_tells_if_it_was_short(machine, pause_s, threads):
+@pytest.mark.parametrize('pause_s', [0.0, 0.5, 60.0])
+def test_before_a_view_what_runs_now_decides(machine, pause_s):
+    """Whatever went on in the pause."""
+    machine.evaluate()
+    machine.pass_s(pause_s, 0)
+    machine.programs = 3
+    machine.follower.follow(begins=True)
+    assert torch.get_num_threads() == 5 and machine.brake.on
+    machine.pass_s(pause_s, 0)
+    machine.programs = 0
+    machine.follower.follow(begins=True)
+    assert torch.get_num_threads() == 8 and not machine.brake.on
+
+
+def test_of_two_cores_one_is_enough_beside_two_programs():
+    machine, before = Machine(cores=2), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        machine.programs = 2
+        machine.follower.follow(begins=True)
+        assert {machine.evaluate() for _ in range(30)} == {1}
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_number_set_by_the_program_is_the_most_from_then_on(machine):
+    torch.set_num_threads(1)
+    machine.evaluate()
+    torch.set_num_threads(6)
     machine.evaluate()
     machine.programs = 3
-    machine.pass_s(pause_s, 0)
-    machine.follower.follow(begins=True)
-    assert torch.get_num_threads() == threads
+    assert machine.evaluate() == 5
+    machine.programs = 0
+    assert [machine.evaluate() for _ in range(3)][-1] == 6
+
+
+@on_linux
+def test_threads_that_run_are_counted():
+    before = others_running()
+    loops = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(3)]
+    try:
+        deadline = time.monotonic() + 10
+        while others_running() < before + 2:
+            assert time.monotonic() < deadline
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def test_a_slow_evaluation_tells_as_well(machine):
     machine.programs = 3
-    assert machine.evaluate(2 * STALE_S) < 8
+    assert machine.evaluate(100 * PERIOD_S) < 8
 
 
 def test_a_number_that_is_asked_for_is_kept_and_given_back(machine):
