@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
+from types import FrameType
 from typing import NoReturn
 
 from nvs_ros import __version__
@@ -37,6 +39,22 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f'{self.prog}: {message}; see --help\n')
 
 
+class _Interrupts:
+    """Remembers that SIGINT came, for some libraries go on when they are interrupted while they are
+    imported."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def count(self) -> None:
+        """From now on."""
+        signal.signal(signal.SIGINT, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        signal.default_int_handler(number, frame)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
@@ -52,7 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     is_own_process, argv = argv is None, sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if not word.startswith('-')), None)
+    interrupts = _Interrupts()
     if is_own_process:
+        interrupts.count()
         keep_freed_memory()
         share_cores(threads=chosen in FOLLOWING)
     parser = _Parser(
@@ -73,6 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return command.run(arguments)
     except UserError as error:
+        if interrupts.came:  # a library has swallowed it
+            return 130
         # Messages of libraries within may have several lines.
         print(f'nvs_ros {chosen}: {" ".join(str(error).split())}', file=sys.stderr)
         return 2

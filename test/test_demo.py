@@ -279,7 +279,7 @@ def check_bag(file):
     with AnyReader([file]) as reader:
         counts = {connection.topic: connection.msgcount for connection in reader.connections}
     names = [*(f'view_{i}' for i in range(8)), 'requested']
-    parts = ('image', 'camera_info', 'mask')
+    parts = ('image', 'camera_info', 'mask', 'measured')
     topics = ['/nvs/views', *(f'/nvs/{name}/{part}' for name in names for part in parts)]
     assert counts == dict.fromkeys(topics, 1)
     with Bag(file) as bag:

@@ -287,3 +287,27 @@ def test_an_interrupt_while_torch_is_imported_is_no_traceback(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.communicate()[1] == ''
     assert process.returncode == 130
+
+
+SWALLOWED = """
+import os, signal, sys
+from nvs_ros import cli
+from nvs_ros.commands import convert
+from nvs_ros.errors import UserError
+
+def run(arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pause()
+    except BaseException:  # as some libraries do while they are imported
+        raise UserError('it went on') from None
+
+convert.run = run
+sys.argv = ['nvs_ros', 'convert', 'a', 'b']
+sys.exit(cli.main())
+"""
+
+
+def test_an_interrupt_that_a_library_swallows_is_one_all_the_same():
+    process = subprocess.run([sys.executable, '-c', SWALLOWED], capture_output=True, text=True)
+    assert process.returncode == 130 and process.stderr == ''
