@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from nvs_ros.errors import UserError
-from nvs_ros.evaluation.objects import SPLIT_SEEDS, open_set
+from nvs_ros.evaluation.objects import SPLIT_SEEDS, Known, open_set
 from nvs_ros.evaluation.textured import MeshFile, load_mesh
 from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.canonical import TrainedRange
 from nvs_ros.geometry.spherical import look_at
 from nvs_ros.scenes.dataset import DatasetSettings
 from nvs_ros.scenes.objects import HOUSEHOLD
@@ -25,6 +26,18 @@ def test_splits_are_held_out():
     }
     assert views['test'].name == views['validation'].name
     assert views['test'].sha256 != views['validation'].sha256
+
+
+def test_further_frames_are_from_sides_of_their_own(package):
+    """Neither from those of the source nor from those that are asked for."""
+    views = open_set(f'meshes:{package}', split='test', views=3, size=32).views(0)
+    trained = TrainedRange()
+    for source in range(3):
+        further = views.further(source, Known('depth', 2), trained)
+        azimuths = [view.spherical.azimuth_rad for view in further]
+        assert np.abs(np.subtract.outer(azimuths, views.cameras[:, 0])).min() > 0.01
+    first, second = (views.further(i, Known('depth', 1), trained)[0].image for i in (0, 1))
+    assert not np.array_equal(first, second)
 
 
 def test_household_is_every_household_category_in_turn():

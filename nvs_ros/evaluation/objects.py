@@ -115,7 +115,9 @@ class Views:
 
     def _further_cameras(self, source: int, known: Known) -> np.ndarray:
         """Cameras (known.further, 3) from random sides."""
-        rng = np.random.default_rng([self.settings.seed, self.index, source])
+        # A last number above 0: NumPy takes zeros at the end for nothing, and these cameras for
+        # those of the views.
+        rng = np.random.default_rng([self.settings.seed, self.index, source, 2])
         views = max(known.further, 2)  # the least of a data set
         return sample_cameras(dataclasses.replace(self.settings, views=views), rng)[: known.further]
 
