@@ -276,12 +276,14 @@ def contact_sheet(
             left = margin + c * (cell + margin)
             small = _fitted(picture, cell)
             sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+            (long, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
+            scale = 0.42 * min(1.0, cell / max(long, 1))  # into the width of its picture
             cv2.putText(
                 sheet,
                 caption,
                 (left + 2, top + cell + 14),
                 cv2.FONT_HERSHEY_SIMPLEX,
-                0.42,
+                scale,
                 (40, 40, 40),
                 1,
                 cv2.LINE_AA,
