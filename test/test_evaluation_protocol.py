@@ -6,8 +6,8 @@ import pytest
 from short_model import EVALUATIONS, make_short_model
 
 from nvs_ros.errors import UserError
-from nvs_ros.evaluation.methods import DETERMINISTIC, parse_preset, references
-from nvs_ros.evaluation.objects import open_set
+from nvs_ros.evaluation.methods import DETERMINISTIC, parse_preset, pictures_of, references
+from nvs_ros.evaluation.objects import Known, open_set
 from nvs_ros.evaluation.protocol import (
     Evaluation,
     ProtocolSettings,
@@ -17,6 +17,8 @@ from nvs_ros.evaluation.protocol import (
     read_results,
 )
 from nvs_ros.evaluation.statistics import object_scores, seed_deviation
+from nvs_ros.geometry import target_from_pose
+from nvs_ros.geometry.kept import keep_measured
 from nvs_ros.scenes.objects import HOUSEHOLD
 from nvs_ros.synthesizer import Synthesizer
 
@@ -148,3 +150,23 @@ def test_a_preset_takes_fields_of_any_type(synthesizer):
     settings = parse_preset(synthesizer, text).settings
     assert (settings.alpha_c, settings.pooling) == (0.5, 'mean')
     assert (settings.msa_window, settings.filtering) == ((700, 1000), False)
+
+
+def test_kept_pixels_alone_change_what_was_measured_and_nothing_else(synthesizer):
+    """The network is told nothing: beside the measured pixels the view is that of no depth."""
+    texts = ('fast@nothing', 'fast@depth:guide=false', 'fast@depth:guide=false:keep=false')
+    methods = [parse_preset(synthesizer, text) for text in texts]
+    views = open_set('household', split='validation', views=2, size=64).views(1)
+    trained = synthesizer.components.profile.trained
+    source = views.canonical(0, trained)
+    pose = views.canonical(1, trained).object_from_camera
+    targets = [target_from_pose(source, source.camera, pose)]
+    made = []
+    for method in methods:
+        observation = synthesizer.observe(source, views.measurement(0, method.known))
+        made.append(pictures_of(method, synthesizer, observation, targets, views.images[1:], 3)[0])
+    surface = views.measurement(0, Known('depth')).surface
+    _, _, measured = keep_measured(made[0], views.masks[1], surface, targets[0])
+    differs = (made[0] != made[1]).any(-1)
+    assert differs.any() and not differs[measured == 0].any()
+    assert np.array_equal(made[0], made[2])

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=LADDER,
         help='with commas between; PRESET:FIELD=VALUE changes fields of the sampler, windows as '
         'LOW..HIGH; PRESET@depth, @sensor, @mask or @nothing says what it is told of the shape, '
-        '@depth+1 that of one more frame; :keep=false leaves no measured pixel in the view '
+        '@depth+1 that of one more frame; :keep=false leaves no measured pixel in the view, '
+        ':guide=false tells the network nothing '
         '(default %(default)s)',
     )
     parser.add_argument(
@@ -177,7 +178,12 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
         'lpips': lpips,
         'methods': {
             m.name: dataclasses.asdict(m.settings)
-            | {'kind': m.kind, 'known': dataclasses.asdict(m.known), 'keep': m.keep}
+            | {
+                'kind': m.kind,
+                'known': dataclasses.asdict(m.known),
+                'keep': m.keep,
+                'guide': m.guide,
+            }
             for m in wanted
         },
     }

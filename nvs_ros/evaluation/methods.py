@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ import yaml
 
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.objects import Known
+from nvs_ros.geometry.guide import Measurement
+from nvs_ros.geometry.kept import keep_measured
+from nvs_ros.geometry.measured import Surface
 from nvs_ros.geometry.target import TargetCamera
 from nvs_ros.hero.oracle import injected_attention_maps, record_attention_maps
 from nvs_ros.hero.sampler import make_scheduler, sample
@@ -41,6 +45,8 @@ class Method:
         What the method is told of the object's shape.
     keep : bool
         Measured pixels stay in its views.
+    guide : bool
+        The network is told of the shape as well.
     kind : str
         ``'sampler'``; ``'one_step'``, the picture that the first network evaluation predicts;
         ``'oracle'``, sampling with the attention maps of the true picture (section 4.1).
@@ -51,6 +57,7 @@ class Method:
     kind: str = 'sampler'
     known: Known = Known()
     keep: bool = True
+    guide: bool = True
 
     def evaluations(self, synthesizer: Synthesizer) -> int:
         """Network evaluations of a view."""
@@ -65,7 +72,7 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
 
     ``PRESET@KNOWN`` says what it is told of the object's shape, see
     :meth:`nvs_ros.evaluation.objects.Known.parse`; ``keep=false`` among the fields, that measured
-    pixels do not stay in its views.
+    pixels do not stay in its views, and ``guide=false``, that the network is told nothing.
 
     Raises
     ------
@@ -82,11 +89,12 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
         low, dots, high = value.partition('..')
         overrides[field] = yaml.safe_load(f'[{low}, {high}]' if dots else value)
     try:
-        keep = overrides.pop('keep', True)
-        if not isinstance(keep, bool):
-            raise ValueError(f'keep: expected true or false, got {keep!r}')
+        uses = {use: overrides.pop(use, True) for use in ('keep', 'guide')}
+        for use, value in uses.items():
+            if not isinstance(value, bool):
+                raise ValueError(f'{use}: expected true or false, got {value!r}')
         settings = synthesizer.preset(name, **overrides)
-        return Method(text, settings, known=Known.parse(known), keep=keep)
+        return Method(text, settings, known=Known.parse(known), **uses)
     except ValueError as error:
         raise UserError(f'preset {text}: {error}') from error
 
@@ -152,10 +160,16 @@ def pictures_of(
         return _first_prediction(method, synthesizer, observation, targets, seed)
     if method.kind == 'oracle':
         return _oracle(method, synthesizer, observation, targets, truths, seed)
-    views = synthesizer.synthesize(
-        observation, targets, method.settings, seed=seed, keep=method.keep
-    )
-    return np.stack([view.image for view in views])
+    if method.guide:
+        views = synthesizer.synthesize(
+            observation, targets, method.settings, seed=seed, keep=method.keep
+        )
+        return np.stack([view.image for view in views])
+    blind = dataclasses.replace(observation, measurement=Measurement.nothing())
+    views = synthesizer.synthesize(blind, targets, method.settings, seed=seed, keep=False)
+    surface = observation.measurement.surface if method.keep else Surface.nothing()
+    kept = [keep_measured(v.image, v.mask, surface, t) for v, t in zip(views, targets, strict=True)]
+    return np.stack([image for image, _, _ in kept])
 
 
 class _Enough(Exception):

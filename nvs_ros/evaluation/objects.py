@@ -13,7 +13,6 @@ from nvs_ros.evaluation.textured import MeshFile, find_folder, find_meshes, is_f
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, TrainedRange
 from nvs_ros.geometry.guide import Measurement
-from nvs_ros.geometry.measured import Surface, ball_cells
 from nvs_ros.geometry.spherical import Spherical, pose_from_spherical
 from nvs_ros.scenes.dataset import DatasetSettings, render_views, sample_cameras
 from nvs_ros.scenes.furniture import held_out_furniture, mesh_cache
@@ -103,7 +102,7 @@ class Views:
     def measurement(self, source: int, known: Known) -> Measurement | None:
         """What a method is told of the shape; None: what the pictures tell themselves."""
         if known.of == 'nothing':
-            return Measurement(Surface.nothing(), np.zeros(len(ball_cells()), bool), 1.0)
+            return Measurement.nothing()
         if known.of == 'mask':
             return None
         cameras = [self.cameras[source], *self._further_cameras(source, known)]

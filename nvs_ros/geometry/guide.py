@@ -52,6 +52,11 @@ class Measurement:
     unit_m: float
 
     @classmethod
+    def nothing(cls, unit_m: float = 1.0) -> Measurement:
+        """Nothing is known; and where nothing is possible, the guide is empty."""
+        return cls(Surface.nothing(), np.zeros(len(ball_cells()), bool), unit_m)
+
+    @classmethod
     def of_picture(
         cls,
         image: NDArray[np.uint8],
