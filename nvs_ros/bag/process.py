@@ -113,7 +113,7 @@ def process(
     if output.exists():
         raise UserError(f'{output} is there already')
     with Bag(bag, topics.values()) as recording:
-        _check_types(recording, topics, configuration)
+        check_types(recording, topics, configuration)
         transforms = BagTransforms(bag)
         maker = _Maker(configuration, synthesizer or _load(configuration), transforms, shapes)
         matched = match_frames(
@@ -140,7 +140,7 @@ def process(
         raise UserError(f'{bag}: {lost}; {result} all the same')
 
 
-def _check_types(recording: Bag, topics: dict[str, str], configuration: Configuration) -> None:
+def check_types(recording: Bag, topics: dict[str, str], configuration: Configuration) -> None:
     """Refuse topics whose messages no input can be."""
     try:
         types = input_types(configuration.input)

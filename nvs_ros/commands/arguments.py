@@ -139,6 +139,43 @@ def name_of(arguments: argparse.Namespace) -> str:
     return ' '.join(names)
 
 
+def add_bag_parameters(parser: argparse.ArgumentParser) -> None:
+    """How the frames of a bag are to be taken."""
+    parser.add_argument('--params-file', type=Path, metavar='YAML', help="the node's parameters")
+    parser.add_argument(
+        '-p',
+        '--param',
+        action='append',
+        default=[],
+        metavar='NAME:=VALUE',
+        help='one parameter of the node, e.g. -p preset:=hourglass -p model.source:=FOLDER',
+    )
+    parser.add_argument(
+        '--remap',
+        nargs='+',
+        default=[],
+        metavar='INPUT:=TOPIC',
+        help='where image, camera_info, mask, ... are recorded under other names',
+    )
+
+
+def pairs(option: str, rules: list[str]) -> dict[str, str]:
+    """``name:=value`` of each rule.
+
+    Raises
+    ------
+    UserError
+        A rule is something else.
+    """
+    found = {}
+    for rule in rules:
+        name, assigned, value = rule.partition(':=')
+        if not (name and assigned and value):
+            raise UserError(f'{option}: expected name:=value, got {rule!r}')
+        found[name] = value
+    return found
+
+
 def check_output(option: str, file: Path | None) -> None:
     """Refuse a place that cannot be written to, before the work is done.
 

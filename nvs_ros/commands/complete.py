@@ -1,21 +1,32 @@
-"""``python -m nvs_ros complete``: the whole shape of an object from one photograph."""
+"""``python -m nvs_ros complete``: the whole shape of an object, from photographs or a bag."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nvs_ros.commands.arguments import (
+    add_bag_parameters,
     add_photographs,
     check_output,
     name_of,
+    pairs,
     read_one,
     read_photographs,
 )
 from nvs_ros.errors import UserError
 from nvs_ros.settings import SEEDS, CompletionSettings
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nvs_ros.observation import Frame, Observation
+    from nvs_ros.synthesizer import Synthesizer
+
+BAGS = ('.mcap', '.db3', '.bag')
+"""Endings of bags; a folder is one as well."""
 PHOTOGRAPH_PX = 256
 """Side of the picture that gives silhouette and colours."""
 
@@ -23,6 +34,7 @@ PHOTOGRAPH_PX = 256
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = CompletionSettings()
     add_photographs(parser)
+    add_bag_parameters(parser)
     parser.add_argument(
         '--size',
         type=float,
@@ -59,15 +71,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    frames, assumptions = read_photographs(arguments, arguments.size)
-    picture = None if frames else read_one(arguments)
+    bag = _bag(arguments)
+    frames, assumptions, picture = [], (), None
+    if bag is None:
+        frames, assumptions = read_photographs(arguments, arguments.size)
+        picture = None if frames else read_one(arguments)
 
     from tqdm import tqdm
 
     from nvs_ros.completion.files import save_cloud, save_mesh
     from nvs_ros.completion.pipeline import complete_shape, trusted_views
-    from nvs_ros.geometry import orbit, photograph_view, target_from_angles
-    from nvs_ros.synthesizer import Frame, Synthesizer
+    from nvs_ros.geometry import orbit, target_from_angles
+    from nvs_ros.synthesizer import Synthesizer
 
     try:
         settings = CompletionSettings(
@@ -78,15 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
         synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
         synthesizer.preset(settings.preset)
-        if picture is None:
-            observation = synthesizer.observe(frames)
-        else:
-            given = {'elevation_rad': math.radians(arguments.source_elevation)}
-            observation = synthesizer.observe(synthesizer.photograph(*picture, **given))
-            fill = synthesizer.components.profile.photograph_fill
-            sharp = photograph_view(*picture, image_size=PHOTOGRAPH_PX, fill=fill, **given)
-            pose = sharp.object_from_camera
-            frames = [Frame(sharp.image, sharp.mask, sharp.camera, pose, 1.0)]
+        if bag is not None:
+            frames = _frames_of(bag, arguments, synthesizer)
+        observation, frames = _observed(arguments, synthesizer, frames, picture)
         source = observation.source
         targets = [target_from_angles(source, *v) for v in orbit(arguments.views)[1:]]
         with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
@@ -111,13 +120,61 @@ def run(arguments: argparse.Namespace) -> int:
         'seeds': ' '.join(map(str, views[0].estimate.seeds)),
         'source': name_of(arguments),
         'size_m': size_m,
-        'frame': 'object: z up, ' + ('x towards the camera' if picture else 'axes of the world'),
+        'frame': 'object: z up, ' + _axes(bag is not None, picture is not None),
     }
     save_cloud(completion.cloud, arguments.output, provenance)
     if arguments.mesh is not None:
         save_mesh(completion.surface, arguments.mesh, provenance)
     _report(arguments, (*assumptions, *source.assumptions), views, completion)
     return 0
+
+
+def _bag(arguments: argparse.Namespace) -> Path | None:
+    """The bag that is given in place of a photograph."""
+    given = arguments.photo
+    if len(given) == 1 and (given[0].suffix in BAGS or given[0].is_dir()):
+        return given[0]
+    return None
+
+
+def _frames_of(bag: Path, arguments: argparse.Namespace, synthesizer: Synthesizer) -> list[Frame]:
+    try:
+        from nvs_ros.bag.latest import latest_object
+        from nvs_ros.bag.parameters import read_configuration
+    except ImportError as error:
+        raise UserError(f'a bag needs ROS 2 and rosbags: {error}') from error
+    given = {} if arguments.size is None else {'object.diameter_m': str(arguments.size)}
+    configuration = read_configuration(
+        arguments.params_file, given | pairs('--param', arguments.param)
+    )
+    remap = pairs('--remap', arguments.remap)
+    return latest_object(bag, configuration, synthesizer, remap).frames
+
+
+def _observed(
+    arguments: argparse.Namespace,
+    synthesizer: Synthesizer,
+    frames: list[Frame],
+    picture: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[Observation, list[Frame]]:
+    """What the network is shown, and the frames that carve: of a photograph a sharper picture."""
+    from nvs_ros.geometry import photograph_view
+    from nvs_ros.synthesizer import Frame
+
+    if picture is None:
+        return synthesizer.observe(frames), frames
+    given = {'elevation_rad': math.radians(arguments.source_elevation)}
+    observation = synthesizer.observe(synthesizer.photograph(*picture, **given))
+    fill = synthesizer.components.profile.photograph_fill
+    sharp = photograph_view(*picture, image_size=PHOTOGRAPH_PX, fill=fill, **given)
+    pose = sharp.object_from_camera
+    return observation, [Frame(sharp.image, sharp.mask, sharp.camera, pose, 1.0)]
+
+
+def _axes(is_bag: bool, is_photograph: bool) -> str:
+    if is_bag:
+        return "those of the object's pose in the bag"
+    return 'x towards the camera' if is_photograph else 'axes of the world'
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nvs_ros.commands.arguments import make_output_folder
+from nvs_ros.commands.arguments import add_bag_parameters, make_output_folder, pairs
 from nvs_ros.errors import UserError
 
 
@@ -13,22 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('bag', type=Path, help='mcap, db3 or ROS 1 bag; or the folder of a bag')
     parser.add_argument('output', type=Path, help='new mcap file; interrupted, call again to go on')
-    parser.add_argument('--params-file', type=Path, metavar='YAML', help="the node's parameters")
-    parser.add_argument(
-        '-p',
-        '--param',
-        action='append',
-        default=[],
-        metavar='NAME:=VALUE',
-        help='one parameter of the node, e.g. -p preset:=hourglass -p model.source:=FOLDER',
-    )
-    parser.add_argument(
-        '--remap',
-        nargs='+',
-        default=[],
-        metavar='INPUT:=TOPIC',
-        help='where image, camera_info, mask, ... are recorded under other names',
-    )
+    add_bag_parameters(parser)
     parser.add_argument(
         '--shapes',
         type=Path,
@@ -54,19 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     process(
         arguments.bag,
         arguments.output,
-        read_configuration(arguments.params_file, _pairs('--param', arguments.param)),
-        remap=_pairs('--remap', arguments.remap),
+        read_configuration(arguments.params_file, pairs('--param', arguments.param)),
+        remap=pairs('--remap', arguments.remap),
         every=arguments.every,
         shapes=arguments.shapes,
     )
     return 0
-
-
-def _pairs(option: str, rules: list[str]) -> dict[str, str]:
-    pairs = {}
-    for rule in rules:
-        name, assigned, value = rule.partition(':=')
-        if not (name and assigned and value):
-            raise UserError(f'{option}: expected name:=value, got {rule!r}')
-        pairs[name] = value
-    return pairs

@@ -1,0 +1,66 @@
+"""The last frame of an object in a bag, with those before it that are remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nvs_ros.bag.frames import frames, match_frames
+from nvs_ros.bag.process import check_types, input_topics
+from nvs_ros.bag.reader import Bag
+from nvs_ros.bag.transforms import BagTransforms
+from nvs_ros.errors import UserError
+from nvs_ros.node.engine import Engine
+from nvs_ros.node.frames import SourceFrame, check_message
+from nvs_ros.node.parameters import Configuration
+from nvs_ros.synthesizer import Synthesizer
+
+
+def latest_object(
+    bag: Path,
+    configuration: Configuration,
+    synthesizer: Synthesizer,
+    remap: Mapping[str, str] | None = None,
+) -> SourceFrame:
+    """The first object of the last frame that can be used, or the one that ``object.id`` names.
+
+    Parameters
+    ----------
+    bag : Path
+    configuration : Configuration
+        With ``memory.frames`` above 0 the frames before it are looked at as well.
+    synthesizer : Synthesizer
+    remap : mapping, optional
+        See :func:`nvs_ros.bag.process.input_topics`.
+
+    Raises
+    ------
+    UserError
+        The bag cannot be used, or no frame of it.
+    """
+    topics = input_topics(configuration, remap or {})
+    names = {topic: name for name, topic in topics.items()}
+    with Bag(bag, topics.values()) as recording:
+        check_types(recording, topics, configuration)
+        engine = Engine(synthesizer, BagTransforms(bag), lambda stage, seconds: None)
+        matched = match_frames(
+            recording,
+            names,
+            configuration.sync.slop_s,
+            lambda message: check_message(message, configuration.input.rectified),
+        )
+        count = len(matched.frames)
+        # Without a memory from the last one back, until one can be used.
+        order = range(count) if configuration.memory.frames else range(count - 1, -1, -1)
+        found, problem = None, '; '.join([*matched.dropped, *matched.reasons]) or 'it has none'
+        for index in order:
+            for _, frame in frames(recording, matched, [index]):
+                try:
+                    found = engine.sources(frame, configuration)[0]
+                except ValueError as error:
+                    problem = str(error)
+            if found is not None and not configuration.memory.frames:
+                break
+    if found is None:
+        raise UserError(f'{bag} has no frame that can be used: {problem}')
+    return found
