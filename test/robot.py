@@ -32,7 +32,7 @@ from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.node.conversions import image_from_array
 from nvs_ros.node.executor import ThreadedExecutor
 from nvs_ros.node.view_node import ViewNode
-from nvs_ros.observation import Observation, Source
+from nvs_ros.observation import Frame, Observation, Source
 from nvs_ros.synthesizer import View
 from nvs_ros.zero123.profile import ModelProfile
 
@@ -78,6 +78,7 @@ class LightSynthesizer:
 
     def observe(self, frames, measurement=None):
         views = frames if isinstance(frames, list) else [frames]
+        views = [self.canonical(view) if isinstance(view, Frame) else view for view in views]
         return Observation(views[0], None, None, tuple(Source(view, None) for view in views[1:]))
 
     def synthesize(self, observation, targets, settings=None, *, seed=0, callback=None, **_):

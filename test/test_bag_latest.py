@@ -6,40 +6,26 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import light_tf2
-import robot
 from test_bag_process import Synthesizer
+from walk_bag import write_walk
 
-from nvs_ros.bag import transforms as recorded
 from nvs_ros.bag.latest import latest_object
 from nvs_ros.bag.parameters import read_configuration
-from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
 from nvs_ros.errors import UserError
-from nvs_ros.geometry import Spherical, pose_from_spherical
-from nvs_ros.node import transforms
 
 DEMO = Path(__file__).parents[1] / 'demo' / 'mug.mcap'
 
 
 @pytest.fixture
 def bag(tmp_path, monkeypatch):
-    """The camera goes round an object that stands still in the frame called world."""
-    if transforms.tf2_ros is None:
-        monkeypatch.setattr(transforms, 'tf2_ros', light_tf2)
-    scene, moves = robot.Scene(), []
-    with BagWriter(tmp_path / 'in.mcap') as writer:
-        for i in range(4):
-            ns = (i + 1) * 10**9
-            scene.object_from_camera = pose_from_spherical(Spherical(1.2 * i, 0.4, 0.2))
-            moves.append((light_tf2.message('world', robot.FRAME, ns, scene.object_from_camera), 0))
-            messages = scene.messages(ns)
-            if i == 3:
-                messages['mask'].data = bytes(len(messages['mask'].data))
-            for name, message in messages.items():
-                writer.write(f'/{name}', ns, message)
-    monkeypatch.setattr(recorded, 'recorded_transforms', lambda *_: iter(moves))
-    return tmp_path / 'in.mcap'
+    """A camera that goes round an object; the last mask is empty."""
+
+    def empty_the_last(index, messages):
+        if index == 3:
+            messages['mask'].data = bytes(len(messages['mask'].data))
+
+    return write_walk(tmp_path / 'in.mcap', monkeypatch, 4, empty_the_last)
 
 
 def test_it_is_the_last_frame_that_can_be_used(bag):

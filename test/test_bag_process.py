@@ -7,16 +7,15 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import light_tf2
 import numpy as np
 import rclpy.time
 import robot
 from geometry_msgs.msg import TransformStamped
 from rosbags.highlevel import AnyReader
 from test_node_objects import detections, painted
+from walk_bag import write_walk
 
 from nvs_interfaces.msg import NovelViewArray
-from nvs_ros.bag import transforms as recorded
 from nvs_ros.bag.parameters import read_configuration
 from nvs_ros.bag.process import _Maker, input_topics, process
 from nvs_ros.bag.reader import Bag
@@ -25,7 +24,6 @@ from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
 from nvs_ros.completion.confidence import Evidence
 from nvs_ros.errors import UserError
-from nvs_ros.geometry import Spherical, pose_from_spherical
 from nvs_ros.node import transforms
 from nvs_ros.node.cameras import rigid_from_pose
 from nvs_ros.node.conversions import array_from_image, image_from_array
@@ -418,19 +416,9 @@ def test_a_pose_in_another_frame_is_explained_without_tf2(tmp_path):
 
 def test_frames_are_remembered_and_an_interrupted_run_ends_the_same(tmp_path, monkeypatch):
     """The camera goes round an object that stands still in the frame called world."""
-    if transforms.tf2_ros is None:
-        monkeypatch.setattr(transforms, 'tf2_ros', light_tf2)
-    scene, moves = robot.Scene(), []
-    with BagWriter(tmp_path / 'in.mcap') as writer:
-        for i in range(5):
-            ns = (i + 1) * 10**9
-            scene.object_from_camera = pose_from_spherical(Spherical(1.2 * i, 0.4, 0.2))
-            moves.append((light_tf2.message('world', robot.FRAME, ns, scene.object_from_camera), 0))
-            for name, message in scene.messages(ns).items():
-                writer.write(f'/{name}', ns, message)
-    monkeypatch.setattr(recorded, 'recorded_transforms', lambda *_: iter(moves))
+    bag = write_walk(tmp_path / 'in.mcap', monkeypatch, 5)
     parameters = {'fixed_frame': 'world', 'memory.frames': '3', 'views.azimuths_deg': '[60.0]'}
-    options = {'bag': tmp_path / 'in.mcap', 'parameters': parameters}
+    options = {'bag': bag, 'parameters': parameters}
     run(tmp_path / 'whole.mcap', **options)
     whole = [m for topic, _, m in read(tmp_path / 'whole.mcap') if topic == '/nvs/views']
     assert [view.frames for array in whole for view in array.views] == [1, 2, 3, 4, 4]

@@ -206,14 +206,14 @@ def test_a_remembered_frame_that_does_not_fit_any_more_is_forgotten():
         walk, session = Walk(running.robot), running.node._session
         views = running.robot.subscribe(NovelViewArray, '/nvs/views')
         walk.frames_of(views, 0, 1)
-        original = running.synthesizer.canonical
+        observe = running.synthesizer.observe
 
-        def canonical(frame):
-            if frame.object_size_m is not None:  # a remembered one
+        def refuse(frames, measurement=None):
+            if len(frames) > 1:
                 raise ValueError('too close')
-            return original(frame)
+            return observe(frames, measurement)
 
-        running.synthesizer.canonical = canonical
+        running.synthesizer.observe = refuse
         walk.azimuth_rad = np.radians(90)
         running.robot.frames_until(lambda: session.intake.statistics.dropped['unusable'])
         walk.frames_of(views, 90, 1)

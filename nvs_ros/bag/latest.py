@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nvs_ros.bag.frames import frames, match_frames
-from nvs_ros.bag.process import check_types, input_topics
+from nvs_ros.bag.frames import frames
+from nvs_ros.bag.process import check_types, input_topics, left_out, matched_frames
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.errors import UserError
 from nvs_ros.node.engine import Engine
-from nvs_ros.node.frames import SourceFrame, check_message
+from nvs_ros.node.frames import SourceFrame
 from nvs_ros.node.parameters import Configuration
 from nvs_ros.synthesizer import Synthesizer
 
@@ -39,28 +39,20 @@ def latest_object(
         The bag cannot be used, or no frame of it.
     """
     topics = input_topics(configuration, remap or {})
-    names = {topic: name for name, topic in topics.items()}
+    found = None
     with Bag(bag, topics.values()) as recording:
         check_types(recording, topics, configuration)
+        matched = matched_frames(recording, topics, configuration)
         engine = Engine(synthesizer, BagTransforms(bag), lambda stage, seconds: None)
-        matched = match_frames(
-            recording,
-            names,
-            configuration.sync.slop_s,
-            lambda message: check_message(message, configuration.input.rectified),
-        )
-        count = len(matched.frames)
-        # Without a memory from the last one back, until one can be used.
-        order = range(count) if configuration.memory.frames else range(count - 1, -1, -1)
-        found, problem = None, '; '.join([*matched.dropped, *matched.reasons]) or 'it has none'
-        for index in order:
-            for _, frame in frames(recording, matched, [index]):
+        everything = range(len(matched.frames))
+        # Without a memory from the last one back, one at a time.
+        readings = [everything] if configuration.memory.frames else [[i] for i in everything[::-1]]
+        for wanted in readings:
+            for _, frame in frames(recording, matched, wanted):
                 try:
                     found = engine.sources(frame, configuration)[0]
                 except ValueError as error:
-                    problem = str(error)
-            if found is not None and not configuration.memory.frames:
-                break
-    if found is None:
-        raise UserError(f'{bag} has no frame that can be used: {problem}')
-    return found
+                    matched.dropped[str(error)] += 1
+            if found is not None:
+                return found
+    raise UserError(f'{bag} has no frame that can be used: {left_out(matched)}')

@@ -20,7 +20,7 @@ from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
 from nvs_ros.completion.files import save_cloud, save_mesh
-from nvs_ros.completion.pipeline import TrustedView
+from nvs_ros.completion.pipeline import TrustedView, provenance_of
 from nvs_ros.errors import UserError
 from nvs_ros.node.completed import REFUSED, shape_messages, view_messages
 from nvs_ros.node.engine import Engine
@@ -116,31 +116,38 @@ def process(
         check_types(recording, topics, configuration)
         transforms = BagTransforms(bag)
         maker = _Maker(configuration, synthesizer or _load(configuration), transforms, shapes)
-        matched = match_frames(
-            recording,
-            {topic: name for name, topic in topics.items()},
-            configuration.sync.slop_s,
-            lambda message: check_message(message, configuration.input.rectified),
-        )
+        matched = matched_frames(recording, topics, configuration)
         lost = '; '.join(filter(None, [recording.shortfall(), *transforms.problems]))
         parts = _open_parts(bag, output, configuration, topics, every, shapes)
         _run(recording, matched, maker, parts, every)
     finished = sorted(parts.glob('*.mcap'))
     if not finished:
         shutil.rmtree(parts)
-        why = '; '.join(filter(None, [_left_out(matched), lost, *transforms.notes]))
+        why = '; '.join(filter(None, [left_out(matched), lost, *transforms.notes]))
         raise UserError(f'{bag} has no frame that can be used: {why}')
     _join(finished, output)
     shutil.rmtree(parts)
     result = f'views of {len(finished)} frames in {output}'
-    left_out = '; '.join(filter(None, [_left_out(matched), maker.left_out]))
+    without = '; '.join(filter(None, [left_out(matched), maker.left_out]))
     notes = [*recording.notes, *transforms.notes]
-    print('\n'.join([*notes, f'{result}; {left_out}' if left_out else result]))
+    print('\n'.join([*notes, f'{result}; {without}' if without else result]))
     if lost:
         raise UserError(f'{bag}: {lost}; {result} all the same')
 
 
-def check_types(recording: Bag, topics: dict[str, str], configuration: Configuration) -> None:
+def matched_frames(
+    recording: Bag, topics: Mapping[str, str], configuration: Configuration
+) -> Matched:
+    """The frames of a bag, whose inputs are recorded under these topics."""
+    return match_frames(
+        recording,
+        {topic: name for name, topic in topics.items()},
+        configuration.sync.slop_s,
+        lambda message: check_message(message, configuration.input.rectified),
+    )
+
+
+def check_types(recording: Bag, topics: Mapping[str, str], configuration: Configuration) -> None:
     """Refuse topics whose messages no input can be."""
     try:
         types = input_types(configuration.input)
@@ -213,7 +220,7 @@ def _run(recording: Bag, matched: Matched, maker: _Maker, parts: Path, every: in
                         writer.write(f'/nvs/{topic}', frame.stamp_ns, message)
 
 
-def _left_out(matched: Matched) -> str:
+def left_out(matched: Matched) -> str:
     """What was not used of the bag and why, counted; ``''`` when all was."""
     images = [
         f'{n} of {matched.images} images left out: {reason}'
@@ -337,9 +344,7 @@ class _Maker:
             tqdm.write(f'no shape: {error}')
             return {}
         provenance = {
-            'model': views[0].estimate.model_id,
-            'preset': settings.preset,
-            'seeds': ' '.join(map(str, views[0].estimate.seeds)),
+            **provenance_of(views, settings),
             'stamp_ns': source.stamp_ns,
             'frame': f'object: z up; its pose in {source.header.frame_id} (row by row) '
             + ' '.join(f'{value:.6g}' for value in source.frame_from_upright[:3].ravel()),

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nvs_ros.completion.files import save_cloud, save_mesh
-    from nvs_ros.completion.pipeline import complete_shape, trusted_views
+    from nvs_ros.completion.pipeline import complete_shape, provenance_of, trusted_views
     from nvs_ros.geometry import orbit, target_from_angles
     from nvs_ros.synthesizer import Synthesizer
 
@@ -115,9 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         size_m = arguments.size or 1.0
         completion = completion.scaled(size_m)
     provenance = {
-        'model': views[0].estimate.model_id,
-        'preset': settings.preset,
-        'seeds': ' '.join(map(str, views[0].estimate.seeds)),
+        **provenance_of(views, settings),
         'source': name_of(arguments),
         'size_m': size_m,
         'frame': 'object: z up, ' + _axes(bag is not None, picture is not None),

@@ -69,8 +69,8 @@ def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8
     inside = coverage(np.asarray(frame.mask)) >= SOLID
     with np.errstate(invalid='ignore'):
         rows, columns = np.nonzero(inside & np.isfinite(frame.depth_m) & (frame.depth_m > 0))
-    rays = frame.camera.unproject(np.column_stack([columns, rows]))
-    points = rays / rays[:, 2:] * frame.depth_m[rows, columns, None]
+    pixels = np.column_stack([columns, rows])
+    points = frame.camera.points(pixels, frame.depth_m[rows, columns])
     known = np.isfinite(points).all(1)  # no ray where the distortion model reaches none
     points = transformed(frame.object_from_camera, points[known])
     return points, frame.image[rows[known], columns[known]]

@@ -139,6 +139,16 @@ def calibration_of(synthesizer: Synthesizer) -> Calibration | None:
     return Calibration.from_profile(synthesizer.components.profile.confidence)
 
 
+def provenance_of(views: Sequence[TrustedView], settings: CompletionSettings) -> dict[str, object]:
+    """What a shape was made with, for its files."""
+    estimate = views[0].estimate
+    return {
+        'model': estimate.model_id,
+        'preset': settings.preset,
+        'seeds': ' '.join(map(str, estimate.seeds)),
+    }
+
+
 def complete_shape(
     frames: Sequence[Frame],
     observation: Observation,

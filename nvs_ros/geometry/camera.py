@@ -181,6 +181,25 @@ class Camera:
             rays = self._unproject_perspective(flat)
         return rays.reshape(*pixels.shape[:-1], 3)
 
+    def points(self, pixels: ArrayLike, depth_m: ArrayLike = 1.0) -> NDArray[np.float64]:
+        """Points (n, 3) at a depth along the optical axis.
+
+        Parameters
+        ----------
+        pixels : array_like (n, 2)
+        depth_m : array_like (n,)
+            Metres.
+
+        Returns
+        -------
+        (n, 3) float64
+            Optical frame, metres; NaN where no ray leads forward from a pixel.
+        """
+        rays = self.unproject(pixels)
+        with np.errstate(invalid='ignore'):
+            ahead = np.where(rays[:, 2:] > 0, rays[:, 2:], np.nan)
+        return rays / ahead * np.broadcast_to(depth_m, len(rays))[:, None]
+
     def contains(self, pixels: ArrayLike) -> NDArray[np.bool_]:
         """Whether pixels (..., 2) lie in the picture; False for NaN."""
         pixels = np.asarray(pixels, np.float64)

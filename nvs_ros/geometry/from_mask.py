@@ -202,7 +202,7 @@ class _Seen:
         beside = points[cKDTree(pixels).query(edge)[1], 2]
         # Round things turn away at their outline; what is farther still belongs to the background.
         at_m = np.clip(depth[rows, columns], beside, beside + LIMB * rough_m)
-        outline = _rays(camera, edge) * at_m[:, None]
+        outline = camera.points(edge, at_m)
         last_row, last_column = np.array(solid.shape) - 1
         cut = (rows == 0) | (columns == 0) | (rows == last_row) | (columns == last_column)
         window, margin = np.zeros_like(solid), max(width, height)
@@ -238,20 +238,13 @@ def _grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     return cv2.dilate(mask.astype(np.uint8), np.ones((2 * pixels + 1,) * 2, np.uint8)) > 0
 
 
-def _rays(camera: Camera, pixels: NDArray) -> NDArray[np.float64]:
-    """Points (n, 3) at depth 1; NaN where the distortion model reaches none."""
-    rays = camera.unproject(pixels)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        return rays / np.where(rays[:, 2:] > 0, rays[:, 2:], np.nan)
-
-
 def _points(
     chosen: NDArray[np.bool_], camera: Camera, depth: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Points (n, 3) of pixels, and the pixels (n, 2) x, y."""
     rows, columns = np.nonzero(chosen)
     pixels = np.column_stack([columns, rows])
-    points = _rays(camera, pixels) * depth[rows, columns, None]
+    points = camera.points(pixels, depth[rows, columns])
     known = np.isfinite(points).all(1)
     return points[known], pixels[known]
 

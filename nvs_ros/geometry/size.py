@@ -99,6 +99,5 @@ def _surface(
     inner = cv2.erode(solid.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
     with np.errstate(invalid='ignore'):
         rows, columns = np.nonzero(inner & np.isfinite(depth_m) & (depth_m > 0))
-    rays = camera.unproject(np.column_stack([columns, rows]))
-    points = rays / rays[:, 2:] * depth_m[rows, columns, None]
+    points = camera.points(np.column_stack([columns, rows]), depth_m[rows, columns])
     return points @ object_from_camera[:3, :3].T + object_from_camera[:3, 3]

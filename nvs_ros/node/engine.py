@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -184,19 +183,16 @@ class Engine:
         return self._observed[1]
 
     def _observe(self, source: SourceFrame) -> Observation:
-        unit_m = source.canonical.unit_m
+        measurement = measurement_of(source.frames, source.canonical.unit_m)
         try:
-            remembered = [
-                self._synthesizer.canonical(dataclasses.replace(frame, object_size_m=unit_m))
-                for frame in source.remembered
-            ]
-        except ValueError as error:  # as the object is now: the present frame can be used
-            self.memory.forget(source.object_id)
+            return self._synthesizer.observe([source.canonical, *source.remembered], measurement)
+        except ValueError as error:
+            if not source.remembered:
+                raise
+            self.memory.forget(source.object_id)  # the present frame can be used
             raise ValueError(
                 f'a remembered frame does not fit the present one and is forgotten: {error}'
             ) from error
-        measurement = measurement_of(source.frames, unit_m)
-        return self._synthesizer.observe([source.canonical, *remembered], measurement)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
