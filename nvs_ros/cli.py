@@ -22,7 +22,7 @@ COMMANDS = {
     'replay': 'Publish a bag into the running ROS graph.',
     'process': 'Make the views of a bag, without a ROS graph.',
     'evaluate': 'A model on objects that training never saw.',
-    'complete': 'The whole shape of an object from a photograph.',
+    'complete': 'The whole shape of an object from photographs or a bag.',
     'assess': 'Completed shapes and the confidence of views, against the truth.',
     'bench': 'How fast a model is on this machine.',
     'train': 'Train the embedded model.',

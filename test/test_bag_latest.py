@@ -54,3 +54,17 @@ def test_complete_takes_a_bag(tmp_path, capsys):
     assert 'pose in the bag' in mesh.read_text() and 'synthetic' in capsys.readouterr().out
     assert main(['complete', str(DEMO), '-o', str(cloud), '-p', 'no.such:=1']) == 2
     assert 'no such parameter' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        ((DEMO, '--mask', 'mask.png'), '--mask: expected photographs with it, got a bag'),
+        ((DEMO, '--source-elevation', '9'), '--source-elevation: expected photographs'),
+        (('photo.png', '-p', 'input.depth:=true'), '--param: expected a bag with it'),
+        (('photo.png', '--remap', 'image:=/other'), '--remap: expected a bag with it'),
+    ],
+)
+def test_what_is_not_of_bags_or_not_of_photographs_is_refused(capsys, arguments, words):
+    assert main(['complete', *map(str, arguments)]) == 2
+    assert words in capsys.readouterr().err

@@ -19,14 +19,15 @@ AUTO = 'auto'
 """In place of a mask's file: whatever stands out in the photograph."""
 
 
-def add_photographs(parser: argparse.ArgumentParser) -> None:
-    """Photographs of an object, the object in them, and where they were taken from."""
+def add_photographs(parser: argparse.ArgumentParser, more: str = '') -> None:
+    """Photographs of an object, the object in them, and where they were taken from; ``more`` is
+    added to the help."""
     parser.add_argument(
         'photo',
         type=Path,
         nargs='*',
         help='photograph of one object; RGBA brings its mask. Several with --transforms, which '
-        'takes all of its frames when none is given',
+        f'takes all of its frames when none is given.{more}',
     )
     parser.add_argument(
         '--mask',

@@ -33,7 +33,7 @@ PHOTOGRAPH_PX = 256
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = CompletionSettings()
-    add_photographs(parser)
+    add_photographs(parser, ' In their place a bag: the object in its last frame')
     add_bag_parameters(parser)
     parser.add_argument(
         '--size',
@@ -130,9 +130,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _bag(arguments: argparse.Namespace) -> Path | None:
     """The bag that is given in place of a photograph."""
     given = arguments.photo
-    if len(given) == 1 and (given[0].suffix in BAGS or given[0].is_dir()):
-        return given[0]
-    return None
+    is_bag = len(given) == 1 and (given[0].suffix in BAGS or given[0].is_dir())
+    of_photographs = ('mask', 'transforms', 'centre', 'source_elevation')
+    of_bags = ('params_file', 'param', 'remap')
+    for name in of_photographs if is_bag else of_bags:
+        if getattr(arguments, name):
+            wanted, got = ('photographs', 'a bag') if is_bag else ('a bag', 'photographs')
+            raise UserError(f'--{name.replace("_", "-")}: expected {wanted} with it, got {got}')
+    return given[0] if is_bag else None
 
 
 def _frames_of(bag: Path, arguments: argparse.Namespace, synthesizer: Synthesizer) -> list[Frame]:
