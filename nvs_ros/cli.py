@@ -16,7 +16,7 @@ from nvs_ros.cores import share_cores
 from nvs_ros.errors import UserError
 
 COMMANDS = {
-    'synthesize': 'Views of an object from a photograph.',
+    'synthesize': 'A view of an object from photographs.',
     'convert': 'Original Zero-1-to-3 checkpoint to a diffusers folder.',
     'fetch': 'Download a known public checkpoint.',
     'replay': 'Publish a bag into the running ROS graph.',

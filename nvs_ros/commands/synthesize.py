@@ -1,4 +1,4 @@
-"""``python -m nvs_ros synthesize``: views of an object from one photograph."""
+"""``python -m nvs_ros synthesize``: views of an object from photographs."""
 
 from __future__ import annotations
 
