@@ -21,7 +21,7 @@ from nvs_ros.cores import follow_cores
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
-from nvs_ros.geometry.kept import keep_measured
+from nvs_ros.geometry.kept import clear_empty, keep_measured
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera, target_from_angles
 from nvs_ros.hero.batches import in_batches
@@ -247,7 +247,8 @@ class Synthesizer:
         seed : int or sequence of int
             0 to 2**63 - 1, of all targets or of each. Same seed, same view, on the same device.
         keep : bool
-            What was measured and the target sees stays in the view as it was measured.
+            What was measured and the target sees stays in the view as it was measured, and what
+            was seen empty stays empty.
         callback : callable, optional
             See :func:`nvs_ros.hero.sampler.sample`, counted over all batches; may raise to cancel.
         remember : bool
@@ -282,11 +283,13 @@ class Synthesizer:
         views = []
         for i, canonical in enumerate(images):
             target, outline = told[i], silhouette(canonical)
+            known = observation.measurement
+            if keep:
+                canonical, outline = clear_empty(canonical, outline, known, target)
             image, mask = target.warp_back(canonical, outline)
             measured = np.zeros_like(mask)
             if keep:
-                surface = observation.measurement.surface
-                image, mask, measured = keep_measured(image, mask, surface, target)
+                image, mask, measured = keep_measured(image, mask, known.surface, target)
             views.append(
                 View(
                     image=image,
