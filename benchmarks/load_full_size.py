@@ -59,7 +59,7 @@ import torch
 from pathlib import Path
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.files import NETWORKS
+from nvs_ros.zero123.layout import NETWORKS
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

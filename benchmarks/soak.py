@@ -58,8 +58,8 @@ from nvs_interfaces.action import SynthesizeOrbit  # noqa: E402
 from nvs_interfaces.msg import NovelViewArray, Viewpoint  # noqa: E402
 from nvs_interfaces.srv import SynthesizeView  # noqa: E402
 from nvs_ros.geometry import Spherical, pose_from_spherical  # noqa: E402
+from nvs_ros.messages.cameras import pose_from_rigid  # noqa: E402
 from nvs_ros.node import transforms  # noqa: E402
-from nvs_ros.node.cameras import pose_from_rigid  # noqa: E402
 
 NODE = '/nvs'
 START_S, ANSWER_S = 120.0, 60.0

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nvs_ros.cores import follow_cores
+from nvs_ros.batches import in_batches
+from nvs_ros.computer.cores import follow_cores
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
 from nvs_ros.geometry.kept import clear_empty, keep_measured
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera, target_from_angles
-from nvs_ros.hero.batches import in_batches
 from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
 from nvs_ros.hero.source import SourcePool
@@ -95,7 +95,7 @@ class Synthesizer:
         dtype : optional
             float16 on CUDA, else float32.
         kind : str, optional
-            One of :data:`nvs_ros.zero123.files.KINDS`; from the files or their name when omitted.
+            One of :data:`nvs_ros.zero123.layout.KINDS`; from the files or their name when omitted.
         source_memory_mb : int
             See :class:`Synthesizer`.
         compiled : bool

@@ -28,8 +28,8 @@ from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.geometry import Camera, Spherical, canonical_view, inverse, pose_from_spherical
 from nvs_ros.hero.presets import preset
-from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
-from nvs_ros.node.conversions import image_from_array
+from nvs_ros.messages.cameras import message_from_camera, pose_from_rigid
+from nvs_ros.messages.images import image_from_array
 from nvs_ros.node.executor import ThreadedExecutor
 from nvs_ros.node.view_node import ViewNode
 from nvs_ros.observation import Frame, Observation, Source

@@ -17,7 +17,7 @@ from nvs_ros.bag.frames import frames, match_frames
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.errors import UserError
-from nvs_ros.node.frames import stamp_ns
+from nvs_ros.messages.frames import stamp_ns
 
 SECOND = 10**9
 NAMES = {f'/{name}': name for name in robot.Robot.KINDS}

@@ -12,7 +12,7 @@ import rclpy.time
 import robot
 from geometry_msgs.msg import TransformStamped
 from rosbags.highlevel import AnyReader
-from test_node_objects import detections, painted
+from test_messages_objects import detections, painted
 from walk_bag import write_walk
 
 from nvs_interfaces.msg import NovelViewArray
@@ -24,12 +24,12 @@ from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
 from nvs_ros.completion.confidence import Evidence
 from nvs_ros.errors import UserError
+from nvs_ros.messages.cameras import rigid_from_pose
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import Placement, source_frames
+from nvs_ros.messages.images import array_from_image, image_from_array
+from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.node import transforms
-from nvs_ros.node.cameras import rigid_from_pose
-from nvs_ros.node.conversions import array_from_image, image_from_array
-from nvs_ros.node.frames import Placement, source_frames
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.parameters import Configuration
 from nvs_ros.zero123.profile import ModelProfile
 
 ROOT = Path(__file__).parents[1]

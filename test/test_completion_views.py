@@ -11,7 +11,7 @@ from nvs_ros.completion.cycle import cycle_check
 from nvs_ros.completion.pipeline import NOT_CALIBRATED, trusted_views
 from nvs_ros.completion.uncertainty import estimate_views
 from nvs_ros.geometry import Spherical, target_from_angles
-from nvs_ros.scenes.objects import make_object
+from nvs_ros.scenes.categories import make_object
 from nvs_ros.settings import CompletionSettings
 from nvs_ros.synthesizer import Synthesizer
 

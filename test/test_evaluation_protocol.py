@@ -7,7 +7,6 @@ from short_model import EVALUATIONS, make_short_model
 
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.methods import DETERMINISTIC, parse_preset, pictures_of, references
-from nvs_ros.evaluation.objects import Known, open_set
 from nvs_ros.evaluation.protocol import (
     Evaluation,
     ProtocolSettings,
@@ -16,10 +15,11 @@ from nvs_ros.evaluation.protocol import (
     open_folder,
     read_results,
 )
+from nvs_ros.evaluation.sets import Known, open_set
 from nvs_ros.evaluation.statistics import object_scores, seed_deviation
 from nvs_ros.geometry import target_from_pose
 from nvs_ros.geometry.kept import keep_measured
-from nvs_ros.scenes.objects import HOUSEHOLD
+from nvs_ros.scenes.categories import HOUSEHOLD
 from nvs_ros.synthesizer import Synthesizer
 
 CAN = HOUSEHOLD.index('can')

@@ -15,7 +15,7 @@ from nvs_ros.completion.confidence import Evidence
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.surface import hull_surface
 from nvs_ros.geometry import rigid
-from nvs_ros.node.completed import POINT, cloud_message, mesh_message
+from nvs_ros.messages.shapes import POINT, cloud_message, mesh_message
 from nvs_ros.zero123.profile import ModelProfile
 
 POINT_STEP = 28

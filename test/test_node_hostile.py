@@ -20,8 +20,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_ros.geometry import inverse
-from nvs_ros.node import conversions, objects
-from nvs_ros.node.cameras import pose_from_rigid
+from nvs_ros.messages import images, objects
+from nvs_ros.messages.cameras import pose_from_rigid
 
 NUMBER = int(os.environ.get('NVS_HOSTILE', '2000'))
 """Messages of each type."""
@@ -155,7 +155,7 @@ class Hostile:
 
 def compressed(image):
     """A picture message as PNG."""
-    pixels = conversions.array_from_image(image)
+    pixels = images.array_from_image(image)
     _, data = cv2.imencode('.png', pixels if pixels.ndim == 2 else pixels[..., ::-1])
     return CompressedImage(header=image.header, format='png', data=array.array('B', data.tobytes()))
 
@@ -166,8 +166,8 @@ def raw_frame(scene, messages):
     labels = (scene.mask > 0) * np.uint16(LABEL)
     depth = np.full(scene.mask.shape, 200, np.uint16)
     return messages | {
-        'mask': conversions.image_from_array(labels, '16UC1', header),
-        'depth': conversions.image_from_array(depth, '16UC1', header),
+        'mask': images.image_from_array(labels, '16UC1', header),
+        'depth': images.image_from_array(depth, '16UC1', header),
     }
 
 

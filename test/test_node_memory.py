@@ -14,10 +14,10 @@ from std_srvs.srv import Trigger
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.geometry import Camera, Spherical, inverse, pose_from_spherical, rigid
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import SourceFrame
+from nvs_ros.messages.memory import MOST_OBJECTS, Memory
 from nvs_ros.node import transforms
-from nvs_ros.node.frames import SourceFrame
-from nvs_ros.node.memory import MOST_OBJECTS, Memory
-from nvs_ros.node.parameters import Configuration
 from nvs_ros.settings import MemorySettings
 from nvs_ros.synthesizer import Frame
 

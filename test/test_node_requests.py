@@ -21,9 +21,9 @@ from std_srvs.srv import SetBool
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.geometry import Camera, inverse, rigid
+from nvs_ros.messages.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
+from nvs_ros.messages.images import array_from_image
 from nvs_ros.node import requests
-from nvs_ros.node.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
-from nvs_ros.node.conversions import array_from_image
 
 REFUSAL_S = 0.1
 

@@ -15,7 +15,8 @@ from robot import TIMEOUT_S, LightSynthesizer, graph, wait_until
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.hero.presets import preset
-from nvs_ros.node import engine, inputs, session
+from nvs_ros.messages import engine
+from nvs_ros.node import inputs, session
 from nvs_ros.node.diagnostics import Health
 
 

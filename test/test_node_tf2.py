@@ -27,15 +27,15 @@ from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.geometry import Spherical, inverse, pose_from_spherical, rigid
+from nvs_ros.messages.cameras import pose_from_rigid, rigid_from_pose
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.engine import Engine
+from nvs_ros.messages.images import image_from_array
+from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.messages.viewpoints import requested_orbit
 from nvs_ros.node import transforms
-from nvs_ros.node.cameras import pose_from_rigid, rigid_from_pose
-from nvs_ros.node.conversions import image_from_array
-from nvs_ros.node.engine import Engine
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.transforms import UnknownTransform
 from nvs_ros.node.view_node import ViewNode
-from nvs_ros.node.viewpoints import requested_orbit
 
 PERIOD_NS = 100_000_000
 """Between frames of the robot."""

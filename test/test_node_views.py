@@ -13,9 +13,9 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.geometry import Spherical, inverse, pose_from_spherical
-from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
-from nvs_ros.node.conversions import array_from_image
-from nvs_ros.node.intake import SUPERSEDED
+from nvs_ros.messages.cameras import camera_from_message, rigid_from_pose
+from nvs_ros.messages.images import array_from_image
+from nvs_ros.messages.synchronizer import SUPERSEDED
 from nvs_ros.node.outputs import measured_share, sheet_message
 
 VIEWS = {'views.azimuths_deg': [0.0, 90.0, -30.0], 'views.elevations_deg': [0.0, 10.0, 0.0]}

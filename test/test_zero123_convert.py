@@ -26,8 +26,8 @@ from nvs_ros.hero.presets import preset
 from nvs_ros.synthesizer import Synthesizer
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.files import NETWORKS
 from nvs_ros.zero123.folder import new_folder
+from nvs_ros.zero123.layout import NETWORKS
 from nvs_ros.zero123.ldm import unet_config, unet_name, vae_name
 
 

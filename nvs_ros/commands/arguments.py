@@ -96,7 +96,7 @@ def read_photographs(
         )
     if arguments.source_elevation:
         raise UserError('--source-elevation: expected none with --transforms, which says it')
-    from nvs_ros.photographs import read_frames
+    from nvs_ros.photographs.frames import read_frames
 
     def read(file: Path, mask_file: Path | None) -> tuple[np.ndarray, np.ndarray]:
         return _read(file, arguments.mask if mask_file is None else mask_file)
@@ -116,7 +116,7 @@ def _read(file: Path, mask: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
 
     if mask != AUTO:
         return read_photograph(file, None if mask is None else Path(mask))
-    from nvs_ros.salient import salient_mask
+    from nvs_ros.photographs.salient import salient_mask
 
     image = read_rgb(file)
     return image, salient_mask(image)
@@ -128,7 +128,7 @@ def sources_of(arguments: argparse.Namespace) -> list[Path]:
     if arguments.mask not in (None, AUTO):
         sources.append(Path(arguments.mask))
     if arguments.transforms is not None:
-        from nvs_ros.photographs import files_of
+        from nvs_ros.photographs.frames import files_of
 
         sources += [arguments.transforms, *files_of(arguments.transforms)]
     return sources

@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from nvs_ros.computer.timing import config_hash, machine
     from nvs_ros.hero.presets import PRESETS, shortened
-    from nvs_ros.timing import config_hash, machine
 
     check_output('--json', arguments.json)
     try:
@@ -142,8 +142,8 @@ class _Bench:
         """The first view of a frame, and a further one."""
         import torch
 
+        from nvs_ros.computer.timing import duration_figures, stream_figures
         from nvs_ros.hero.sampler import make_scheduler
-        from nvs_ros.timing import duration_figures, stream_figures
 
         scheduler = make_scheduler(self.synthesizer.components.scheduler, settings)
         if torch.cuda.is_available():

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from nvs_ros.completion.files import save_cloud, save_mesh
+    from nvs_ros.completion.export import save_cloud, save_mesh
     from nvs_ros.completion.pipeline import complete_shape, provenance_of, trusted_views
     from nvs_ros.geometry import orbit, target_from_angles
     from nvs_ros.synthesizer import Synthesizer
@@ -181,7 +181,7 @@ def _axes(is_bag: bool, is_photograph: bool) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from nvs_ros.completion.files import MESHES
+    from nvs_ros.completion.export import MESHES
 
     if arguments.views < 2:
         raise UserError(f'--views: expected at least 2, got {arguments.views}')

@@ -135,7 +135,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
     """What is to be measured, what it is made with, and which of its methods are references."""
     import torch
 
-    from nvs_ros.evaluation import methods, objects, perceptual, protocol
+    from nvs_ros.evaluation import methods, perceptual, protocol, sets
     from nvs_ros.evaluation.sweep import sweep_methods
     from nvs_ros.synthesizer import Synthesizer
     from nvs_ros.zero123.components import find_model
@@ -151,7 +151,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
         raise UserError(str(error)) from error
     split = arguments.split or ('validation' if arguments.sweep else 'test')
     size = synthesizer.components.image_size
-    object_set = objects.open_set(arguments.set, split=split, views=settings.views, size=size)
+    object_set = sets.open_set(arguments.set, split=split, views=settings.views, size=size)
     if object_set.size is not None and not 1 <= settings.objects <= object_set.size:
         settings = dataclasses.replace(settings, objects=object_set.size)
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from nvs_ros.errors import UserError
-from nvs_ros.evaluation.objects import Known
+from nvs_ros.evaluation.sets import Known
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.geometry.kept import clear_empty, keep_measured
 from nvs_ros.geometry.target import TargetCamera
@@ -70,7 +70,7 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
     """A preset with some fields replaced: ``zero-to-hero:alpha_c=0.5:msa_window=700..1000``.
 
     ``PRESET@KNOWN`` says what it is told of the object's shape, see
-    :meth:`nvs_ros.evaluation.objects.Known.parse`; ``keep=false`` among the fields, that measured
+    :meth:`nvs_ros.evaluation.sets.Known.parse`; ``keep=false`` among the fields, that measured
     pixels do not stay in its views, and ``guide=false``, that the network is told nothing.
 
     Raises

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from nvs_ros.allocator import keep_freed_memory
+from nvs_ros.computer.allocator import keep_freed_memory
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.methods import (
     DETERMINISTIC,
@@ -31,8 +31,8 @@ from nvs_ros.evaluation.methods import (
     pictures_of,
 )
 from nvs_ros.evaluation.metrics import measure
-from nvs_ros.evaluation.objects import ObjectSet, Views
 from nvs_ros.evaluation.perceptual import Perceptual, find_perceptual
+from nvs_ros.evaluation.sets import ObjectSet, Views
 from nvs_ros.geometry.spherical import wrap_angle
 from nvs_ros.geometry.target import target_from_pose
 from nvs_ros.settings import Settings, setting

@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import check_message, stamp_ns
+from nvs_ros.messages.input_types import input_types, picture_transports, type_name, type_names
+from nvs_ros.messages.synchronizer import Intake
 from nvs_ros.node.diagnostics import Health
-from nvs_ros.node.frames import check_message, stamp_ns
-from nvs_ros.node.intake import Intake
-from nvs_ros.node.objects import POSE_TYPES, detections_type
-from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.qos import OVERRIDABLE, SubscriptionEventCallbacks
-from nvs_ros.settings import InputSettings
 
 PATIENCE_S = 3.0
 """Silence of an input that is worth a warning."""
@@ -31,47 +29,6 @@ DEPTH = 10
 """Of the queues of small messages."""
 
 _LARGE = ('image', 'mask', 'depth', 'occluders')
-
-
-def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
-    """Input of a frame -> types of message that it may have, the usual one first.
-
-    Raises
-    ------
-    ValueError
-        Detections are asked for and vision_msgs is not installed.
-    """
-    picture = {'raw': (Image,), 'compressed': (CompressedImage,)}
-    types = {
-        'image': picture[settings.image_transport],
-        'camera_info': (CameraInfo,),
-        'mask': picture[settings.mask_transport],
-    }
-    if settings.objects == 'detections':
-        types['detections'] = (detections_type(),)
-    elif settings.objects == 'pose':
-        types['object_pose'] = POSE_TYPES
-    if settings.reads_depth:
-        types['depth'] = (Image,)
-    if settings.occluders:
-        types['occluders'] = picture[settings.mask_transport]
-    return types
-
-
-def picture_transports(settings: InputSettings) -> dict[str, str]:
-    """Input -> transport, of those that may be compressed."""
-    mask = settings.mask_transport
-    return {'image': settings.image_transport, 'mask': mask, 'occluders': mask}
-
-
-def type_name(kind: type) -> str:
-    """``sensor_msgs/msg/Image`` of its class."""
-    return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
-
-
-def type_names(kinds: Collection[type]) -> str:
-    """Names of types, for people."""
-    return ' or '.join(map(type_name, kinds))
 
 
 class Inputs:

@@ -8,9 +8,9 @@ import torch
 from tqdm import tqdm
 
 from nvs_ros.zero123.components import empty_components, find_model
-from nvs_ros.zero123.files import NETWORKS, ModelFiles, fill
 from nvs_ros.zero123.folder import new_folder, write_index, write_network
 from nvs_ros.zero123.hub import file_sha256
+from nvs_ros.zero123.layout import NETWORKS, ModelFiles, fill
 
 
 def convert(

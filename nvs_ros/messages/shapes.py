@@ -1,9 +1,9 @@
-"""What the node says of the whole object: confidence of views, its cloud, where to look next."""
+"""Messages of the whole object: its cloud, its mesh, where to look next."""
 
 from __future__ import annotations
 
 import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,17 +12,11 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker
 
-from nvs_interfaces.msg import NovelView
 from nvs_ros.completion.cloud import Cloud
 from nvs_ros.completion.pipeline import Completion, TrustedView
 from nvs_ros.completion.surface import Surface
-from nvs_ros.geometry import TargetCamera
-from nvs_ros.node.cameras import pose_from_rigid
-from nvs_ros.node.engine import Engine
-from nvs_ros.node.frames import SourceFrame
-from nvs_ros.node.outputs import novel_view
-from nvs_ros.node.parameters import Configuration
-from nvs_ros.node.worker import Job
+from nvs_ros.messages.cameras import pose_from_rigid
+from nvs_ros.messages.frames import SourceFrame
 
 POINT = (
     ('x', '<f4', PointField.FLOAT32),
@@ -38,8 +32,6 @@ NORMAL = tuple((f'normal_{axis}', '<f4', PointField.FLOAT32) for axis in 'xyz')
 
 IMAGINED_ALPHA = 0.5
 """Opacity of surface that nobody measured."""
-
-REFUSED = 'refused, their confidence is under completion.min_confidence'
 
 
 def cloud_message(cloud: Cloud, header: Header, normals: bool = False) -> PointCloud2:
@@ -150,67 +142,3 @@ def shape_messages(
         next_view_message(source, views[completion.next_best_view]),
         None if surface is None else mesh_message(surface, source.header, source.object_id),
     )
-
-
-def view_messages(
-    engine: Engine,
-    configuration: Configuration,
-    job: Job,
-    source: SourceFrame,
-    targets: Sequence[TargetCamera],
-    frame_ids: Sequence[str],
-    *,
-    preset: str = '',
-    seed: int = -1,
-    on_progress: Callable[[float], None] = lambda progress: None,
-    trusted: Sequence[TrustedView] | None = None,
-) -> list[NovelView | None]:
-    """Make views that may be published, and their messages.
-
-    Parameters
-    ----------
-    engine : Engine
-    configuration : Configuration
-    job : Job
-    source : SourceFrame
-    targets : sequence of TargetCamera
-    frame_ids : sequence of str
-        Optical frames of the targets.
-    preset : str
-        That of the configuration when empty.
-    seed : int
-        That of the configuration when negative.
-    on_progress : callable
-    trusted : sequence of TrustedView, optional
-        How far to trust them, where that is known already.
-
-    Returns
-    -------
-    list of NovelView or None
-        None for views under ``completion.min_confidence``: they are not made.
-    """
-    seed = configuration.node.seed if seed < 0 else seed
-    least = configuration.completion.min_confidence
-    if trusted is None and least > 0:
-        trusted = engine.trusted(source, targets, configuration.completion, seed, job)
-    kept = [i for i in range(len(targets)) if not trusted or trusted[i].confidence >= least]
-    sampler = engine.sampler(configuration, preset)
-    views = engine.views(
-        source,
-        [targets[i] for i in kept],
-        sampler,
-        seed,
-        job,
-        on_progress,
-        keep=configuration.views.keep_measured,
-    )
-    messages: list[NovelView | None] = [None] * len(targets)
-    for i, view in zip(kept, views, strict=True):
-        messages[i] = novel_view(
-            view,
-            source,
-            frame_ids[i],
-            preset or configuration.node.preset,
-            trusted[i] if trusted else None,
-        )
-    return messages

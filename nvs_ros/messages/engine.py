@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 from nvs_ros.completion.pipeline import Completion, TrustedView, complete_shape, trusted_views
 from nvs_ros.geometry import TargetCamera
-from nvs_ros.node.frames import SourceFrame, placement, source_frames
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.memory import Memory
-from nvs_ros.node.objects import leave_out
-from nvs_ros.node.parameters import Configuration
-from nvs_ros.node.transforms import Transforms
-from nvs_ros.node.worker import Job
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import SourceFrame, placement, source_frames
+from nvs_ros.messages.job import Job
+from nvs_ros.messages.memory import Memory
+from nvs_ros.messages.objects import leave_out
+from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.messages.transforms import Transforms
 from nvs_ros.observation import Observation, measurement_of
 from nvs_ros.settings import CompletionSettings, SamplerSettings, ViewSettings
 from nvs_ros.synthesizer import Synthesizer, View

@@ -22,7 +22,7 @@ from torch import nn
 
 from nvs_ros.errors import UserError
 from nvs_ros.hero.attention import self_attention_layers
-from nvs_ros.zero123.files import fill
+from nvs_ros.zero123.layout import fill
 from nvs_ros.zero123.ldm import unet_config, unet_name
 from nvs_ros.zero123.weights import open_weights
 

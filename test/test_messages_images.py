@@ -11,7 +11,7 @@ pytest.importorskip('rclpy')
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from nvs_ros.node import conversions
+from nvs_ros.messages import images
 
 RNG = np.random.default_rng(7)
 
@@ -30,11 +30,11 @@ def make_image(pixels, encoding, *, padding=0, big_endian=False):
 
 
 def read_with_cv_bridge(message):
-    return conversions.ros2_cv_bridge().imgmsg_to_cv2(message, 'passthrough')
+    return images.ros2_cv_bridge().imgmsg_to_cv2(message, 'passthrough')
 
 
-READERS = [conversions.array_from_image]
-if conversions.ros2_cv_bridge() is not None:
+READERS = [images.array_from_image]
+if images.ros2_cv_bridge() is not None:
     READERS.append(read_with_cv_bridge)
 KINDS = [
     ('rgb8', np.uint8, 3),
@@ -78,7 +78,7 @@ def test_pixels_come_back(request, read, kind, padding):
 def test_big_endian_pixels_come_back_in_native_order(kind):
     encoding, dtype, channels = kind
     pixels = random_pixels(dtype, channels)
-    result = conversions.array_from_image(make_image(pixels, encoding, padding=8, big_endian=True))
+    result = images.array_from_image(make_image(pixels, encoding, padding=8, big_endian=True))
     assert result.dtype.isnative
     np.testing.assert_array_equal(result, pixels)
 
@@ -88,17 +88,17 @@ def test_written_images_are_read_back(kind):
     encoding, dtype, channels = kind
     pixels = random_pixels(dtype, channels)
     header = Header(frame_id='camera')
-    message = conversions.image_from_array(pixels, encoding, header)
+    message = images.image_from_array(pixels, encoding, header)
     assert (message.width, message.height, message.header.frame_id) == (7, 5, 'camera')
     assert message.step == 7 * channels * np.dtype(dtype).itemsize
-    np.testing.assert_array_equal(conversions.array_from_image(message), pixels)
+    np.testing.assert_array_equal(images.array_from_image(message), pixels)
 
 
 def test_writing_the_wrong_dtype_is_refused():
     with pytest.raises(ValueError, match='expected 3 channel'):
-        conversions.image_from_array(np.zeros((4, 4), np.uint8), 'rgb8', Header())
+        images.image_from_array(np.zeros((4, 4), np.uint8), 'rgb8', Header())
     with pytest.raises(ValueError, match='uint8'):
-        conversions.image_from_array(np.zeros((4, 4), np.float32), 'mono8', Header())
+        images.image_from_array(np.zeros((4, 4), np.float32), 'mono8', Header())
 
 
 RED = (200, 30, 10)
@@ -116,7 +116,7 @@ RED = (200, 30, 10)
 )
 def test_colours_keep_their_names(encoding, pixel):
     message = make_image(np.full((3, 5, len(pixel)), pixel, np.uint8), encoding, padding=1)
-    rgb = conversions.rgb_from_image(message)
+    rgb = images.rgb_from_image(message)
     assert rgb.shape == (3, 5, 3)
     assert (rgb == RED).all()
 
@@ -132,13 +132,13 @@ def test_bayer_patterns(pattern, cells, bits):
     cell = np.array([values[c] for c in cells], np.uint16).reshape(2, 2)
     mosaic = np.tile(cell, (4, 5))
     mosaic = mosaic.astype(np.uint8) if bits == 8 else mosaic * np.uint16(257)
-    rgb = conversions.rgb_from_image(make_image(mosaic, f'bayer_{pattern}{bits}', padding=2))
+    rgb = images.rgb_from_image(make_image(mosaic, f'bayer_{pattern}{bits}', padding=2))
     assert (rgb[2:-2, 2:-2] == RED).all()
 
 
 def test_grey_of_16_bits_is_scaled():
     message = make_image(np.array([[0, 257, 65535]], np.uint16), 'mono16', big_endian=True)
-    np.testing.assert_array_equal(conversions.rgb_from_image(message)[0, :, 0], [0, 1, 255])
+    np.testing.assert_array_equal(images.rgb_from_image(message)[0, :, 0], [0, 1, 255])
 
 
 @pytest.mark.parametrize('encoding', ['yuv422', 'yuv422_yuy2'])
@@ -147,7 +147,7 @@ def test_yuv(encoding):
     luma = 0 if encoding == 'yuv422_yuy2' else 1
     pixels = np.full((2, 4, 2), 128, np.uint8)
     pixels[..., luma] = 235
-    assert (conversions.rgb_from_image(make_image(pixels, encoding)) >= 254).all()
+    assert (images.rgb_from_image(make_image(pixels, encoding)) >= 254).all()
 
 
 def test_mask_kinds():
@@ -155,33 +155,33 @@ def test_mask_kinds():
     any_object = (labels > 0) * 255
     for encoding, dtype in (('mono8', np.uint8), ('16UC1', np.uint16), ('32SC1', np.int32)):
         message = make_image(labels.astype(dtype), encoding, padding=4)
-        np.testing.assert_array_equal(conversions.mask_from_image(message), any_object)
+        np.testing.assert_array_equal(images.mask_from_image(message), any_object)
     for encoding, dtype in (('16UC1', np.uint16), ('32SC1', np.int32)):
         message = make_image(labels.astype(dtype), encoding)
-        chosen = conversions.mask_from_image(message, label=2)
+        chosen = images.mask_from_image(message, label=2)
         assert chosen.dtype == np.uint8
         np.testing.assert_array_equal(chosen, (labels == 2) * 255)
     mono = make_image(labels.astype(np.uint8), 'mono8')
-    np.testing.assert_array_equal(conversions.mask_from_image(mono, label=2), any_object)
+    np.testing.assert_array_equal(images.mask_from_image(mono, label=2), any_object)
 
 
 def test_mask_without_the_object_is_refused():
     labels = make_image(np.array([[0, 1]], np.uint16), '16UC1')
     with pytest.raises(ValueError, match='label 4'):
-        conversions.mask_from_image(labels, label=4)
+        images.mask_from_image(labels, label=4)
     with pytest.raises(ValueError, match='above 0'):
-        conversions.mask_from_image(make_image(np.zeros((2, 2), np.uint8), 'mono8'))
+        images.mask_from_image(make_image(np.zeros((2, 2), np.uint8), 'mono8'))
     with pytest.raises(ValueError, match='expected a mask'):
-        conversions.mask_from_image(make_image(np.ones((2, 2, 3), np.uint8), 'rgb8'))
+        images.mask_from_image(make_image(np.ones((2, 2, 3), np.uint8), 'rgb8'))
 
 
 def test_depth_units_follow_rep_118():
     millimetres = make_image(np.array([[0, 1500]], np.uint16), '16UC1')
-    depth = conversions.depth_from_image(millimetres)
+    depth = images.depth_from_image(millimetres)
     assert np.isnan(depth[0, 0])
     assert depth[0, 1] == pytest.approx(1.5)
     metres = make_image(np.array([[np.nan, np.inf, 0.7, -1]], np.float32), '32FC1')
-    depth = conversions.depth_from_image(metres)
+    depth = images.depth_from_image(metres)
     assert np.isnan(depth[0, [0, 1, 3]]).all()
     assert depth[0, 2] == pytest.approx(0.7)
 
@@ -194,22 +194,22 @@ def compress(pixels, suffix, form):
 def test_compressed_pictures():
     picture = np.full((12, 16, 3), RED, np.uint8)
     png = compress(picture[..., ::-1], '.png', 'png')
-    np.testing.assert_array_equal(conversions.rgb_from_compressed(png), picture)
-    jpeg = conversions.rgb_from_compressed(
+    np.testing.assert_array_equal(images.rgb_from_compressed(png), picture)
+    jpeg = images.rgb_from_compressed(
         compress(picture[..., ::-1], '.jpg', 'rgb8; jpeg compressed bgr8')
     )
     assert np.abs(jpeg.astype(int) - picture).max() < 12
-    grey = conversions.rgb_from_compressed(compress(picture[..., 0], '.png', 'png'))
+    grey = images.rgb_from_compressed(compress(picture[..., 0], '.png', 'png'))
     assert (grey == RED[0]).all()
 
 
 def test_compressed_masks():
     labels = np.zeros((16, 16), np.uint16)
     labels[4:9, 5:8] = 700
-    chosen = conversions.mask_from_compressed(compress(labels, '.png', 'png'), label=700)
+    chosen = images.mask_from_compressed(compress(labels, '.png', 'png'), label=700)
     np.testing.assert_array_equal(chosen, (labels == 700) * 255)
     white = ((labels > 0) * 255).astype(np.uint8)
-    jpeg = conversions.mask_from_compressed(compress(white, '.jpg', 'jpeg'))
+    jpeg = images.mask_from_compressed(compress(white, '.jpg', 'jpeg'))
     np.testing.assert_array_equal(jpeg, white)
 
 
@@ -217,7 +217,7 @@ def test_compressed_masks():
 def test_broken_compressed_data_is_refused(data):
     message = CompressedImage(format='jpeg', data=array.array('B', data))
     with pytest.raises(ValueError, match='expected JPEG or PNG'):
-        conversions.rgb_from_compressed(message)
+        images.rgb_from_compressed(message)
 
 
 @pytest.mark.parametrize(
@@ -238,14 +238,14 @@ def test_malformed_images_are_refused(change, reason):
     message = make_image(random_pixels(np.uint8, 3), 'rgb8')
     for name, value in change.items():
         setattr(message, name, value)
-    if conversions.ros2_cv_bridge() is not None and 'encoding' in change:
+    if images.ros2_cv_bridge() is not None and 'encoding' in change:
         reason = 'cv_bridge'
     with pytest.raises(ValueError, match=reason):
-        conversions.rgb_from_image(message)
+        images.rgb_from_image(message)
 
 
 def test_what_is_no_picture_is_refused():
     with pytest.raises(ValueError, match='expected a picture'):
-        conversions.rgb_from_image(make_image(np.ones((2, 2), np.float32), '32FC1'))
+        images.rgb_from_image(make_image(np.ones((2, 2), np.float32), '32FC1'))
     with pytest.raises(ValueError, match='even width'):
-        conversions.rgb_from_image(make_image(np.ones((2, 3, 2), np.uint8), 'yuv422'))
+        images.rgb_from_image(make_image(np.ones((2, 3, 2), np.uint8), 'yuv422'))

@@ -12,25 +12,25 @@ from std_msgs.msg import Header
 
 from nvs_ros.geometry import Camera, CanonicalView, inverse, upright_frame
 from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark
-from nvs_ros.node.cameras import camera_from_message, frame_from_camera_message
-from nvs_ros.node.conversions import (
+from nvs_ros.messages.cameras import camera_from_message, frame_from_camera_message
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.images import (
     check_image,
     depth_from_image,
     has_labels,
     rgb_from_compressed,
     rgb_from_image,
 )
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.masks import located, mask, masked_objects, other_things
-from nvs_ros.node.objects import (
+from nvs_ros.messages.masks import located, mask, masked_objects, other_things
+from nvs_ros.messages.objects import (
     Other,
     SeenObject,
     check_objects,
     leave_out,
     seen_objects,
 )
-from nvs_ros.node.parameters import Configuration
-from nvs_ros.node.transforms import Transforms
+from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.messages.transforms import Transforms
 from nvs_ros.synthesizer import Frame
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nvs_ros.cores import (
+from nvs_ros.computer.cores import (
     BLAS_VARIABLES,
     HOLD_S,
     PERIOD_S,
@@ -268,7 +268,7 @@ def output(program, *arguments, **own):
 BRAKE = """
 import os, time
 import torch
-from nvs_ros.cores import Brake
+from nvs_ros.computer.cores import Brake
 
 torch.set_num_threads(2)
 numbers = torch.ones(200_000)
@@ -301,7 +301,7 @@ def test_waiting_threads_sleep_while_the_brake_is_on():
 
 VARIABLES = """
 import os, sys
-from nvs_ros import cores
+from nvs_ros.computer import cores
 cores.share_cores()
 assert not {'torch', 'numpy'} & sys.modules.keys()  # which read the variables
 number = os.environ.get('OPENBLAS_NUM_THREADS')
@@ -326,7 +326,8 @@ def test_the_users_own_variables_win(own, printed):
 
 COMMAND = """
 import sys
-from nvs_ros import cli, cores
+from nvs_ros import cli
+from nvs_ros.computer import cores
 if sys.argv.pop(1) == 'own':
     cli.main()
 else:
@@ -350,7 +351,7 @@ def test_commands_share_the_cores_but_no_caller_of_them_does(words, printed):
 
 NODE = """
 import os
-from nvs_ros import cores
+from nvs_ros.computer import cores
 
 def leave(code, end=os._exit):
     print(cores._follower._threads, cores._follower._brake is not None, flush=True)
@@ -369,7 +370,7 @@ def test_the_node_shares_the_cores():
 
 VIEW = """
 import subprocess, sys
-from nvs_ros import cores
+from nvs_ros.computer import cores
 cores.share_cores()
 import numpy as np
 import torch
@@ -411,7 +412,7 @@ def test_a_view_follows_the_cores_while_it_is_made():
 LOADING = """
 import os, threading
 import torch
-from nvs_ros.node.model import load_synthesizer
+from nvs_ros.loading import load_synthesizer
 from nvs_ros.settings import ModelSettings
 
 torch.set_num_threads(4)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nvs_ros.node.shelf import Entry, Shelf
+from nvs_ros.messages.shelf import Entry, Shelf
 
 IMAGE = 'image'
 SUPERSEDED = 'superseded by a newer frame'

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from nvs_ros.geometry import inverse
-from nvs_ros.node.frames import SourceFrame
+from nvs_ros.messages.frames import SourceFrame
 from nvs_ros.settings import MemorySettings
 from nvs_ros.synthesizer import Frame
 

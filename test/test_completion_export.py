@@ -7,7 +7,7 @@ import pytest
 from completion_scene import SIZE_M, Seen, box
 
 from nvs_ros.completion.cloud import all_measured_points, completed_cloud
-from nvs_ros.completion.files import save_cloud, save_mesh
+from nvs_ros.completion.export import save_cloud, save_mesh
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.surface import hull_surface
 from nvs_ros.errors import UserError

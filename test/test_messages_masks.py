@@ -16,12 +16,12 @@ from std_msgs.msg import Header
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.geometry import Camera, Spherical, inverse
-from nvs_ros.node.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
-from nvs_ros.node.conversions import image_from_array
-from nvs_ros.node.frames import Placement, source_frames
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.parameters import Configuration
-from nvs_ros.scenes.objects import make_object
+from nvs_ros.messages.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import Placement, source_frames
+from nvs_ros.messages.images import image_from_array
+from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.scenes.categories import make_object
 
 CAMERA = Camera(160, 120, [[150, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
 PARAMETERS = {'input.objects': 'mask', 'views.azimuths_deg': [0.0, 90.0]}

@@ -8,7 +8,7 @@ PROGRAM = """
 import ctypes
 import resource
 import torch
-from nvs_ros.allocator import keep_freed_memory
+from nvs_ros.computer.allocator import keep_freed_memory
 
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -28,7 +28,7 @@ print(given_back, page_faults())
 GIVING_BACK = """
 import re
 from pathlib import Path
-from nvs_ros.allocator import give_back_freed_memory, keep_freed_memory
+from nvs_ros.computer.allocator import give_back_freed_memory, keep_freed_memory
 
 def memory_mb():
     status = Path('/proc/self/status').read_text()

@@ -10,8 +10,8 @@ from concurrent.futures import Future, wait
 
 import torch
 
-from nvs_ros.allocator import give_back_freed_memory
-from nvs_ros.cores import use_threads
+from nvs_ros.computer.allocator import give_back_freed_memory
+from nvs_ros.computer.cores import use_threads
 from nvs_ros.settings import ModelSettings
 from nvs_ros.synthesizer import Synthesizer
 

@@ -14,9 +14,9 @@ from nvs_ros.geometry import (
     target_from_angles,
     target_from_pose,
 )
-from nvs_ros.node.cameras import asked_camera, rigid_from_pose
-from nvs_ros.node.frames import SourceFrame, stamp_ns
-from nvs_ros.node.transforms import Transforms
+from nvs_ros.messages.cameras import asked_camera, rigid_from_pose
+from nvs_ros.messages.frames import SourceFrame, stamp_ns
+from nvs_ros.messages.transforms import Transforms
 
 MAX_ORBIT = 1000
 """Views of one orbit; more is taken for a mistake."""
@@ -73,7 +73,7 @@ def requested_target(
     transforms : Transforms
     fixed_frame : str
         Frame that stands still, ``''`` if none is known; see
-        :meth:`nvs_ros.node.transforms.Transforms.lookup_between`.
+        :meth:`nvs_ros.messages.transforms.Transforms.lookup_between`.
 
     Raises
     ------

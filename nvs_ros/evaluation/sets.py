@@ -14,10 +14,10 @@ from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, TrainedRange
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.geometry.spherical import Spherical, pose_from_spherical
+from nvs_ros.scenes.categories import HOUSEHOLD, make_object
 from nvs_ros.scenes.dataset import DatasetSettings, render_views, sample_cameras
 from nvs_ros.scenes.furniture import held_out_furniture, mesh_cache
 from nvs_ros.scenes.mesh import Mesh
-from nvs_ros.scenes.objects import HOUSEHOLD, make_object
 from nvs_ros.scenes.sightings import see
 from nvs_ros.scenes.sweethome import Entry, load
 

@@ -15,7 +15,7 @@ from nvs_ros.completion.confidence import Calibration, Evidence, fit_calibration
 from nvs_ros.completion.hull import SURFACE, Grid, carve, look_up, measured_occupancy, transformed
 from nvs_ros.completion.pipeline import TrustedView, complete_shape, trusted_views
 from nvs_ros.completion.surface import triangulated
-from nvs_ros.evaluation.objects import ObjectSet
+from nvs_ros.evaluation.sets import ObjectSet
 from nvs_ros.evaluation.shapes import chamfer, scan, true_shape, volumetric_iou
 from nvs_ros.geometry import (
     Spherical,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nvs_ros.timing import config_hash, duration_figures, stream_figures
+from nvs_ros.computer.timing import config_hash, duration_figures, stream_figures
 
 
 def test_a_stream_is_described_by_what_came():

@@ -10,9 +10,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from nvs_ros.geometry import Camera, inverse
 from nvs_ros.geometry.from_mask import place_from_mask
-from nvs_ros.node.conversions import has_labels, labels_in, mask_from_compressed, mask_from_image
-from nvs_ros.node.objects import MAX_OBJECTS, SeenObject
-from nvs_ros.node.parameters import Configuration
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.images import has_labels, labels_in, mask_from_compressed, mask_from_image
+from nvs_ros.messages.objects import MAX_OBJECTS, SeenObject
 
 
 def masked_objects(

@@ -16,7 +16,7 @@ from geometry_msgs.msg import (
 )
 from std_msgs.msg import Header
 
-from nvs_ros.node.cameras import rigid_from_pose
+from nvs_ros.messages.cameras import rigid_from_pose
 from nvs_ros.settings import ObjectSettings
 
 try:

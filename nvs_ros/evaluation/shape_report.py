@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from nvs_ros.completion.confidence import reliability
 from nvs_ros.completion.hull import Grid
 from nvs_ros.completion.surface import triangulated
-from nvs_ros.evaluation.completed import METHODS
+from nvs_ros.evaluation.shape_protocol import METHODS
 from nvs_ros.evaluation.statistics import mean_and_interval
 from nvs_ros.geometry import Camera, look_at
 from nvs_ros.pictures import contact_sheet
@@ -38,7 +38,7 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Parameters
     ----------
     results : sequence of dict
-        From :func:`nvs_ros.evaluation.completed.assess`.
+        From :func:`nvs_ros.evaluation.shape_protocol.assess`.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def write_plots(summary: dict[str, Any], results: Sequence[dict[str, Any]], fold
     summary : dict
         From :func:`summarise`.
     results : sequence of dict
-        From :func:`nvs_ros.evaluation.completed.assess`.
+        From :func:`nvs_ros.evaluation.shape_protocol.assess`.
     folder : Path
         Made when it does not exist.
     """

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from nvs_ros.node.intake import Intake
+from nvs_ros.messages.synchronizer import Intake
 
 INPUTS = ('image', 'camera_info', 'mask')
 MILLISECOND = 1_000_000

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from nvs_ros.errors import UserError
-from nvs_ros.evaluation.objects import SPLIT_SEEDS, Known, open_set
+from nvs_ros.evaluation.sets import SPLIT_SEEDS, Known, open_set
 from nvs_ros.evaluation.textured import MeshFile, load_mesh
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import TrainedRange
 from nvs_ros.geometry.spherical import look_at
+from nvs_ros.scenes.categories import HOUSEHOLD
 from nvs_ros.scenes.dataset import DatasetSettings
-from nvs_ros.scenes.objects import HOUSEHOLD
 from nvs_ros.scenes.render import render
 
 needs_trimesh = pytest.mark.skipif(

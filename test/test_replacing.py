@@ -2,7 +2,7 @@
 
 import pytest
 
-from nvs_ros.scenes.files import replacing
+from nvs_ros.replacing import replacing
 
 
 def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):

@@ -13,7 +13,7 @@ from zero123_golden import rule_tensor
 from nvs_ros.errors import UserError
 from nvs_ros.hero import attention_map_filtering, make_scheduler, preset
 from nvs_ros.hero.attention import self_attention_layers
-from nvs_ros.hero.multiview import load_mvdream_unet, multi_view_attention, orbit_cameras
+from nvs_ros.zero123.multiview import load_mvdream_unet, multi_view_attention, orbit_cameras
 
 
 @pytest.fixture(scope='module')

@@ -18,12 +18,12 @@ from std_msgs.msg import Header
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.geometry import inverse
-from nvs_ros.node import objects
-from nvs_ros.node.cameras import pose_from_rigid, rigid_from_pose
-from nvs_ros.node.conversions import image_from_array
-from nvs_ros.node.frames import Placement, check_message, source_frames
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.parameters import Configuration
+from nvs_ros.messages import objects
+from nvs_ros.messages.cameras import pose_from_rigid, rigid_from_pose
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import Placement, check_message, source_frames
+from nvs_ros.messages.images import image_from_array
+from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.settings import ObjectSettings
 
 with_vision_msgs = pytest.mark.skipif(objects.Detection3DArray is None, reason='no vision_msgs')
