@@ -88,7 +88,7 @@ def test_an_assessment_calibrates_the_model_and_tells_all(tmp_path, monkeypatch,
     assert set(written['profile'].pop('confidence')) >= {'bias', 'agreement', 'cycle_iou'}
     assert written == index
     numbers = json.loads(output.read_text())
-    assert numbers['objects'] == 2 and numbers['trust']['views'] == 8
+    assert numbers['objects'] == 2 and numbers['confidence']['views'] == 8
     for result in numbers['results']:
         assert set(result['shapes']) == set(METHODS)
         assert all(0 < shape['iou'] < 1 for shape in result['shapes'].values())

@@ -160,6 +160,6 @@ def test_no_shape_is_made_of_views_that_nobody_trusts():
         clouds = g.robot.subscribe(PointCloud2, '/nvs/completed_cloud')
         received = g.robot.subscribe(NovelViewArray, '/nvs/views')
         assert not g.robot.frames_until_message(received).views
-        intake = g.node._session.intake
-        g.robot.frames_until(lambda: intake.statistics.used > 2)
+        synchronizer = g.node._session.synchronizer
+        g.robot.frames_until(lambda: synchronizer.statistics.used > 2)
         assert clouds.empty()

@@ -260,8 +260,8 @@ def test_the_node_survives_and_serves_every_good_frame(kind):
         camera.serve()  # nothing from before is on its way any more
         camera.sent.clear()
         hostile = Hostile(robot, seed=1)
-        intake = running.node._session.intake
-        before = intake.statistics
+        synchronizer = running.node._session.synchronizer
+        before = synchronizer.statistics
         for i in range(NUMBER * len(spoilt_inputs)):
             robot.stamp_ns += 100_000_000
             name = spoilt_inputs[i % len(spoilt_inputs)]
@@ -271,15 +271,15 @@ def test_the_node_survives_and_serves_every_good_frame(kind):
             else:
                 camera.publish({name: spoilt})
             # In step with the node: nothing is lost on the way and every message counts.
-            wait_until(lambda: intake.statistics.received - before.received == camera.sent)
+            wait_until(lambda: synchronizer.statistics.received - before.received == camera.sent)
             if i % 20 == 19:
                 camera.serve()
         assert running.thread.is_alive()
         running.node.trigger_deactivate()
-        counts = intake.statistics
+        counts = synchronizer.statistics
         assert counts.received - before.received == camera.sent
         assert all(counts.malformed[name] > NUMBER / 10 for name in spoilt_inputs)
-        assert counts.images == counts.used + counts.dropped.total() + intake.waiting()
+        assert counts.images == counts.used + counts.dropped.total() + synchronizer.waiting()
         running.node.trigger_activate()
         robot.frames_until_message(camera.views)
 
@@ -290,7 +290,7 @@ def test_hostile_requests_are_answered(seed):
     rng = np.random.default_rng(seed)
     with graph() as running:
         robot = running.robot
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         for _ in range(100):
             viewpoint = Viewpoint(
                 kind=int(rng.choice([0, 1, 1, 2, 255])),

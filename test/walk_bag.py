@@ -6,7 +6,7 @@ import robot
 from nvs_ros.bag import transforms as recorded
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.geometry import Spherical, pose_from_spherical
-from nvs_ros.node import transforms
+from nvs_ros.messages import transforms
 
 
 def write_walk(file, monkeypatch, count, change=lambda index, messages: None):

@@ -19,7 +19,7 @@ from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
 from nvs_ros.completion.export import save_cloud, save_mesh
-from nvs_ros.completion.pipeline import TrustedView, provenance_of
+from nvs_ros.completion.pipeline import AssessedView, provenance_of
 from nvs_ros.errors import UserError
 from nvs_ros.loading import load_synthesizer
 from nvs_ros.messages.configuration import Configuration
@@ -306,21 +306,21 @@ class _FrameMaker:
     def _made_of(self, source: SourceFrame, on_progress: Callable[[float], None]) -> _Made:
         targets = self._maker.configured_targets(source)
         job = Job(lambda job: None)
-        trusted = None
+        assessed = None
         if self._shapes is not None:
-            trusted = self._maker.trusted(job, source, targets)
-        views = self._maker.views_with_remark(job, source, targets, on_progress, trusted)
-        shape = self._shape_of(job, source, trusted) if trusted else {}
+            assessed = self._maker.assessed(job, source, targets)
+        views = self._maker.views_with_remark(job, source, targets, on_progress, assessed)
+        shape = self._shape_of(job, source, assessed) if assessed else {}
         return _Made(views_message(list(views.values()), source), list(views), shape)
 
     def _shape_of(
-        self, job: Job, source: SourceFrame, trusted: dict[str, TrustedView]
+        self, job: Job, source: SourceFrame, assessed: dict[str, AssessedView]
     ) -> dict[str, Any]:
         """Write the shape of an object to files; return its messages by topic."""
-        completion = self._maker.shape(job, source, trusted)
+        completion = self._maker.shape(job, source, assessed)
         if completion is None:
             return {}
-        settings, views = self.configuration.completion, list(trusted.values())
+        settings, views = self.configuration.completion, list(assessed.values())
         provenance = {
             **provenance_of(views, settings),
             'stamp_ns': source.stamp_ns,

@@ -107,12 +107,12 @@ def read_photographs(
 
 
 def read_one(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """The one photograph and its mask; see :func:`nvs_ros.pictures.read_photograph`."""
+    """The one photograph and its mask; see :func:`nvs_ros.image_files.read_photograph`."""
     return _read(arguments.photo[0], arguments.mask)
 
 
 def _read(file: Path, mask: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
-    from nvs_ros.pictures import read_photograph, read_rgb
+    from nvs_ros.image_files import read_photograph, read_rgb
 
     if mask != AUTO:
         return read_photograph(file, None if mask is None else Path(mask))

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nvs_ros.completion.export import save_cloud, save_mesh
-    from nvs_ros.completion.pipeline import complete_shape, provenance_of, trusted_views
+    from nvs_ros.completion.pipeline import assess_views, complete_shape, provenance_of
     from nvs_ros.geometry import orbit, target_from_angles
     from nvs_ros.synthesizer import Synthesizer
 
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         source = observation.source
         targets = [target_from_angles(source, *v) for v in orbit(arguments.views)[1:]]
         with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
-            views = trusted_views(
+            views = assess_views(
                 synthesizer,
                 observation,
                 targets,

@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from nvs_ros.pictures import save_view
+    from nvs_ros.image_files import save_view
 
     size_m = arguments.object_size
     if size_m is not None and arguments.transforms is None:

@@ -99,7 +99,7 @@ def _write_stl(surface: Surface, file: Path, provenance: Mapping[str, object]) -
 def _write_ply(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:
     vertices = _vertices(surface.vertices, surface.normals, surface.colors)
     vertices['synthetic'] = ~surface.measured
-    vertices['confidence'] = trust(surface)
+    vertices['confidence'] = vertex_confidence(surface)
     vertices['view'] = surface.views
     faces = np.zeros(len(surface.faces), FACE)
     faces['count'], faces['corners'] = 3, surface.faces
@@ -120,7 +120,7 @@ def _write_glb(surface: Surface, file: Path, provenance: Mapping[str, object]) -
         metadata={k: str(v) for k, v in provenance.items()},
     )
     mesh.vertex_attributes['_SYNTHETIC'] = (~surface.measured).astype(np.float32)
-    mesh.vertex_attributes['_CONFIDENCE'] = trust(surface)
+    mesh.vertex_attributes['_CONFIDENCE'] = vertex_confidence(surface)
     _write(file, mesh.export(file_type='glb', include_normals=True))
 
 
@@ -136,7 +136,7 @@ def _write_obj(surface: Surface, file: Path, provenance: Mapping[str, object]) -
     _write(file, '\n'.join([*lines, '']).encode())
 
 
-def trust(surface: Surface) -> NDArray[np.float32]:
+def vertex_confidence(surface: Surface) -> NDArray[np.float32]:
     """Confidence (N,) of the vertices, 1 where they were measured."""
     return np.where(surface.measured, 1.0, surface.confidence).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Completed shapes and the trust in views against the truth, object by object."""
+"""Completed shapes and the confidence in views against the truth, object by object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nvs_ros.completion.confidence import Calibration, Evidence, fit_calibration
 from nvs_ros.completion.hull import SURFACE, Grid, carve, look_up, measured_occupancy, transformed
-from nvs_ros.completion.pipeline import TrustedView, complete_shape, trusted_views
+from nvs_ros.completion.pipeline import AssessedView, assess_views, complete_shape
 from nvs_ros.completion.surface import triangulated
 from nvs_ros.evaluation.sets import ObjectSet
 from nvs_ros.evaluation.shapes import chamfer, scan, true_shape, volumetric_iou
@@ -43,8 +43,8 @@ def _scanned(objects: ObjectSet, index: int) -> tuple[str, Mesh, Frame]:
 
 def observe_views(
     synthesizer: Synthesizer, mesh: Mesh, frames: Sequence[Frame], settings: CompletionSettings
-) -> tuple[Observation, list[TrustedView], list[Frame]]:
-    """The node's configured views of an object, with trust, and what would truly be seen there."""
+) -> tuple[Observation, list[AssessedView], list[Frame]]:
+    """The node's configured views of an object with their confidence, and the true ones."""
     observation = synthesizer.observe(frames)
     targets = [
         target_from_angles(
@@ -52,7 +52,7 @@ def observe_views(
         )
         for azimuth, elevation, distance in VIEWPOINTS
     ]
-    views = trusted_views(synthesizer, observation, targets, settings)
+    views = assess_views(synthesizer, observation, targets, settings)
     size = observation.source.camera.width
     truths = [scan(mesh, v.estimate.target.object_from_camera[:3, 3], size) for v in views]
     return observation, views, truths
@@ -62,7 +62,7 @@ def next_frame(
     mesh: Mesh,
     frames: Sequence[Frame],
     observation: Observation,
-    views: Sequence[TrustedView],
+    views: Sequence[AssessedView],
     settings: CompletionSettings,
 ) -> Frame:
     """What a camera measures that goes to the next best view."""
@@ -164,14 +164,14 @@ def _without_depth(frame: Frame) -> Frame:
     return dataclasses.replace(frame, depth_m=None)
 
 
-def _carved(grid: Grid, frames: Sequence[Frame], views: Sequence[TrustedView]) -> np.ndarray:
+def _carved(grid: Grid, frames: Sequence[Frame], views: Sequence[AssessedView]) -> np.ndarray:
     """Occupancy of the grid by frames and the views of them."""
     estimates = [view.estimate for view in views]
     return carve(grid, frames, estimates, [view.confidence for view in views])
 
 
 def _references(
-    grid: Grid, frame: Frame, views: Sequence[TrustedView], truths: Sequence[Frame]
+    grid: Grid, frame: Frame, views: Sequence[AssessedView], truths: Sequence[Frame]
 ) -> dict[str, np.ndarray]:
     """Occupancy of the grid without what the network imagines, see :data:`METHODS`."""
     estimates = [view.estimate for view in views]

@@ -14,10 +14,10 @@ from scipy.stats import spearmanr
 from nvs_ros.completion.confidence import reliability
 from nvs_ros.completion.hull import Grid
 from nvs_ros.completion.surface import triangulated
+from nvs_ros.contact_sheet import contact_sheet
 from nvs_ros.evaluation.shape_protocol import METHODS
 from nvs_ros.evaluation.statistics import mean_and_interval
 from nvs_ros.geometry import Camera, look_at
-from nvs_ros.pictures import contact_sheet
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.render import render
 
@@ -44,7 +44,7 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     -------
     dict
         ``shapes``: method -> metric -> mean and ends of the 95 % interval over objects; ``paired``:
-        the difference of two methods likewise; ``trust``: views, mean iou, spearman, ece, mean
+        the difference of two methods likewise; ``confidence``: views, mean iou, spearman, ece, mean
         absolute error, reliability.
     """
     scores = {
@@ -73,7 +73,7 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for ours, reference in PAIRS
             if ours in scores
         },
-        'trust': {
+        'confidence': {
             'views': len(views),
             'iou': float(iou.mean()),
             'spearman': float(spearmanr(confidence, iou).statistic),
@@ -99,12 +99,13 @@ def table(summary: dict[str, Any]) -> str:
     for pair, row in summary['paired'].items():
         cells = f'{_cell(row["iou"], sign="+")} | {_cell(row["chamfer"], 100, 2, "+")}'
         lines.append(f'| {pair.replace("-", " - ")} | {cells} |')
-    trust = summary['trust']
+    confidence = summary['confidence']
     lines += [
         '',
-        f'Confidence of {trust["views"]} views (mean IoU {trust["iou"]:.3f}): Spearman correlation '
-        f'with the true IoU {trust["spearman"]:.2f}, expected calibration error '
-        f'{trust["ece"]:.3f}, mean absolute error {trust["mean_absolute_error"]:.3f}.',
+        f'Confidence of {confidence["views"]} views (mean IoU {confidence["iou"]:.3f}): '
+        f'Spearman correlation with the true IoU {confidence["spearman"]:.2f}, expected '
+        f'calibration error {confidence["ece"]:.3f}, '
+        f'mean absolute error {confidence["mean_absolute_error"]:.3f}.',
     ]
     return '\n'.join(lines)
 
@@ -141,7 +142,7 @@ def reliability_figure(summary: dict[str, Any], results: Sequence[dict[str, Any]
     views = [view for result in results for view in result['views']]
     points = np.array([(view['confidence'], view['iou']) for view in views])
     axes.scatter(*points.T, s=5, alpha=0.3, color='tab:gray', label='views')
-    rows = summary['trust']['reliability']
+    rows = summary['confidence']['reliability']
     axes.plot([row['confidence'] for row in rows], [row['iou'] for row in rows], 'o-', label='bins')
     axes.plot([0, 1], [0, 1], '--', color='black', linewidth=1, label='calibrated')
     low = max(0.0, points.min() - 0.05)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from nvs_ros.completion.pipeline import Completion, TrustedView, complete_shape, trusted_views
+from nvs_ros.completion.pipeline import AssessedView, Completion, assess_views, complete_shape
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.frames import SourceFrame, placement, source_frames
@@ -129,14 +129,14 @@ class Engine:
                 observation, targets, sampler, seed=seed, keep=keep, callback=callback
             )
 
-    def trusted(
+    def assessed(
         self,
         source: SourceFrame,
         targets: Sequence[TargetCamera],
         settings: CompletionSettings,
         seed: int,
         job: Job,
-    ) -> list[TrustedView]:
+    ) -> list[AssessedView]:
         """Say how far to trust viewpoints; in the worker's thread only.
 
         Raises
@@ -145,8 +145,8 @@ class Engine:
             By the job.
         """
         observation = self._observation(source, job)
-        with self._timed('trust'):
-            return trusted_views(
+        with self._timed('confidence'):
+            return assess_views(
                 self._synthesizer,
                 observation,
                 targets,
@@ -158,7 +158,7 @@ class Engine:
     def completion(
         self,
         source: SourceFrame,
-        views: Sequence[TrustedView],
+        views: Sequence[AssessedView],
         settings: CompletionSettings,
         job: Job,
     ) -> Completion:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from nvs_interfaces.msg import NovelView
-from nvs_ros.completion.pipeline import Completion, TrustedView
+from nvs_ros.completion.pipeline import AssessedView, Completion
 from nvs_ros.geometry import TargetCamera
 from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.engine import Engine
@@ -68,9 +68,9 @@ class ViewMaker:
             raise ValueError('none of the configured views is possible')
         return targets
 
-    def trusted(
+    def assessed(
         self, job: Job, source: SourceFrame, targets: Mapping[str, TargetCamera], seed: int = -1
-    ) -> dict[str, TrustedView]:
+    ) -> dict[str, AssessedView]:
         """How far to trust views of these cameras.
 
         Parameters
@@ -89,7 +89,7 @@ class ViewMaker:
         """
         settings = self._configuration()
         seed = settings.node.seed if seed < 0 else seed
-        views = self.engine.trusted(source, list(targets.values()), settings.completion, seed, job)
+        views = self.engine.assessed(source, list(targets.values()), settings.completion, seed, job)
         return dict(zip(targets, views, strict=True))
 
     def views(
@@ -101,7 +101,7 @@ class ViewMaker:
         preset: str = '',
         seed: int = -1,
         on_progress: Callable[[float], None] = lambda progress: None,
-        trusted: Mapping[str, TrustedView] | None = None,
+        assessed: Mapping[str, AssessedView] | None = None,
     ) -> dict[str, NovelView]:
         """Views that may be published; those under ``completion.min_confidence`` are not made.
 
@@ -117,7 +117,7 @@ class ViewMaker:
             That of the configuration when negative.
         on_progress : callable
             Takes the share of the network evaluations done, after each.
-        trusted : mapping, optional
+        assessed : mapping, optional
             How far to trust them, where that is known already.
 
         Raises
@@ -128,9 +128,9 @@ class ViewMaker:
         settings = self._configuration()
         seed = settings.node.seed if seed < 0 else seed
         least = settings.completion.min_confidence
-        if trusted is None and least > 0:
-            trusted = self.trusted(job, source, targets, seed)
-        kept = [name for name in targets if not trusted or trusted[name].confidence >= least]
+        if assessed is None and least > 0:
+            assessed = self.assessed(job, source, targets, seed)
+        kept = [name for name in targets if not assessed or assessed[name].confidence >= least]
         views = self.engine.views(
             source,
             [targets[name] for name in kept],
@@ -146,7 +146,7 @@ class ViewMaker:
                 source,
                 self.frame_id(name, source.object_id),
                 preset or settings.node.preset,
-                trusted[name] if trusted else None,
+                assessed[name] if assessed else None,
             )
             for name, view in zip(kept, views, strict=True)
         }
@@ -157,16 +157,16 @@ class ViewMaker:
         source: SourceFrame,
         targets: Mapping[str, TargetCamera],
         on_progress: Callable[[float], None] = lambda progress: None,
-        trusted: Mapping[str, TrustedView] | None = None,
+        assessed: Mapping[str, AssessedView] | None = None,
     ) -> dict[str, NovelView]:
         """:meth:`views` that nobody asked for one by one: says how many were refused."""
-        made = self.views(job, source, targets, on_progress=on_progress, trusted=trusted)
+        made = self.views(job, source, targets, on_progress=on_progress, assessed=assessed)
         if len(made) < len(targets):
-            self._remark('trust', f'{len(targets) - len(made)} views: {REFUSED}')
+            self._remark('confidence', f'{len(targets) - len(made)} views: {REFUSED}')
         return made
 
     def shape(
-        self, job: Job, source: SourceFrame, trusted: Mapping[str, TrustedView]
+        self, job: Job, source: SourceFrame, assessed: Mapping[str, AssessedView]
     ) -> Completion | None:
         """The whole shape of an object, None with a remark where the views do not make one.
 
@@ -177,7 +177,7 @@ class ViewMaker:
         """
         settings = self._configuration().completion
         try:
-            return self.engine.completion(source, list(trusted.values()), settings, job)
+            return self.engine.completion(source, list(assessed.values()), settings, job)
         except ValueError as error:
             self._remark('shape', f'no shape: {error}')
             return None

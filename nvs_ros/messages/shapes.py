@@ -13,7 +13,7 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker
 
 from nvs_ros.completion.cloud import Cloud
-from nvs_ros.completion.pipeline import Completion, TrustedView
+from nvs_ros.completion.pipeline import AssessedView, Completion
 from nvs_ros.completion.surface import Surface
 from nvs_ros.messages.cameras import pose_from_rigid
 from nvs_ros.messages.frames import SourceFrame
@@ -99,7 +99,7 @@ def mesh_message(surface: Surface, header: Header, object_id: str = '') -> Marke
     return message
 
 
-def next_view_message(source: SourceFrame, view: TrustedView) -> PoseStamped:
+def next_view_message(source: SourceFrame, view: AssessedView) -> PoseStamped:
     """Where a real camera should go, in the frame of the source image."""
     object_from_camera = view.estimate.target.object_from_camera
     pose = pose_from_rigid(source.frame_from_upright @ object_from_camera)
@@ -117,7 +117,7 @@ class ShapeMessages(NamedTuple):
 def shape_messages(
     completion: Completion,
     source: SourceFrame,
-    views: Sequence[TrustedView],
+    views: Sequence[AssessedView],
     *,
     normals: bool = False,
     mesh: bool = True,
@@ -128,7 +128,7 @@ def shape_messages(
     ----------
     completion : Completion
     source : SourceFrame
-    views : sequence of TrustedView
+    views : sequence of AssessedView
         Those of the completion.
     normals : bool
         See :func:`cloud_message`.

@@ -69,8 +69,8 @@ class _Late:
 class Statistics:
     """Counts since activation.
 
-    ``images`` = ``used`` + all of ``dropped`` + images still waiting (:meth:`Intake.waiting`) + the
-    frame being worked on.
+    ``images`` = ``used`` + all of ``dropped`` + images still waiting
+    (:meth:`Synchronizer.waiting`) + the frame being worked on.
     """
 
     images: int = 0
@@ -82,7 +82,7 @@ class Statistics:
     """Malformed messages by input."""
 
 
-class Intake:
+class Synchronizer:
     """Matches messages by stamp and holds the newest complete frame until it is taken.
 
     Thread-safe.

@@ -10,12 +10,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from nvs_interfaces.msg import NovelView, NovelViewArray
-from nvs_ros.completion.pipeline import TrustedView
+from nvs_ros.completion.pipeline import AssessedView
+from nvs_ros.contact_sheet import contact_sheet, told_apart
 from nvs_ros.geometry import Spherical, relative_pose, spherical_from_pose
 from nvs_ros.messages.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.messages.frames import SourceFrame
 from nvs_ros.messages.images import array_from_image, image_from_array
-from nvs_ros.pictures import contact_sheet, told_apart
 from nvs_ros.synthesizer import View
 
 CELL = 192
@@ -27,7 +27,7 @@ def novel_view(
     source: SourceFrame,
     frame_id: str,
     preset: str,
-    trusted: TrustedView | None = None,
+    assessed: AssessedView | None = None,
 ) -> NovelView:
     """Message of a view.
 
@@ -40,7 +40,7 @@ def novel_view(
         Optical frame of the virtual camera.
     preset : str
         Name of the sampler settings.
-    trusted : TrustedView, optional
+    assessed : AssessedView, optional
         How far to trust it.
     """
     header = Header(stamp=source.header.stamp, frame_id=frame_id)
@@ -64,12 +64,12 @@ def novel_view(
         seed=view.seed,
         preset=preset,
         model_id=view.model_id,
-        confidence=trusted.confidence if trusted else math.nan,
+        confidence=assessed.confidence if assessed else math.nan,
         synthetic=True,
         warnings=[
             *source.canonical.assumptions,
             *view.warnings,
-            *(trusted.warnings if trusted else ()),
+            *(assessed.warnings if assessed else ()),
         ],
     )
 

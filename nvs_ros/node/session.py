@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 
-from nvs_ros.completion.pipeline import TrustedView
+from nvs_ros.completion.pipeline import AssessedView
 from nvs_ros.messages.cameras import pose_from_rigid
 from nvs_ros.messages.engine import Engine
 from nvs_ros.messages.frames import SourceFrame
@@ -69,7 +69,7 @@ class Session:
             lambda error: health.error('worker', error),
         )
         self._inputs = Inputs(node, configuration, health, self.worker.wake)
-        self.intake = self._inputs.intake
+        self.synchronizer = self._inputs.synchronizer
         self.worker.start()  # last: it works with all of the above
 
     def close(self, reason: str, timeout_s: float | None = None) -> bool:
@@ -86,8 +86,8 @@ class Session:
 
     def counts(self) -> dict[str, object]:
         """Frames in, used and dropped by reason, and the age of the last one, for people."""
-        intake = self.intake
-        statistics, newest = intake.statistics, intake.newest
+        synchronizer = self.synchronizer
+        statistics, newest = synchronizer.statistics, synchronizer.newest
         counts: dict[str, object] = {
             'images': statistics.images,
             'frames used': statistics.used,
@@ -109,7 +109,7 @@ class Session:
         ValueError
             There is no frame yet, it cannot be used, or there is no such object in it.
         """
-        frame = self.intake.newest
+        frame = self.synchronizer.newest
         if frame is None:
             raise ValueError(f'no complete frame yet: {self._inputs.silence() or "try again"}')
         sources = self.engine.sources(frame, self._parameters.configuration)
@@ -123,7 +123,7 @@ class Session:
 
     def _next_frame(self) -> Callable[[Job], None] | None:
         """Idle work of the worker: the newest frame."""
-        frame = self.intake.take()
+        frame = self.synchronizer.take()
         return None if frame is None else lambda job: self._stream(job, frame)
 
     def _stream(self, job: Job, frame: FrameMessages) -> None:
@@ -133,23 +133,23 @@ class Session:
             if reason:
                 if self._is_to_be_remembered(frame):
                     self.engine.sources(frame, self._parameters.configuration)
-                self.intake.count_dropped(reason)
+                self.synchronizer.count_dropped(reason)
                 return
             sources = self.engine.sources(frame, self._parameters.configuration)
             self._publish_objects(job, sources, indices)
         except Cancelled:
-            self.intake.count_dropped('cancelled')
+            self.synchronizer.count_dropped('cancelled')
         except UnknownTransform as error:
-            self.intake.count_dropped('frame not in TF')
+            self.synchronizer.count_dropped('frame not in TF')
             self._health.warn('transform', f'frame dropped: {error}')
         except ValueError as error:
-            self.intake.count_dropped('unusable')
+            self.synchronizer.count_dropped('unusable')
             self._health.warn('frame', f'frame dropped: {error}')
         except Exception as error:
-            self.intake.count_dropped('failed')
+            self.synchronizer.count_dropped('failed')
             self._health.error('frame dropped', error)
         else:
-            self.intake.count_used()
+            self.synchronizer.count_used()
             self._health.record('frame to views', time.monotonic() - frame.arrival_s)
 
     def _is_to_be_remembered(self, frame: FrameMessages) -> bool:
@@ -200,16 +200,16 @@ class Session:
     def _publish(self, job: Job, source: SourceFrame, indices: list[int], is_first: bool) -> None:
         """Make and publish what is wanted of an object: views, shape, frames of the cameras."""
         targets = self.maker.configured_targets(source)
-        trusted: dict[str, TrustedView] = {}
+        assessed: dict[str, AssessedView] = {}
         if self._outputs.wants_shape():
-            trusted = self.maker.trusted(job, source, targets)
+            assessed = self.maker.assessed(job, source, targets)
         names = set(map(view_name, indices))
         wanted = {name: target for name, target in targets.items() if name in names}
         if wanted:
-            views = self.maker.views_with_remark(job, source, wanted, trusted=trusted or None)
+            views = self.maker.views_with_remark(job, source, wanted, assessed=assessed or None)
             self._outputs.publish(source, views, single=is_first)
-        if trusted:
-            self._publish_shape(job, source, trusted)
+        if assessed:
+            self._publish_shape(job, source, assessed)
         if self._parameters.configuration.node.publish_tf:
             self.transforms.publish(
                 [
@@ -218,21 +218,21 @@ class Session:
                         self.maker.frame_id(name, source.object_id),
                         pose_from_rigid(source.frame_from_upright @ target.object_from_camera),
                     )
-                    for name, target in (targets if trusted else wanted).items()
+                    for name, target in (targets if assessed else wanted).items()
                 ]
             )
 
     def _publish_shape(
-        self, job: Job, source: SourceFrame, trusted: dict[str, TrustedView]
+        self, job: Job, source: SourceFrame, assessed: dict[str, AssessedView]
     ) -> None:
-        completion = self.maker.shape(job, source, trusted)
+        completion = self.maker.shape(job, source, assessed)
         if completion is None:
             return
         self._outputs.publish_shape(
             shape_messages(
                 completion,
                 source,
-                list(trusted.values()),
+                list(assessed.values()),
                 normals=self._parameters.configuration.completion.normals,
                 mesh=self._outputs.wants_mesh(),
             )

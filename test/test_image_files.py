@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nvs_ros.contact_sheet import contact_sheet, told_apart
 from nvs_ros.errors import UserError
-from nvs_ros.pictures import contact_sheet, read_photograph, save_view, told_apart
+from nvs_ros.image_files import read_photograph, save_view
 from nvs_ros.silhouette import mask_iou
 
 COLOURS = np.zeros((30, 40, 3), np.uint8)
