@@ -9,7 +9,6 @@ pytest.importorskip('rclpy')
 
 import numpy as np
 import rclpy.time
-import robot
 from geometry_msgs.msg import TransformStamped
 from rosbags.highlevel import AnyReader
 from test_messages_objects import detections, painted
@@ -30,6 +29,7 @@ from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.frames import Placement, source_frames
 from nvs_ros.messages.images import array_from_image, image_from_array
 from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.testing import robot
 from nvs_ros.zero123.profile import ModelProfile
 
 ROOT = Path(__file__).parents[1]

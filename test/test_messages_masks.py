@@ -6,10 +6,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import robot
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from robot import FRAME, graph
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -22,6 +20,8 @@ from nvs_ros.messages.frames import Placement, source_frames
 from nvs_ros.messages.images import image_from_array
 from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.scenes.categories import make_object
+from nvs_ros.testing import robot
+from nvs_ros.testing.robot import FRAME, graph
 
 CAMERA = Camera(160, 120, [[150, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
 PARAMETERS = {'input.objects': 'mask', 'views.azimuths_deg': [0.0, 90.0]}

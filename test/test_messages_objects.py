@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip('rclpy')
 
 from geometry_msgs.msg import Vector3
-from robot import FRAME, LightSynthesizer, Scene, graph
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -25,6 +24,7 @@ from nvs_ros.messages.frames import Placement, check_message, source_frames
 from nvs_ros.messages.images import image_from_array
 from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.settings import ObjectSettings
+from nvs_ros.testing.robot import FRAME, LightSynthesizer, Scene, graph
 
 with_vision_msgs = pytest.mark.skipif(objects.Detection3DArray is None, reason='no vision_msgs')
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from completion_scene import SIZE_M, Seen, box
 from geometry_msgs.msg import PoseStamped
-from robot import FRAME, graph
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
@@ -16,6 +15,7 @@ from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.surface import hull_surface
 from nvs_ros.geometry import rigid
 from nvs_ros.messages.shapes import POINT, cloud_message, mesh_message
+from nvs_ros.testing.robot import FRAME, graph
 from nvs_ros.zero123.profile import ModelProfile
 
 POINT_STEP = 28

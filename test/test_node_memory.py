@@ -7,9 +7,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import light_tf2
 from rclpy.parameter import Parameter
-from robot import FRAME, graph
 from std_srvs.srv import Trigger
 
 from nvs_interfaces.msg import NovelViewArray
@@ -20,6 +18,8 @@ from nvs_ros.messages.frames import SourceFrame
 from nvs_ros.messages.memory import MOST_OBJECTS, Memory
 from nvs_ros.settings import MemorySettings
 from nvs_ros.synthesizer import Frame
+from nvs_ros.testing import light_tf2
+from nvs_ros.testing.robot import FRAME, graph
 
 PLACE = rigid([[0, -1, 0], [1, 0, 0], [0, 0, 1]], [0.4, -0.2, 0.8])
 """Of the object in the fixed frame."""

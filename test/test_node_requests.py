@@ -13,7 +13,6 @@ from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import SetParameters
-from robot import FRAME, RED, TIMEOUT_S, Orbit, graph, wait_until
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
@@ -24,6 +23,7 @@ from nvs_ros.geometry import Camera, inverse, rigid
 from nvs_ros.messages.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
 from nvs_ros.messages.images import array_from_image
 from nvs_ros.node import requests
+from nvs_ros.testing.robot import FRAME, RED, TIMEOUT_S, Orbit, graph, wait_until
 
 REFUSAL_S = 0.1
 

@@ -13,9 +13,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from robot import EVALUATIONS, PERIOD_S, TIMEOUT_S, graph
-
 from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.testing.robot import EVALUATIONS, PERIOD_S, TIMEOUT_S, graph
 
 STREAM_S = float(os.environ.get('NVS_STREAM_S', '8'))
 INFERENCE_S = 1.0

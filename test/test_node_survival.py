@@ -11,13 +11,13 @@ pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from robot import TIMEOUT_S, LightSynthesizer, graph, wait_until
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.hero.presets import preset
 from nvs_ros.messages import engine
 from nvs_ros.node import inputs, session
 from nvs_ros.node.diagnostics import Health
+from nvs_ros.testing.robot import TIMEOUT_S, LightSynthesizer, graph, wait_until
 
 
 def grow(running, *azimuths_deg):

@@ -14,13 +14,11 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import light_tf2
 import rclpy
 from geometry_msgs.msg import PoseStamped, Vector3
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.time import Time
-from robot import DOMAINS, FRAME, TIMEOUT_S, LightSynthesizer, Orbit, Scene, graph, wait_until
 from std_msgs.msg import Header
 
 from nvs_interfaces.action import SynthesizeOrbit
@@ -36,6 +34,17 @@ from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.messages.transforms import UnknownTransform
 from nvs_ros.messages.viewpoints import requested_orbit
 from nvs_ros.node.view_node import ViewNode
+from nvs_ros.testing import light_tf2
+from nvs_ros.testing.robot import (
+    DOMAINS,
+    FRAME,
+    TIMEOUT_S,
+    LightSynthesizer,
+    Orbit,
+    Scene,
+    graph,
+    wait_until,
+)
 
 PERIOD_NS = 100_000_000
 """Between frames of the robot."""

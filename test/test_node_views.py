@@ -8,7 +8,6 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from robot import FRAME, RED, graph
 from sensor_msgs.msg import CameraInfo, Image
 
 from nvs_interfaces.msg import NovelViewArray
@@ -17,6 +16,7 @@ from nvs_ros.messages.cameras import camera_from_message, rigid_from_pose
 from nvs_ros.messages.images import array_from_image
 from nvs_ros.messages.synchronizer import SUPERSEDED
 from nvs_ros.messages.views import measured_share, sheet_message
+from nvs_ros.testing.robot import FRAME, RED, graph
 
 VIEWS = {'views.azimuths_deg': [0.0, 90.0, -30.0], 'views.elevations_deg': [0.0, 10.0, 0.0]}
 

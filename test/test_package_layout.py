@@ -25,6 +25,7 @@ FLOORS = (
     ('scenes',),
     ('evaluation', 'messages', 'training'),
     ('bag', 'node'),
+    ('testing',),
     ('commands',),
     ('__main__', 'cli'),
 )
@@ -49,7 +50,7 @@ LIBRARIES = GEOMETRY_LIBRARIES | {
     'transformers',
     'yaml',
 }
-ROS_ROOMS = ('bag', 'messages', 'node')
+ROS_ROOMS = ('bag', 'messages', 'node', 'testing')
 # Of rclpy, what needs no graph.
 RCLPY_WITHOUT_A_GRAPH = {'rclpy.duration', 'rclpy.time'}
 # Used where a robot has them, never required.

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hero_models import SHORT, TOKEN_WIDTH, generator, original_scheduler, sharpen, tiny_unet
 from hero_reference import Attention, refined_maps
-from zero123_golden import rule_tensor
 
 from nvs_ros.errors import UserError
 from nvs_ros.hero import attention_map_filtering, make_scheduler, preset
 from nvs_ros.hero.attention import self_attention_layers
+from nvs_ros.testing.golden import rule_tensor
 from nvs_ros.zero123.multiview import load_mvdream_unet, multi_view_attention, orbit_cameras
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvs_ros.errors import UserError
+from nvs_ros.settings import ModelSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,27 @@ if TYPE_CHECKING:
 
 AUTO = 'auto'
 """In place of a mask's file: whatever stands out in the photograph."""
+
+
+def add_model(parser: argparse.ArgumentParser, more: str = '') -> None:
+    """``--model`` and ``--device``; ``more`` is added to the help of the model."""
+    parser.add_argument(
+        '--model',
+        default=ModelSettings.source,
+        help=f'as for model.source{more} (default %(default)s)',
+    )
+    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+
+
+def add_sampling(parser: argparse.ArgumentParser, preset: str, seed: str) -> None:
+    """``--preset`` with its default, and ``--seed`` with its help."""
+    parser.add_argument('--preset', default=preset, help='(default %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help=f'{seed} (default %(default)s)')
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--json FILE``, and what is written there."""
+    parser.add_argument('--json', type=Path, metavar='FILE', help=what)
 
 
 def add_photographs(parser: argparse.ArgumentParser, more: str = '') -> None:

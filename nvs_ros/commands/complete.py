@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from nvs_ros.commands.arguments import (
     add_bag_parameters,
+    add_model,
     add_photographs,
+    add_sampling,
     check_output,
     name_of,
     pairs,
@@ -63,10 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.min_confidence,
         help='views under it are not used (default %(default)s)',
     )
-    parser.add_argument('--preset', default=defaults.preset, help='(default %(default)s)')
-    parser.add_argument('--model', default='embedded', help='(default %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='the first one (default %(default)s)')
-    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+    add_sampling(parser, defaults.preset, 'the first one')
+    add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

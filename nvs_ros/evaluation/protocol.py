@@ -7,7 +7,6 @@ that a run can be interrupted and continued, or made longer.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -223,13 +222,3 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
             f'{folder} has results of another configuration ({", ".join(differ)}): '
             'remove it, or give another --json'
         )
-
-
-def weights_sha256(paths: Sequence[Path]) -> str:
-    """Hash of the contents of weight files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, 'rb') as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-    return digest.hexdigest()

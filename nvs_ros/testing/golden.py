@@ -1,7 +1,7 @@
 """The golden vectors of the original implementation, and the checkpoint they were computed with.
 
-``data/zero123_small.npz`` keeps outputs of the original code at small widths. Its weights are not
-stored: each tensor follows from its name by the rule that ``meta`` states.
+``test/data/zero123_small.npz`` of a checkout keeps outputs of the original code at small widths.
+Its weights are not stored: each tensor follows from its name by the rule that ``meta`` states.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+STORED = Path(__file__).parents[2] / 'test' / 'data' / 'zero123_small.npz'
+
 
 @lru_cache
 def golden() -> dict:
     """The stored arrays, with ``meta`` and ``manifest`` as dicts."""
-    with np.load(Path(__file__).parent / 'data' / 'zero123_small.npz') as stored:
+    with np.load(STORED) as stored:
         content = {name: stored[name] for name in stored.files}
     return content | {name: json.loads(str(content[name])) for name in ('meta', 'manifest')}
 
