@@ -93,7 +93,7 @@ def real_shape(key: str, shape: list[int]) -> list[int]:
     if key.startswith('cond_stage_model.'):
         return [CLIP_SIZES.get(size, size) for size in shape]
     factor = VAE_FACTOR if key.startswith('first_stage_model.') else UNET_FACTOR
-    # Channels of pictures and latents, kernel sizes and the context stay.
+    # Channels of images and latents, kernel sizes and the context stay.
     return [size if size < 32 or size == 768 else size * factor for size in shape]
 
 

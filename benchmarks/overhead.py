@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/overhead.py [--frames 200] [--views 1] [--object 90]
 
 The node runs in a process of its own with the synthesizer of the tests, which answers at once with
-the picture of the frame; camera and subscriber are this process. Printed are the time from the
+the image of the frame; camera and subscriber are this process. Printed are the time from the
 first message of a frame to its views, and the processor time that the node spent on a frame, which
 other work on the machine leaves as it is. The floor is the same of a process that takes the same
 messages and answers the last one of a frame with views that it has made before: DDS and rclpy both
@@ -54,7 +54,7 @@ FLOOR = '/floor'
 """Namespace of the process that only answers."""
 PAUSE_S = 0.03
 SIDE = 64
-"""Of the pictures of the synthesizer of the tests, pixels."""
+"""Of the images of the synthesizer of the tests, pixels."""
 TIMEOUT_S = 300.0
 LOST_S = 1.0
 
@@ -133,7 +133,7 @@ class Camera:
             while self.robot.stamp_ns != stamp_ns(self.views.get(timeout=LOST_S)):
                 pass
             self.seconds.append(time.monotonic() - started_s)
-        except queue.Empty:  # pictures are best effort
+        except queue.Empty:  # images are best effort
             self.lost += 1
         time.sleep(PAUSE_S)
         self.spent_s += cpu_s(self.process.pid) - before_s

@@ -4,7 +4,7 @@
                                    [--device cpu] [--dtype float32] [--json FILE]
 
 The work: some viewpoints of one frame, 66 network evaluations each, with classifier-free guidance.
-The plain program is what a user of diffusers writes: for every viewpoint it encodes the picture,
+The plain program is what a user of diffusers writes: for every viewpoint it encodes the image,
 then evaluates the UNet with its default attention 66 times on ``[uncond, cond]`` with
 ``DDIMScheduler``, and decodes. Two forms of it are timed:
 
@@ -14,8 +14,8 @@ then evaluates the UNet with its default attention 66 times on ``[uncond, cond]`
   embedded model, 52 with the paper's window, 232 and 236 rows.
   That is the work of Zero-to-Hero without sharing, still without filtering.
 
-Ours is the default preset on a frame that it has not seen: everything from the picture to the
-pictures. Weights do not matter for time.
+Ours is the default preset on a frame that it has not seen: everything from the image to the
+images. Weights do not matter for time.
 """
 
 from __future__ import annotations

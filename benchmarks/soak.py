@@ -68,7 +68,7 @@ ROUND_S = 20.0
 """The camera goes back and forth along an arc."""
 LAST_FRAMES, LAST_REQUESTS = 30, 10
 SENT_AGAIN = 3
-"""Pictures go best effort: a frame that is lost on the way goes out again."""
+"""Images go best effort: a frame that is lost on the way goes out again."""
 PARAMETERS = {
     'preset': 'fast',
     'views.azimuths_deg': '[40.0]',

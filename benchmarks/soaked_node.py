@@ -31,7 +31,7 @@ def allowed(minutes: float, at_work: bool) -> dict[str, float]:
     """What may grow by how much in a run of so many minutes.
 
     In the first minutes the heap still fills, and a leak of memory has to be large to be told from
-    that. At work memory also depends on how many pictures wait, and for what.
+    that. At work memory also depends on how many images wait, and for what.
     """
     memory_mb = (48.0 if at_work else 8.0) if minutes >= 5 else 48.0
     return {**ALLOWED, 'rss_mb': memory_mb, 'pss_mb': memory_mb}

@@ -1,8 +1,8 @@
 """Make the bundled bag and its ground truth again: ``python demo/make_bag.py``.
 
-``mug.mcap``: three seconds of raw 320x240 pictures at 5 Hz with their camera_info, aligned depth,
+``mug.mcap``: three seconds of raw 320x240 images at 5 Hz with their camera_info, aligned depth,
 mask and object pose. Raw, because that is what the node reads unless told otherwise; few and small,
-because noise does not compress (160 kB an image, 20 kB a depth picture).
+because noise does not compress (160 kB an image, 20 kB a depth image).
 
 ``truth/``: the mug as cameras round it truly see it, for the viewpoints that the node makes by
 default and one of the demo's own, all relative to the camera at rest. The camera rests in the first
@@ -126,7 +126,7 @@ def write_bag(path: Path) -> None:
 
 
 def viewpoints_deg() -> list[tuple[float, float]]:
-    """Azimuth and elevation of every picture in ``truth/``, relative to the camera at rest."""
+    """Azimuth and elevation of every image in ``truth/``, relative to the camera at rest."""
     return [
         *((azimuth, elevation) for azimuth, elevation, _ in ViewSettings().viewpoints),
         OWN_VIEWPOINT_DEG,
@@ -134,7 +134,7 @@ def viewpoints_deg() -> list[tuple[float, float]]:
 
 
 def truths() -> Iterator[tuple[dict, np.ndarray]]:
-    """Description and picture (RGBA, uint8) of every viewpoint."""
+    """Description and image (RGBA, uint8) of every viewpoint."""
     camera = truth_camera()
     for azimuth_deg, elevation_deg in viewpoints_deg():
         pose = pose_from_spherical(
@@ -160,7 +160,7 @@ def truth_camera() -> Camera:
 
 
 def write_truth(folder: Path) -> None:
-    """Write the pictures, composited on white with the mask as alpha, and ``truth.json``."""
+    """Write the images, composited on white with the mask as alpha, and ``truth.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptions = []
     for description, picture in truths():

@@ -1,4 +1,4 @@
-"""What the demo leaves: pictures, a bag, a contact sheet, and figures against the truth."""
+"""What the demo leaves: images, a bag, a contact sheet, and figures against the truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nvs_ros.messages.views import measured_share, told_apart_picture
 
 VIEWS, BAG, SHEET = 'views', 'views.mcap', 'contact_sheet.png'
 CELL = 176
-"""Side of a picture on the contact sheet, pixels."""
+"""Side of an image on the contact sheet, pixels."""
 
 
 class Comparison(NamedTuple):
@@ -36,7 +36,7 @@ class Comparison(NamedTuple):
     true_image: np.ndarray
     score: Score
     copy_score: Score
-    """Of the source picture in place of the view."""
+    """Of the source image in place of the view."""
     measured_share: float
     """Of the object in the view, 0 ... 1."""
 

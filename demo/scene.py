@@ -37,7 +37,7 @@ HOLES, HOLE_PX = 0.012, 2.0
 """Share of the pixels without a match, and how large their patches are."""
 
 REST = Spherical(math.radians(-65), math.radians(28), 0.35)
-"""Where the camera rests, metres. The handle is at azimuth 0, to the right in its picture."""
+"""Where the camera rests, metres. The handle is at azimuth 0, to the right in its image."""
 REST_ROLL_RAD, REST_PAN_RAD, REST_TILT_RAD = (
     math.radians(2.5),
     math.radians(2.0),
@@ -50,7 +50,7 @@ WALL = np.array([0.74, 0.75, 0.72])
 WALL_DISTANCE_M = 0.5
 SHADOW_STRENGTH, SHADOW_BLUR_M = 0.55, 0.006
 OVERSAMPLING, ZOOM = 2, 4
-"""Samples per pixel and axis; pixels of the sharp picture in one of the camera's."""
+"""Samples per pixel and axis; pixels of the sharp image in one of the camera's."""
 
 
 @functools.cache
@@ -144,7 +144,7 @@ def truth(pose: np.ndarray, matrix: np.ndarray, size: int) -> Rendering:
 
 
 def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rays (slopes, 1) of the pixels in these columns and rows of a distorted picture."""
+    """Rays (slopes, 1) of the pixels in these columns and rows of a distorted image."""
     pixels = np.stack(np.meshgrid(x, y), -1).astype(np.float64)
     return cv2.undistortPointsIter(
         pixels.reshape(-1, 1, 2),
@@ -170,7 +170,7 @@ def _pixels(slopes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _through_lens(pose: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mug on black and its coverage 0..1, at the rays (slopes, 1) of a distorted picture."""
+    """The mug on black and its coverage 0..1, at the rays (slopes, 1) of a distorted image."""
     sharp, matrix = _sharp(pose)
     layers = np.dstack([sharp.image, sharp.mask]).astype(np.float32)
     layers = cv2.GaussianBlur(layers, (0, 0), ZOOM / OVERSAMPLING / 2)

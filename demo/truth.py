@@ -17,12 +17,12 @@ FOLDER = Path(__file__).parent / 'truth'
 OWN_VIEWPOINT_DEG = (30.0, 15.0)
 """Azimuth and elevation that the demo asks for by service."""
 MAX_ERROR_M, MAX_ERROR_RAD = 1e-4, 1e-3
-"""How far a camera may stand from that of a true picture to be compared with it."""
+"""How far a camera may stand from that of a true image to be compared with it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A true picture.
+    """A true image.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Truth:
 
 
 def read_truths(folder: Path = FOLDER) -> list[Truth]:
-    """All true pictures."""
+    """All true images."""
     text = json.loads((folder / 'truth.json').read_text())
     camera = Camera(text['size'], text['size'], np.reshape(text['k'], (3, 3)))
     return [
@@ -61,7 +61,7 @@ def read_truths(folder: Path = FOLDER) -> list[Truth]:
 
 
 def truth_at(object_from_camera: np.ndarray, truths: list[Truth]) -> Truth | None:
-    """The true picture taken by a camera at this place and in this direction, None without one."""
+    """The true image taken by a camera at this place and in this direction, None without one."""
     for truth in truths:
         apart = inverse(truth.object_from_camera) @ object_from_camera
         turn = np.arccos(np.clip((np.trace(apart[:3, :3]) - 1) / 2, -1, 1))
@@ -72,7 +72,7 @@ def truth_at(object_from_camera: np.ndarray, truths: list[Truth]) -> Truth | Non
 
 @dataclass(frozen=True)
 class Score:
-    """Mask IoU (0 .. 1) and foreground PSNR (dB) of a picture."""
+    """Mask IoU (0 .. 1) and foreground PSNR (dB) of an image."""
 
     iou: float
     psnr_db: float
@@ -81,7 +81,7 @@ class Score:
 def score(
     image: np.ndarray, mask: np.ndarray, true_image: np.ndarray, true_mask: np.ndarray
 ) -> Score:
-    """Compare a picture (S, S, 3) and mask (S, S) with the true ones."""
+    """Compare an image (S, S, 3) and mask (S, S) with the true ones."""
     return Score(mask_iou(mask, true_mask), foreground_psnr(image, true_image, true_mask))
 
 

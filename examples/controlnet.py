@@ -1,6 +1,6 @@
 """Map filtering on ControlNet: python controlnet.py [STABLE_DIFFUSION CONTROLNET CONDITION PROMPT]
 
-Two diffusers folders, a pose or segmentation picture, and a text; random weights when omitted.
+Two diffusers folders, a pose or segmentation image, and a text; random weights when omitted.
 """
 
 import sys

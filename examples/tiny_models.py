@@ -75,7 +75,7 @@ def scheduler():
 
 
 def zero123():
-    """Components of a Zero-1-to-3 model for pictures of 32x32 pixels."""
+    """Components of a Zero-1-to-3 model for images of 32x32 pixels."""
     return Zero123Components(
         vae=vae(),
         unet=unet(in_channels=8),
@@ -106,7 +106,7 @@ def text():
 
 
 def controlnet():
-    """A ControlNet pipeline for pictures of 32x32 pixels."""
+    """A ControlNet pipeline for images of 32x32 pixels."""
     return StableDiffusionControlNetPipeline(
         vae=vae(),
         **text(),

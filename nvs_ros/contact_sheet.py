@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 PALEST, STRIPE, STRIPE_PX = 150, 0.75, 7
-"""What is imagined, in a picture that tells it apart: grey level of what was black, brightness of
+"""What is imagined, in an image that tells it apart: grey level of what was black, brightness of
 the stripes over it, and how far apart they are."""
 
 
@@ -42,7 +42,7 @@ def told_apart(
 
 
 def _fitted(picture: np.ndarray, size: int) -> np.ndarray:
-    """A picture resized so that its longest side is ``size``."""
+    """An image resized so that its longest side is ``size``."""
     scale = size / max(picture.shape[:2])
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=smooth)
@@ -51,16 +51,16 @@ def _fitted(picture: np.ndarray, size: int) -> np.ndarray:
 def contact_sheet(
     rows: list[list[np.ndarray | None]], captions: list[list[str]], cell: int = 192
 ) -> np.ndarray:
-    """Pictures in rows with a caption under each.
+    """Images in rows with a caption under each.
 
     Parameters
     ----------
     rows : list of lists of (h, w, 3) uint8
         None leaves a place empty.
     captions : list of lists of str
-        One for each picture.
+        One for each image.
     cell : int
-        Side of a picture on the sheet, pixels.
+        Side of an image on the sheet, pixels.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def contact_sheet(
             small = _fitted(picture, cell)
             sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
             (long, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
-            scale = 0.42 * min(1.0, cell / max(long, 1))  # into the width of its picture
+            scale = 0.42 * min(1.0, cell / max(long, 1))  # into the width of its image
             cv2.putText(
                 sheet,
                 caption,

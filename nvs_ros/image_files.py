@@ -1,4 +1,4 @@
-"""Pictures in files: a photograph with its mask in, a synthesised view with its provenance out."""
+"""Images in files: a photograph with its mask in, a synthesised view with its provenance out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WITH_ALPHA = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
 LOSSY = ('JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF', 'HEIF')
 """Formats of Pillow that may change values."""
 LABELS = 256
-"""Colours that a picture of labels has at most; one with more of them was compressed or resized."""
+"""Colours that an image of labels has at most; one with more of them was compressed or resized."""
 HALF = 128
 
 
@@ -32,7 +32,7 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
         Any format that Pillow reads, of 8 or 16 bits per channel; its alpha channel is the mask
         when there is no other. It is turned as its EXIF data say.
     mask_file : Path, optional
-        Picture of the same size; its alpha channel where that has a shape, else its values: above 0
+        Image of the same size; its alpha channel where that has a shape, else its values: above 0
         is the object, or above half where they were compressed with loss. Grey levels and
         floating-point numbers to 1 are coverage; colours and numbers of 16 bits are labels. Of a
         palette, black or index 0 is the background.
@@ -78,7 +78,7 @@ def _colours(picture: Image.Image, file: Path) -> np.ndarray:
 
 
 def _open(file: Path) -> Image.Image:
-    """A picture the right way up; transparency of 8 bits of any kind is an alpha channel."""
+    """An image the right way up; transparency of 8 bits of any kind is an alpha channel."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -171,7 +171,7 @@ def _background(indices: np.ndarray, colours: np.ndarray) -> np.ndarray | None:
 
 
 def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> None:
-    """Write a synthesised picture as PNG or JPEG, as the name ends, marked as such.
+    """Write a synthesised image as PNG or JPEG, as the name ends, marked as such.
 
     Parameters
     ----------

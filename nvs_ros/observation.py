@@ -25,14 +25,14 @@ class Frame:
     mask : (H, W) uint8 or bool
         Coverage by the object, 0..255; where nothing reaches 128, above 0 is the object.
     camera : Camera
-        Intrinsics of the picture.
+        Intrinsics of the image.
     object_from_camera : (4, 4) float
         Pose of the camera (optical frame) in the object frame (origin in the object's centre, z
         up), metres.
     object_size_m : float, optional
         Longest side of the object's bounding box; estimated from the mask when omitted.
     depth_m : (H, W) float, optional
-        Metres along the optical axis (REP-118), aligned with the picture.
+        Metres along the optical axis (REP-118), aligned with the image.
     unknown : (H, W) bool, optional
         Pixels of other things, which may hide a part of the object: it may be behind them.
     """
@@ -48,7 +48,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """A picture that the network is shown.
+    """An image that the network is shown.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The object's silhouette in a picture on white."""
+"""The object's silhouette in an image on white."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 
 OBJECT_FROM = 24
-"""Darkest channel this far below white: object. Chosen on decoded training pictures."""
+"""Darkest channel this far below white: object. Chosen on decoded training images."""
 
 
 def silhouette(image: np.ndarray) -> np.ndarray:
     """Separate an object from the white background it was drawn on.
 
-    Background is what is nearly white and connected with the border of the picture, so that white
+    Background is what is nearly white and connected with the border of the image, so that white
     parts inside the object stay object. White parts on its outline cannot be told from the
     background.
 

@@ -308,7 +308,7 @@ class Synthesizer:
     def _sample(
         self, observation, shown, targets, settings, seeds, callback, remember
     ) -> np.ndarray:
-        """Canonical pictures (n, S, S, 3) uint8 of targets that are shown one of the frames, and
+        """Canonical images (n, S, S, 3) uint8 of targets that are shown one of the frames, and
         share its source branch."""
         components, source = self.components, observation.sources[shown]
         tokens = self._tokens(source, [IDENTITY_POSE, *(t.relative for t in targets)])

@@ -12,7 +12,7 @@ from nvs_ros.geometry.spherical import RelativePose
 
 @dataclass(frozen=True)
 class View:
-    """A synthesised picture and the camera that would have taken it.
+    """A synthesised image and the camera that would have taken it.
 
     Attributes
     ----------
@@ -45,5 +45,5 @@ class View:
 
     @property
     def measured_share(self) -> float:
-        """Share of the object in the picture that was measured, 0 ... 1."""
+        """Share of the object in the image that was measured, 0 ... 1."""
         return float(self.measured.sum() / max(int(self.mask.sum()), 1))

@@ -186,7 +186,7 @@ def _closest(image: Stamped, partners: list[Stamped], slop_ns: int) -> Stamped |
 
 
 def _give_once(images: list[Stamped], chosen: list[dict[str, Stamped | None]], name: str) -> None:
-    """Leave each picture to the closest of the images that chose it."""
+    """Leave each image to the closest of the images that chose it."""
     choosers = defaultdict(list)
     for place, partners in enumerate(chosen):
         if partners[name] is not None:

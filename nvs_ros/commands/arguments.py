@@ -157,7 +157,7 @@ def sources_of(arguments: argparse.Namespace) -> list[Path]:
 
 
 def name_of(arguments: argparse.Namespace) -> str:
-    """What the pictures came from, for provenance."""
+    """What the images came from, for provenance."""
     names = [photo.name for photo in arguments.photo] or [arguments.transforms.name]
     return ' '.join(names)
 

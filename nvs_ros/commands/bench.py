@@ -257,7 +257,7 @@ class _Bench:
 
 
 def _photograph(synthesizer: Synthesizer) -> Any:
-    """A picture of a coloured box."""
+    """An image of a coloured box."""
     import numpy as np
 
     image = np.full((240, 320, 3), 120, np.uint8)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BAGS = ('.mcap', '.db3', '.bag')
 """Endings of bags; a folder is one as well."""
 PHOTOGRAPH_PX = 256
-"""Side of the picture that gives silhouette and colours."""
+"""Side of the image that gives silhouette and colours."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +160,7 @@ def _observed(
     frames: list[Frame],
     picture: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[Observation, list[Frame]]:
-    """What the network is shown, and the frames that carve: of a photograph a sharper picture."""
+    """What the network is shown, and the frames that carve: of a photograph a sharper image."""
     from nvs_ros.geometry import photograph_view
     from nvs_ros.synthesizer import Frame
 

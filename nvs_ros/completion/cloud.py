@@ -112,7 +112,7 @@ def completed_cloud(
 
 
 def view_gains(surface: Surface) -> NDArray[np.float64]:
-    """How much a real picture from each view would add.
+    """How much a real image from each view would add.
 
     That is the area of the surface it would see and that is not known yet, foreshortened and
     weighted by the doubt in it (1 - confidence); measured surface adds nothing.

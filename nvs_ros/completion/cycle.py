@@ -1,4 +1,4 @@
-"""There and back: a synthesised view as source must lead back to the measured picture."""
+"""There and back: a synthesised view as source must lead back to the measured image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nvs_ros.synthesizer import Synthesizer
 
 
 class CycleCheck(NamedTuple):
-    """The picture that came back against the measured one.
+    """The image that came back against the measured one.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ def cycle_check(
     settings: SamplerSettings,
     callback: Callable[[dict], None] | None = None,
 ) -> CycleCheck:
-    """Synthesise the measured picture again, from the view of an estimate's first seed.
+    """Synthesise the measured image again, from the view of an estimate's first seed.
 
     Parameters
     ----------

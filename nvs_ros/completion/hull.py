@@ -1,7 +1,7 @@
-"""A soft visual hull: what is left of a block when every picture has carved away what it sees to be
+"""A soft visual hull: what is left of a block when every image has carved away what it sees to be
 empty.
 
-Measured pictures carve for certain, synthesised ones as far as they are assessed.
+Measured images carve for certain, synthesised ones as far as they are assessed.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def carve(
 def measured_occupancy(
     centres: NDArray[np.float64], cell_m: float, frame: Frame
 ) -> NDArray[np.float32]:
-    """What one measured picture leaves of cells: also those that other things may hide.
+    """What one measured image leaves of cells: also those that other things may hide.
 
     Parameters
     ----------
@@ -144,11 +144,11 @@ def look_up(
     points: NDArray[np.float64],
     interpolation: int = cv2.INTER_LINEAR,
 ) -> NDArray[np.float32]:
-    """What a picture (H, W) or (H, W, C) shows where points (N, 3) of the object frame are; 0
+    """What an image (H, W) or (H, W, C) shows where points (N, 3) of the object frame are; 0
     outside of it."""
     pixels = camera.project(transformed(inverse(object_from_camera), points))
     pixels = np.where(camera.contains(pixels)[:, None], pixels, -2).astype(np.float32)
-    columns = 4096  # remap takes pictures, of at most 32767 pixels a side
+    columns = 4096  # remap takes images, of at most 32767 pixels a side
     rows = len(pixels) // columns + 1
     padded = np.full((rows * columns, 2), -2, np.float32)
     padded[: len(pixels)] = pixels

@@ -60,7 +60,7 @@ class Completion:
     surface : Surface
         Closed; its vertices are those of the hull.
     gains : (views,) float64
-        Unknown surface that a real picture from each viewpoint would show, m^2.
+        Unknown surface that a real image from each viewpoint would show, m^2.
     """
 
     cloud: Cloud
@@ -69,7 +69,7 @@ class Completion:
 
     @property
     def next_best_view(self) -> int:
-        """Index of the viewpoint from which a real picture would add most."""
+        """Index of the viewpoint from which a real image would add most."""
         return int(self.gains.argmax())
 
     def scaled(self, factor: float) -> Completion:
@@ -170,7 +170,7 @@ def complete_shape(
     Raises
     ------
     ValueError
-        Depth that is not aligned with the picture, no view that is trusted enough, or nothing left
+        Depth that is not aligned with the image, no view that is trusted enough, or nothing left
         of the object.
     """
     for frame in frames:

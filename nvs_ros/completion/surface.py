@@ -1,4 +1,4 @@
-"""The surface of a hull, coloured by the pictures that see it."""
+"""The surface of a hull, coloured by the images that see it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEASURED = -1
 UNSEEN = -2
 """In place of the index of a view: no camera sees this."""
 CELLS = 2**26
-"""Most cells of a picture across; what lies further out is in the last one."""
+"""Most cells of an image across; what lies further out is in the last one."""
 GRAZING = 0.1
 """Cosine between normal and line of sight below which a camera does not see a surface."""
 
@@ -76,7 +76,7 @@ def hull_surface(
 ) -> Surface:
     """Triangulate where the occupancy falls below :data:`nvs_ros.completion.hull.SURFACE`.
 
-    A vertex takes the colour of the measured picture that sees it best, else of the view that does:
+    A vertex takes the colour of the measured image that sees it best, else of the view that does:
     confidence times cosine of the angle to its normal. Its own confidence is that of the view,
     times the share of the seeds that put the object there; what a measured camera sees has the mean
     of all views, since they alone say how far away it is.
@@ -86,7 +86,7 @@ def hull_surface(
     grid : Grid
     occupancy : (X, Y, Z) float32
     sources : sequence of CanonicalView
-        The measured pictures.
+        The measured images.
     estimates : sequence of Estimate
     confidences : sequence of float
         Of each, 0..1.
@@ -155,7 +155,7 @@ def visible(
     object_from_camera: NDArray[np.float64],
     spacing_m: float,
 ) -> NDArray[np.float64]:
-    """Which points of a surface a camera sees, whatever its picture.
+    """Which points of a surface a camera sees, whatever its image.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def visible(
     front = z > 0
     if not front.any():
         return np.zeros(len(points))
-    # Cells of the picture hold about two points across, so that a surface has no holes.
+    # Cells of the image hold about two points across, so that a surface has no holes.
     side = 2 * spacing_m / np.median(z[front])
     x, y, z = x[front], y[front], z[front]
     column, row = (np.minimum((v - v.min()) // side, CELLS) for v in (x / z, y / z))
@@ -195,7 +195,7 @@ def visible(
 
 
 def without_background(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The picture with the colours of the object continued outward over its blended edge."""
+    """The image with the colours of the object continued outward over its blended edge."""
     solid = (mask > 127).astype(np.uint8)
     inside = cv2.erode(solid, np.ones((3, 3), np.uint8))
     if not inside.any():

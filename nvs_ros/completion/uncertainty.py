@@ -1,4 +1,4 @@
-"""How far the pictures of several seeds agree."""
+"""How far the images of several seeds agree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nvs_ros.synthesizer import Observation, Synthesizer
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """The pictures that several seeds make of one viewpoint.
+    """The images that several seeds make of one viewpoint.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ def estimate_views(
     synthesizer : Synthesizer
     observation : Observation
     targets : sequence of TargetCamera
-        Of each, the network's own picture is made: same place, looking at the object, level.
+        Of each, the network's own image is made: same place, looking at the object, level.
     settings : SamplerSettings
     seeds : int
         How many, 2 or more.

@@ -27,7 +27,7 @@ from nvs_ros.zero123.conditioning import (
 )
 
 DETERMINISTIC = ('copy_source', 'white', 'codec')
-"""References without a network evaluation: the source picture, nothing, and the truth through
+"""References without a network evaluation: the source image, nothing, and the truth through
 the autoencoder, than which no view can be better."""
 
 
@@ -47,8 +47,8 @@ class Method:
     guide : bool
         The network is told of the shape as well.
     kind : str
-        ``'sampler'``; ``'one_step'``, the picture that the first network evaluation predicts;
-        ``'oracle'``, sampling with the attention maps of the true picture (section 4.1).
+        ``'sampler'``; ``'one_step'``, the image that the first network evaluation predicts;
+        ``'oracle'``, sampling with the attention maps of the true image (section 4.1).
     """
 
     name: str
@@ -104,7 +104,7 @@ def references(synthesizer: Synthesizer) -> list[Method]:
     ``one_step``, the blurred mean view (without guidance, which would sharpen it);
     ``uniform_equal``, plain sampling with as many evaluations as the full method;
     ``mean_pooling``, the full method with the mean of the maps in place of their minimum;
-    ``oracle``, the hourglass with the maps of the true picture.
+    ``oracle``, the hourglass with the maps of the true image.
     """
     hourglass, full = synthesizer.preset('hourglass'), synthesizer.preset()
     unguided = synthesizer.preset('hourglass', guidance_scale=1.0)
@@ -121,7 +121,7 @@ def references(synthesizer: Synthesizer) -> list[Method]:
 def deterministic_pictures(
     synthesizer: Synthesizer, source: np.ndarray, truths: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Pictures (n, S, S, 3) uint8 of each of :data:`DETERMINISTIC`."""
+    """Images (n, S, S, 3) uint8 of each of :data:`DETERMINISTIC`."""
     copies = np.broadcast_to(source, truths.shape)
     pictures = (copies, np.full_like(truths, 255), through_codec(synthesizer, truths))
     return dict(zip(DETERMINISTIC, pictures, strict=True))
@@ -129,7 +129,7 @@ def deterministic_pictures(
 
 @torch.inference_mode()
 def through_codec(synthesizer: Synthesizer, images: np.ndarray) -> np.ndarray:
-    """Pictures (n, S, S, 3) uint8 encoded and decoded."""
+    """Images (n, S, S, 3) uint8 encoded and decoded."""
     components = synthesizer.components
     return rgb_images(decode_latents(components, _latents(synthesizer, images)))
 
@@ -151,7 +151,7 @@ def pictures_of(
     observation : Observation
     targets : sequence of n TargetCamera
     truths : (n, S, S, 3) uint8
-        The true pictures; the oracle alone looks at them.
+        The true images; the oracle alone looks at them.
     seed : int
         Methods that draw the same noise get the same noise.
     """
@@ -221,7 +221,7 @@ def _oracle(method, synthesizer, observation, targets, truths, seed) -> np.ndarr
 
 @torch.inference_mode()
 def _latents(synthesizer: Synthesizer, images: np.ndarray) -> torch.Tensor:
-    """Latents of pictures, scaled as the network denoises them."""
+    """Latents of images, scaled as the network denoises them."""
     components = synthesizer.components
     pixels = network_images(images).to(components.device, components.dtype)
     return components.vae.encode(pixels).latent_dist.mode() * components.vae.config.scaling_factor

@@ -1,4 +1,4 @@
-"""How close a synthesised view is to the true picture."""
+"""How close a synthesised view is to the true image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nvs_ros.silhouette import mask_iou, silhouette
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio of (H, W, 3) uint8 pictures, dB; infinite when they are equal.
+    """Peak signal-to-noise ratio of (H, W, 3) uint8 images, dB; infinite when they are equal.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def foreground_psnr(image: np.ndarray, truth: np.ndarray, true_mask: np.ndarray)
 
 
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity of (H, W, 3) uint8 pictures, -1..1.
+    """Structural similarity of (H, W, 3) uint8 images, -1..1.
 
     Wang et al. 2004: Gaussian window of 1.5 pixels, mean over the channels.
     """
@@ -49,7 +49,7 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 def measure(
     image: np.ndarray, truth: np.ndarray, true_mask: np.ndarray, perceptual: Perceptual | None
 ) -> dict[str, float]:
-    """All metrics of one picture: ``psnr`` and ``fg_psnr`` (dB), ``ssim``, ``iou`` and, where it
+    """All metrics of one image: ``psnr`` and ``fg_psnr`` (dB), ``ssim``, ``iou`` and, where it
     can be had, ``lpips``."""
     measured = {
         'psnr': psnr(image, truth),

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from nvs_ros.zero123.conditioning import network_images
 
 Perceptual = Callable[[np.ndarray, np.ndarray], float]
-"""LPIPS of two (H, W, 3) uint8 pictures."""
+"""LPIPS of two (H, W, 3) uint8 images."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """From [-1, 1] to the range that the backbone was trained on."""
 LAYERS = ((4, 2, False), (1, 2, True), (1, 1, True), (1, 1, False), (1, 1, False))

@@ -1,4 +1,4 @@
-"""Plots of a run: the ladder, the metrics over the azimuth change, and the pictures themselves."""
+"""Plots of a run: the ladder, the metrics over the azimuth change, and the images themselves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_plots(
     results : sequence of dict
         From :func:`nvs_ros.evaluation.protocol.read_results`.
     folder : Path
-        Where the strips of pictures are.
+        Where the strips of images are.
     output : Path
         Made when it does not exist.
     """
@@ -117,7 +117,7 @@ def _over_angle(method: dict[str, Any], metric: str) -> list[float]:
 
 
 def sheet(results: Sequence[dict[str, Any]], folder: Path, names: Sequence[str]) -> np.ndarray:
-    """Pictures of the first objects: source, truth of the view farthest round, all methods."""
+    """Images of the first objects: source, truth of the view farthest round, all methods."""
     rows, captions = [], []
     for result in results:
         with Image.open(folder / f'object_{result["object"]:05d}.png') as picture:

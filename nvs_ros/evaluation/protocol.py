@@ -1,6 +1,6 @@
 """The paper's protocol: every view of each object from every other, with several seeds.
 
-One object is one piece of work. Its figures and pictures are written as soon as they are there, so
+One object is one piece of work. Its figures and images are written as soon as they are there, so
 that a run can be interrupted and continued, or made longer.
 """
 
@@ -76,7 +76,7 @@ def measure_object(evaluation: Evaluation, index: int) -> tuple[dict[str, Any], 
     Returns
     -------
     result : dict
-        ``object``, ``name``, ``sha256`` of the pictures, and ``records``: one for each method,
+        ``object``, ``name``, ``sha256`` of the images, and ``records``: one for each method,
         pair and seed, with the azimuth change in degrees and the metrics.
     strip : (S, S * (2 + methods), 3) uint8
         The first source, the target of the largest azimuth change, and what each method made.
@@ -105,7 +105,7 @@ def measure_object(evaluation: Evaluation, index: int) -> tuple[dict[str, Any], 
 def _pictures(
     evaluation: Evaluation, index: int, views: Views, source: int, targets: list[int]
 ) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Method, seed and its pictures of the targets."""
+    """Method, seed and its images of the targets."""
     synthesizer, truths = evaluation.synthesizer, views.images[targets]
     still = deterministic_pictures(synthesizer, views.images[source], truths)
     yield from ((name, 0, pictures) for name, pictures in still.items())
@@ -215,7 +215,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
     file, text = folder / 'config.json', json.dumps(config, indent=2) + '\n'
     if not file.exists():
         file.write_text(text)
-    elif (kept := file.read_text()) != text:  # pictures lie side by side in the order of methods
+    elif (kept := file.read_text()) != text:  # images lie side by side in the order of methods
         found, wanted = json.loads(kept), json.loads(text)
         differ = [key for key in wanted if found.get(key) != wanted[key]] or ['order of methods']
         raise UserError(

@@ -34,7 +34,7 @@ class Known:
     Attributes
     ----------
     of : str
-        ``'mask'``, the silhouette of the source picture; ``'nothing'``; ``'depth'``, what an ideal
+        ``'mask'``, the silhouette of the source image; ``'nothing'``; ``'depth'``, what an ideal
         depth camera sees; ``'sensor'``, what a real one does, with a wrong mask and pose.
     further : int
         Frames besides the source, from random sides; the network is shown the nearest.
@@ -100,7 +100,7 @@ class Views:
         return [_canonical(*row, trained) for row in rows]
 
     def measurement(self, source: int, known: Known) -> Measurement | None:
-        """What a method is told of the shape; None: what the pictures tell themselves."""
+        """What a method is told of the shape; None: what the images tell themselves."""
         if known.of == 'nothing':
             return Measurement.nothing()
         if known.of == 'mask':
@@ -165,7 +165,7 @@ class ObjectSet:
     Attributes
     ----------
     settings : DatasetSettings
-        Kinds of generated objects, ranges of the cameras, picture size and seed.
+        Kinds of generated objects, ranges of the cameras, image size and seed.
     files : tuple of MeshFile or of Furniture
         Meshes to take instead of generated objects, each once.
     """
@@ -219,7 +219,7 @@ def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
     views : int
         Of each object, from random sides.
     size : int
-        Side of the pictures, pixels.
+        Side of the images, pixels.
 
     Raises
     ------

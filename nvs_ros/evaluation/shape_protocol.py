@@ -35,7 +35,7 @@ SURFACE_POINTS = 10000
 
 
 def _scanned(objects: ObjectSet, index: int) -> tuple[str, Mesh, Frame]:
-    """Name and mesh of an object, and its picture with depth from its first camera."""
+    """Name and mesh of an object, and its image with depth from its first camera."""
     name, mesh, cameras = objects.draw(index)
     camera = Spherical(*map(float, cameras[0]))
     return name, mesh, scan(mesh, position_from_spherical(camera), objects.settings.size)
@@ -103,7 +103,7 @@ def assess(
     dict
         ``name``; ``views``: a list of azimuth_deg, confidence, evidence and iou; ``shapes``: name
         -> iou and chamfer (longest sides of the object); ``mesh``, ``frame``, ``occupancy``: for
-        pictures.
+        images.
     """
     grid = Grid(1.0, settings.cells)
     for index in tqdm(range(count), 'assess', unit='object'):

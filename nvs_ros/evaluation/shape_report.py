@@ -1,4 +1,4 @@
-"""What an assessment says: tables, intervals, reliability; and its pictures."""
+"""What an assessment says: tables, intervals, reliability; and its images."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def reliability_figure(summary: dict[str, Any], results: Sequence[dict[str, Any]
 
 
 def shape_sheet(results: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Measured picture, true object and shapes of each, seen from the other side."""
+    """Measured image, true object and shapes of each, seen from the other side."""
     rows, captions = [], []
     for result in results:
         frame, occupancy = result['frame'], result['occupancy']

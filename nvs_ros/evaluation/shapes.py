@@ -13,15 +13,15 @@ from nvs_ros.scenes.render import render
 from nvs_ros.synthesizer import Frame
 
 SCANS = 60
-"""Pictures from all round of which a true shape is made."""
+"""Images from all round of which a true shape is made."""
 SCAN_SIZE = 128
-"""Side of these pictures, pixels."""
+"""Side of these images, pixels."""
 SCAN_DISTANCE = 2.0
 """Of their cameras, in longest sides of the object."""
 
 
 def scan(mesh: Mesh, position: np.ndarray, size: int = SCAN_SIZE) -> Frame:
-    """Picture and depth of a mesh of longest side 1, from a camera that looks at its centre."""
+    """Image and depth of a mesh of longest side 1, from a camera that looks at its centre."""
     camera, pose = Camera.canonical(size), look_at(position)
     rendering = render(mesh, pose, camera.matrix, size, size, supersample=1)
     return Frame(rendering.image, rendering.mask, camera, pose, 1.0, rendering.depth_m)
@@ -30,7 +30,7 @@ def scan(mesh: Mesh, position: np.ndarray, size: int = SCAN_SIZE) -> Frame:
 def true_shape(mesh: Mesh, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """What can be seen of a mesh from outside.
 
-    Taken from depth pictures, so that open and self-intersecting meshes have a volume too: what no
+    Taken from depth images, so that open and self-intersecting meshes have a volume too: what no
     line of sight reaches is inside.
 
     Parameters

@@ -50,7 +50,7 @@ def table_scene(
     faults: bool = False,
     size_m: float = SIZE_M,
 ) -> TableScene:
-    """Put a normalised mesh on a table, a wall behind, and take a picture of it.
+    """Put a normalised mesh on a table, a wall behind, and take an image of it.
 
     Parameters
     ----------

@@ -23,9 +23,9 @@ COLLISION = ('_col', 'collision', 'vhacd')
 """In the path of meshes that are made for physics and not for the eye."""
 LONGEST_EDGE = 0.015
 """Faces have one colour; they are divided until their edges are shorter than this, in longest sides
-of the object: about a sample of a 64-pixel picture."""
+of the object: about a sample of a 64-pixel image."""
 PLACEHOLDER_SIZE = 2
-"""Side of the picture that trimesh puts where a file names one that is missing, pixels."""
+"""Side of the image that trimesh puts where a file names one that is missing, pixels."""
 GREY = (160, 160, 160)
 """Of parts without any colour."""
 FLAT = 0.02
@@ -176,7 +176,7 @@ def _is_textured(trimesh, path: str) -> bool:
 
 
 def _texture(part) -> np.ndarray | None:
-    """The picture on a mesh, (h, w, 3) uint8."""
+    """The image on a mesh, (h, w, 3) uint8."""
     material = getattr(part.visual, 'material', None)
     picture = getattr(material, 'image', None) or getattr(material, 'baseColorTexture', None)
     if picture is None or getattr(part.visual, 'uv', None) is None:

@@ -1,6 +1,6 @@
 """A calibrated camera: pixels to rays and back.
 
-Pixels follow OpenCV and ROS: an integer coordinate is the centre of a pixel, so a picture W wide
+Pixels follow OpenCV and ROS: an integer coordinate is the centre of a pixel, so an image W wide
 spans -0.5 ... W - 0.5 and its centre is (W - 1) / 2. Camera axes are optical (REP-103): x right, y
 down, z forward.
 """
@@ -17,7 +17,7 @@ from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike, NDArray
 
 CANONICAL_FOCAL = 280 / 256
-"""Focal length over picture side of Zero-1-to-3's camera: 35 mm lens, 32 mm sensor, 49.13 deg."""
+"""Focal length over image side of Zero-1-to-3's camera: 35 mm lens, 32 mm sensor, 49.13 deg."""
 
 COEFFICIENTS = {
     'plumb_bob': (0, 4, 5, 8, 12, 14),
@@ -27,12 +27,12 @@ COEFFICIENTS = {
 """Distortion model -> numbers of coefficients that OpenCV gives a meaning to."""
 
 MAX_SIDE = 32766
-"""Longest picture side in pixels; OpenCV's remap counts in 16 bits."""
+"""Longest image side in pixels; OpenCV's remap counts in 16 bits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """Intrinsics and distortion of one picture.
+    """Intrinsics and distortion of one image.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Camera:
     def canonical(cls, size: int, zoom: float = 1.0) -> Camera:
         """Zero-1-to-3's camera: square, f = zoom * 280/256 * size, principal point in the centre.
 
-        In the paper's continuous pixels the principal point of a 256 picture is 128; with integer
+        In the paper's continuous pixels the principal point of a 256 image is 128; with integer
         coordinates at pixel centres that same point is (256 - 1) / 2 = 127.5.
         """
         focal = zoom * CANONICAL_FOCAL * size
@@ -151,7 +151,7 @@ class Camera:
         -------
         ndarray (..., 2)
             x, y; NaN for what the camera cannot see: behind it, or beyond :attr:`max_radius`.
-            Pixels outside the picture are returned as they are, see :meth:`contains`.
+            Pixels outside the image are returned as they are, see :meth:`contains`.
         """
         points = np.asarray(points, np.float64)
         flat = points.reshape(-1, 3)
@@ -201,7 +201,7 @@ class Camera:
         return rays / ahead * np.broadcast_to(depth_m, len(rays))[:, None]
 
     def contains(self, pixels: ArrayLike) -> NDArray[np.bool_]:
-        """Whether pixels (..., 2) lie in the picture; False for NaN."""
+        """Whether pixels (..., 2) lie in the image; False for NaN."""
         pixels = np.asarray(pixels, np.float64)
         inside = (pixels >= -0.5) & (pixels < np.array(self.size) - 0.5)
         return inside.all(axis=-1)

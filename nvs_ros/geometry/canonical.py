@@ -1,4 +1,4 @@
-"""From a picture as it was taken to the one picture that Zero-1-to-3 knows.
+"""From an image as it was taken to the one image that Zero-1-to-3 knows.
 
 Its training camera is square, 49.1 degrees wide, looks at the centre of the object's bounding box
 without roll, from 1.5 to 2.2 times the longest side of that box, on white (Zero-1-to-3, section 4
@@ -102,14 +102,14 @@ def canonical_view(
     image_size: int = 256,
     trained: TrainedRange | None = None,
 ) -> CanonicalView:
-    """Turn a calibrated picture into the canonical one.
+    """Turn a calibrated image into the canonical one.
 
     Undistortion, rotation about the camera's centre and focal length are one resampling. The
-    picture is composited on white under its mask before, so nothing of the background is blended in
+    image is composited on white under its mask before, so nothing of the background is blended in
     at the edge.
 
     A camera outside ``trained.radius`` is shown by digital zoom as if it stood in the middle of it:
-    the size in the picture is then right, the perspective is that of the true distance.
+    the size in the image is then right, the perspective is that of the true distance.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def canonical_view(
     ------
     ValueError
         Shapes or types that do not fit, an empty mask, an object behind the camera or around it, or
-        one of which nothing is left in the canonical picture.
+        one of which nothing is left in the canonical image.
     """
     alpha = _check_picture(image, mask, camera)
     transform = check_rigid(object_from_camera, 'object_from_camera')
@@ -174,7 +174,7 @@ def photograph_view(
     enlarge: bool = True,
     trained: TrainedRange | None = None,
 ) -> CanonicalView:
-    """Turn a photograph without calibration into a canonical picture: crop, scale, centre on white.
+    """Turn a photograph without calibration into a canonical image: crop, scale, centre on white.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def photograph_view(
     elevation_rad : float
         From how far above the object the photograph is assumed to be taken.
     fill : float
-        Longer side of the object over the side of the picture; the original demo has 200 / 256.
+        Longer side of the object over the side of the image; the original demo has 200 / 256.
     enlarge : bool
         False leaves an object that is smaller than this as it is, as the original demo does.
     trained : TrainedRange, optional
@@ -329,6 +329,6 @@ def _edge_remarks(alpha: NDArray[np.uint8], drawn: NDArray[np.uint8]) -> tuple[s
 
 
 def touches_edge(alpha: NDArray[np.uint8]) -> bool:
-    """Whether the object in a mask (H, W) reaches the border of its picture."""
+    """Whether the object in a mask (H, W) reaches the border of its image."""
     edges = (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1])
     return any((edge >= SOLID).any() for edge in edges)

@@ -59,7 +59,7 @@ class Place:
     camera_from_object : (4, 4) float64
         Metres; origin in the centre of its box, z up. x is that of the reference frame where there
         is one. Else it points from the object to the camera, laid level; where the camera looks
-        straight down, to the lower edge of the picture.
+        straight down, to the lower edge of the image.
     extents_m : (3,) float64
         Sides of its box: away from the camera, across, up.
     assumptions : tuple of str
@@ -155,7 +155,7 @@ class _Seen:
     depth : (H, W) float32
         0 where there is none.
     is_cut : bool
-        The mask ends at the edge of the picture.
+        The mask ends at the edge of the image.
     hidden : (m,) bool
         Where the outline is that of something before the object.
     """
@@ -304,7 +304,7 @@ def _level_axes(middle: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray
     """Columns x level from a point to the camera, y, z up."""
     y = np.cross(up, -middle / np.linalg.norm(middle))
     if np.linalg.norm(y) < np.sin(np.radians(5)):
-        y = np.cross(up, [0.0, 1.0, 0.0])  # from above: the lower edge of the picture
+        y = np.cross(up, [0.0, 1.0, 0.0])  # from above: the lower edge of the image
     y /= np.linalg.norm(y)
     return np.column_stack([np.cross(y, up), y, up])
 
@@ -362,7 +362,7 @@ def _fitting(seen: _Seen, points: NDArray[np.float64], tolerance_m: float) -> ND
     x, y = np.rint(pixels[inside]).astype(int).T
     measured = seen.depth[y, x]
     before = seen.either[y, x] & (measured > 0) & (points[inside, 2] < measured - tolerance_m)
-    fits = np.full(len(points), seen.is_cut)  # beyond the picture
+    fits = np.full(len(points), seen.is_cut)  # beyond the image
     fits[inside] = seen.near[y, x] & ~before
     return fits
 

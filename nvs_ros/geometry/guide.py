@@ -31,7 +31,7 @@ LEAST_COSINE = 0.2
 SAME_SURFACE = 1.03
 """Points within 3 % of the nearest one in a pixel are averaged; what is behind them is hidden."""
 ENOUGH = 8
-"""Points for each pixel of a picture, on the average; of more, some are left out."""
+"""Points for each pixel of an image, on the average; of more, some are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Measurement:
         depth_m: NDArray | None = None,
         unknown: NDArray[np.bool_] | None = None,
     ) -> Measurement:
-        """What one picture measured, as it was taken: of any camera, with depth or without.
+        """What one image measured, as it was taken: of any camera, with depth or without.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ def guide(
     ----------
     measurement : Measurement
     camera : Camera
-        Pinhole, of the network's picture.
+        Pinhole, of the network's image.
     object_from_camera : (4, 4) float
         Its pose in the object frame, metres.
 

@@ -29,12 +29,12 @@ def camera_from_info(
     *,
     rectified: bool = False,
 ) -> Camera:
-    """The camera of the picture that a ``CameraInfo`` comes with (REP-104 and the message itself).
+    """The camera of the image that a ``CameraInfo`` comes with (REP-104 and the message itself).
 
     K and P are those of the full sensor; the region of interest is given in full-resolution pixels
     and binning applies after it. A super-pixel is the mean of its pixels, so its centre lies half a
     pixel further in: x' = (x - x_offset + 0.5) / binning - 0.5. (image_geometry leaves the half
-    pixels out, 0.25 px of the binned picture at 2 x 2.) A rectified picture of a window covers that
+    pixels out, 0.25 px of the binned image at 2 x 2.) A rectified image of a window covers that
     same window, as image_proc makes it; REP-104's separate rectified window was never built there.
 
     Parameters
@@ -48,14 +48,14 @@ def camera_from_info(
     binning_x, binning_y : int
         0 means 1.
     roi : tuple of int
-        x_offset, y_offset, width, height; width and height 0 mean the full picture.
+        x_offset, y_offset, width, height; width and height 0 mean the full image.
     rectified : bool
-        The picture is rectified: P instead of K, no distortion.
+        The image is rectified: P instead of K, no distortion.
 
     Returns
     -------
     Camera
-        Of the picture as it arrives. Its axes in the message's frame: :func:`frame_from_camera`.
+        Of the image as it arrives. Its axes in the message's frame: :func:`frame_from_camera`.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def camera_from_info(
 def frame_from_camera(
     r: Sequence[float] = (), p: Sequence[float] = (), *, rectified: bool = False
 ) -> NDArray[np.float64]:
-    """Where the camera of the picture stands in the frame that its messages name.
+    """Where the camera of the image stands in the frame that its messages name.
 
     P projects points of that frame, so the frame has the axes of the rectified camera, and the
     second camera of a stereo pair stands at (-Tx / fx, -Ty / fy, 0) in it. The raw camera is turned
@@ -99,7 +99,7 @@ def frame_from_camera(
         ``CameraInfo`` r (9) and p (12), row by row; empty or not set as for
         :func:`camera_from_info`.
     rectified : bool
-        Whether the picture is rectified.
+        Whether the image is rectified.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def frame_from_camera(
 
 
 def info_from_camera(camera: Camera) -> dict[str, Any]:
-    """The fields of a ``CameraInfo`` for a picture of this camera.
+    """The fields of a ``CameraInfo`` for an image of this camera.
 
     Returns
     -------

@@ -20,7 +20,7 @@ BLENDED = 2.0
 POINTS_PER_PIXEL = 1.5
 """Measured points in a pixel, on the average, where the resolution follows from them."""
 LARGEST = 2048
-"""Longest side of the picture in which points are collected, pixels."""
+"""Longest side of the image in which points are collected, pixels."""
 
 
 def keep_measured(
@@ -32,7 +32,7 @@ def keep_measured(
     """Put what was measured over a finished view, at the resolution that was measured.
 
     The points that the target camera sees are collected by a camera at the same place that looks
-    at the object, and that picture is warped like the network's own: exact for roll, aim,
+    at the object, and that image is warped like the network's own: exact for roll, aim,
     intrinsics and distortion. A pixel in the middle of measured surface shows nothing imagined.
 
     Parameters
@@ -70,7 +70,7 @@ def clear_empty(
     measurement: Measurement,
     target: TargetCamera,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Take out of the network's picture what it imagined where the cameras saw empty space.
+    """Take out of the network's image what it imagined where the cameras saw empty space.
 
     Parameters
     ----------

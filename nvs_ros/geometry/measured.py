@@ -25,7 +25,7 @@ degrees, or another surface."""
 SMALLEST_STEP = 0.02
 """A step of less than this part of the object is noise of the sensor and no edge."""
 VIEW_SIZE = 96
-"""Side of the picture in which empty space is looked up, pixels: about the size of a cell each."""
+"""Side of the image in which empty space is looked up, pixels: about the size of a cell each."""
 WIDEST = 3.0
 """Slope of its widest ray."""
 SMOOTHED = 0.03
@@ -82,7 +82,7 @@ class EmptySpace:
     Attributes
     ----------
     camera : Camera
-        Without distortion; the whole ball that must hold the object is in its picture.
+        Without distortion; the whole ball that must hold the object is in its image.
     object_from_camera : (4, 4) float64
         Its pose in the object frame, metres.
     empty_until_m : (H, W) float32
@@ -209,7 +209,7 @@ def empty_space(
 ) -> EmptySpace:
     """Space that a camera saw empty.
 
-    Cautious: a ray is as far empty as the least of those about it, and space outside the picture is
+    Cautious: a ray is as far empty as the least of those about it, and space outside the image is
     empty only where the mask does not reach its edge.
 
     Parameters
@@ -300,7 +300,7 @@ def possible_cells(spaces: Sequence[EmptySpace], unit_m: float) -> NDArray[np.bo
             x, y = np.rint(x / z), np.rint(y / z)
         height, width = space.empty_until_m.shape
         seen = (z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        # What is not in the picture gets a pixel of its own, of which nothing is known.
+        # What is not in the image gets a pixel of its own, of which nothing is known.
         index = np.where(seen, y * width + x, height * width).astype(np.intp)
         until = np.append(space.empty_until_m, np.float32(-np.inf))
         possible &= z >= (until - np.float32(BALL / CELLS * unit_m))[index]

@@ -1,4 +1,4 @@
-"""One picture re-drawn as another camera at the same point would see it, in one resampling.
+"""One image re-drawn as another camera at the same point would see it, in one resampling.
 
 Two cameras with the same centre see the same rays, so this is exact whatever the distance of
 things: pixel of the new camera -> ray -> rotation -> pixel of the old camera, distortion of both
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from nvs_ros.geometry.camera import Camera
 
 OUTSIDE = -1e4
-"""A map entry that lies in no picture."""
+"""A map entry that lies in no image."""
 
 BAND_PIXELS = 1 << 20
-"""Sub-pixels that are mapped at once; bounds the memory for large pictures."""
+"""Sub-pixels that are mapped at once; bounds the memory for large images."""
 
 WHITE = (255, 255, 255, 0)
 """RGB and coverage where there is nothing."""
@@ -32,10 +32,10 @@ def redraw(
     source_from_destination: NDArray[np.float64],
     pixels_per_pixel: float,
 ) -> NDArray[np.uint8]:
-    """Re-draw a picture for another camera at the same point.
+    """Re-draw an image for another camera at the same point.
 
-    Where the new picture is coarser, each new pixel averages the old pixels that it covers: the old
-    picture is averaged over whole blocks first and what remains is supersampled. Otherwise the
+    Where the new image is coarser, each new pixel averages the old pixels that it covers: the old
+    image is averaged over whole blocks first and what remains is supersampled. Otherwise the
     interpolation is bicubic.
 
     Parameters
@@ -52,8 +52,8 @@ def redraw(
     Returns
     -------
     uint8 (H', W', 4)
-        :data:`WHITE` for rays that the old picture does not hold, and everywhere when a new pixel
-        is larger than the old picture.
+        :data:`WHITE` for rays that the old image does not hold, and everywhere when a new pixel
+        is larger than the old image.
     """
     if pixels_per_pixel > max(picture.shape[:2]):  # all of it would fall into one pixel
         return np.full((destination.height, destination.width, 4), WHITE, np.uint8)
@@ -99,7 +99,7 @@ def minification(
 
 
 def middle_rays(camera: Camera) -> NDArray[np.float64]:
-    """5 x 5 rays over the middle half of a picture, where the object is."""
+    """5 x 5 rays over the middle half of an image, where the object is."""
     x, y = (np.linspace(0.25, 0.75, 5) * (side - 1) for side in camera.size)
     return camera.unproject(np.stack(np.meshgrid(x, y), axis=-1))
 
@@ -142,7 +142,7 @@ def _is_plain(
 ) -> bool:
     """Whether OpenCV's map holds: no fisheye, and all rays before the camera and before the fold.
 
-    The slopes of a picture's rays fill a convex quadrilateral, so its corners decide.
+    The slopes of an image's rays fill a convex quadrilateral, so its corners decide.
     """
     if not destination.is_pinhole or source.distortion_model == 'equidistant':
         return False

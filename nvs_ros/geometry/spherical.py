@@ -4,7 +4,7 @@ Object frame: origin in the centre of the object's bounding box, z up. Azimuth i
 counter-clockwise seen from above; elevation is measured from the horizontal plane, up positive.
 
 At the poles azimuth is undefined. Closer than :data:`POLE_RAD` to one, it is read from the up
-direction of the picture instead: the azimuth of the meridian along which a level camera, raised or
+direction of the image instead: the azimuth of the meridian along which a level camera, raised or
 lowered until here, would have this side up. Elevation is then measured along that meridian, so a
 camera that went a little past the pole has up to 95 degrees; how far it stands beside the meridian,
 less than 5 degrees, is left out. For a camera that is level already nothing changes.
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from nvs_ros.geometry.rigid import check_rigid, rigid
 
 POLE_RAD = math.radians(5)
-"""Angle from the vertical below which azimuth comes from the picture's up direction."""
+"""Angle from the vertical below which azimuth comes from the image's up direction."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def look_at(position: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> NDArray[np.
     position : array_like (3,)
         The camera, in the object frame.
     up : array_like (3,)
-        Direction that points up in the picture.
+        Direction that points up in the image.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The cameras that are asked for, and the way of the network's picture into them."""
+"""The cameras that are asked for, and the way of the network's image into them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nvs_ros.geometry.spherical import (
 )
 
 MAX_PIXELS = 4096 * 4096
-"""Largest picture that is drawn for anyone."""
+"""Largest image that is drawn for anyone."""
 
 
 class Viewpoint(NamedTuple):
@@ -47,7 +47,7 @@ class TargetCamera:
     object_from_camera : ndarray (4, 4)
         Pose asked for, metres.
     canonical_camera : Camera
-        Of the picture that the network makes.
+        Of the image that the network makes.
     object_from_canonical : ndarray (4, 4)
         Same position, looking at the object's centre, level.
     relative : RelativePose
@@ -66,7 +66,7 @@ class TargetCamera:
     def warp_back(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The network's picture as the asked camera takes it: roll, aim, intrinsics, distortion.
+        """The network's image as the asked camera takes it: roll, aim, intrinsics, distortion.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class TargetCamera:
         Returns
         -------
         image : uint8 (H, W, 3)
-            White where the network's picture does not reach.
+            White where the network's image does not reach.
         mask : uint8 (H, W)
             0 there.
 
@@ -111,7 +111,7 @@ class TargetCamera:
         return drawn[..., :3].copy(), drawn[..., 3].copy()
 
     def relative_to(self, source: CanonicalView) -> TargetCamera:
-        """The same camera, as the network is told that is shown another picture of the object.
+        """The same camera, as the network is told that is shown another image of the object.
 
         Parameters
         ----------
@@ -148,7 +148,7 @@ def target_from_pose(
     Raises
     ------
     ValueError
-        Not a pose, inside the object, the object behind the camera, a picture of more than 4096 x
+        Not a pose, inside the object, the object behind the camera, an image of more than 4096 x
         4096 pixels.
     """
     if camera.width * camera.height > MAX_PIXELS:
@@ -197,7 +197,7 @@ def target_from_angles(
     distance_m : float
         Positive moves it away.
     camera : Camera, optional
-        The canonical one when omitted: the network's picture is returned as it is.
+        The canonical one when omitted: the network's image is returned as it is.
 
     Raises
     ------
@@ -278,7 +278,7 @@ def _view_warnings(
     object_from_camera: NDArray[np.float64],
     object_from_canonical: NDArray[np.float64],
 ) -> tuple[str, ...]:
-    """What of the ball that just holds the longest side is in neither picture."""
+    """What of the ball that just holds the longest side is in neither image."""
     angles = np.linspace(0, 2 * math.pi, 64, endpoint=False)
     distance = float(np.linalg.norm(object_from_canonical[:3, 3]))
     slope = math.asin(source.unit_m / 2 / distance)
@@ -291,7 +291,7 @@ def _view_warnings(
     camera_from_canonical = object_from_camera[:3, :3].T @ object_from_canonical[:3, :3]
     rays = np.vstack([rays, middle]) @ camera_from_canonical.T
     seen = camera.contains(camera.project(rays))
-    # The ball may also fill the picture, with its rim and even its middle outside.
+    # The ball may also fill the image, with its rim and even its middle outside.
     if not seen.any() and camera_from_canonical[2, 2] < math.cos(slope):
         warnings.append('the object is not in the picture that was asked for')
     elif not seen.all():

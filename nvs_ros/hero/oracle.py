@@ -1,6 +1,6 @@
 """The oracle of section 4.1: how good would a view be with the attention maps of the true target?
 
-An analysis tool, for where the true picture is known::
+An analysis tool, for where the true image is known::
 
     maps = record_attention_maps(unet, scheduler, latents=true_latents, ...)
     view = sample(unet, scheduler, ..., attention=injected_attention_maps(unet, maps))
@@ -78,7 +78,7 @@ def record_attention_maps(
     timestep: int = 5,
     layers: LayerPredicate | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Record the self-attention maps of pictures that are known.
+    """Record the self-attention maps of images that are known.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def sample(
     tokens : torch.Tensor
         (n, 1, d), projected image embedding and relative pose of each target.
     cond_latents : torch.Tensor
-        (n, k, h, w), conditioning latent of the source picture, not scaled, and whatever else the
+        (n, k, h, w), conditioning latent of the source image, not scaled, and whatever else the
         model takes beside the noisy latent.
     noise : torch.Tensor
         (n, c, h, w), standard normal. Its dtype is that of the latents.

@@ -18,7 +18,7 @@ from nvs_ros.geometry import (
 
 
 def camera_from_message(message: CameraInfo, rectified: bool = False) -> Camera:
-    """The camera of the picture that comes with a ``CameraInfo``.
+    """The camera of the image that comes with a ``CameraInfo``.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def asked_camera(message: CameraInfo) -> Camera | None:
 
 
 def message_from_camera(camera: Camera, header: Header) -> CameraInfo:
-    """``CameraInfo`` of a picture."""
+    """``CameraInfo`` of an image."""
     return CameraInfo(header=header, **info_from_camera(camera))
 
 

@@ -47,7 +47,7 @@ class SourceFrame:
     object_id : str
         ``''`` when there is only one object.
     measured : Frame
-        The picture as it was taken; its object frame is "upright" below.
+        The image as it was taken; its object frame is "upright" below.
     canonical : CanonicalView
         What the network is shown, in the same object frame.
     frame_from_object : (4, 4) float64
@@ -241,7 +241,7 @@ def hidden_remarks(measured: Frame, size_m: float) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        Their picture is of another size.
+        Their image is of another size.
     """
     if measured.unknown is None:
         return ()

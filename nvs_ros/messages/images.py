@@ -150,7 +150,7 @@ def array_from_image(message: Image) -> np.ndarray:
 
 
 def rgb_from_image(message: Image) -> np.ndarray:
-    """Picture as RGB.
+    """Image as RGB.
 
     Bayer patterns are interpolated, 16 bits are scaled to 8, alpha is dropped, ``8UC3`` is read as
     BGR (OpenCV's order).
@@ -163,7 +163,7 @@ def rgb_from_image(message: Image) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the message is malformed or its encoding is not that of a picture.
+        If the message is malformed or its encoding is not that of an image.
     """
     if message.encoding not in ENCODINGS and ros2_cv_bridge() is not None:
         return _with_cv_bridge(message, 'rgb8')
@@ -233,7 +233,7 @@ def depth_from_image(message: Image) -> np.ndarray:
 
 
 def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
-    """Picture as RGB from JPEG, PNG or whatever else OpenCV reads.
+    """Image as RGB from JPEG, PNG or whatever else OpenCV reads.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the data cannot be decoded to a picture.
+        If the data cannot be decoded to an image.
     """
     pixels = _decode(message)
     if pixels.dtype == np.uint16:
@@ -335,7 +335,7 @@ def _mask_pixels(message: Image | CompressedImage) -> np.ndarray:
 
 
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image:
-    """Message of a picture.
+    """Message of an image.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ def other_things(messages: dict[str, Any], label: int, values: str) -> np.ndarra
     Raises
     ------
     ValueError
-        The pictures are not of one size.
+        The images are not of one size.
     """
     found = []
     if (occluders := messages.get('occluders')) is not None:

@@ -144,7 +144,7 @@ class Synchronizer:
             return copy.deepcopy(self._statistics)
 
     def add(self, name: str, stamp_ns: int, message: Any, size: int = 0) -> None:
-        """Take over a well-formed message: a picture of so many bytes, or a small one (0)."""
+        """Take over a well-formed message: an image of so many bytes, or a small one (0)."""
         with self._lock:
             now = self._clock()
             self._statistics.received[name] += 1
@@ -262,7 +262,7 @@ class Synchronizer:
             messages = {IMAGE: image.message, **{n: match.message for n, match in found.items()}}
             self._slot = self._newest = FrameMessages(image.stamp_ns, messages, self._clock())
             for partner, match in found.items():
-                if match.size:  # a picture belongs to one image; a calibration may serve several
+                if match.size:  # a mask belongs to one image; a calibration may serve several
                     self._partners[partner].remove(match)
             self._late.clear()
             return True

@@ -33,7 +33,7 @@ def configured_target(
     viewpoint : tuple of float
         Azimuth and elevation in degrees, distance in metres, as ``ViewSettings.viewpoints``.
     image_size_px : int
-        Side of the picture; 0: the network's own.
+        Side of the image; 0: the network's own.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from nvs_ros.messages.images import array_from_image, image_from_array
 from nvs_ros.synthesizer import View
 
 CELL = 192
-"""Side of a picture on the contact sheet, pixels."""
+"""Side of an image on the contact sheet, pixels."""
 
 
 def novel_view(

@@ -34,7 +34,7 @@ _LARGE = ('image', 'mask', 'depth', 'occluders')
 class Inputs:
     """Subscribes to what makes up a frame.
 
-    QoS is that of sensor data: best effort, depth 1 for pictures and :data:`DEPTH` for the small
+    QoS is that of sensor data: best effort, depth 1 for images and :data:`DEPTH` for the small
     messages, of which each may be the one that an image waits for.
 
     Parameters

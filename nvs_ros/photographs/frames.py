@@ -28,12 +28,12 @@ DISTORTION = {
 """``camera_model`` -> our model and the names of its coefficients."""
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 DEPTH_UNIT_M = 0.001
-"""Of 16-bit depth pictures, where ``depth_unit_scale_factor`` does not say another."""
+"""Of 16-bit depth images, where ``depth_unit_scale_factor`` does not say another."""
 LEAST_ANGLE_DEG = 2.0
 """Cameras that see the object in directions less apart do not tell how far away it is."""
 
 ReadPicture = Callable[[Path, Path | None], tuple[np.ndarray, np.ndarray]]
-"""Picture and mask of a photograph and, where there is one, of its mask's file."""
+"""Image and mask of a photograph and, where there is one, of its mask's file."""
 
 
 def read_frames(
@@ -89,7 +89,7 @@ def read_frames(
 
 
 def files_of(file: Path) -> list[Path]:
-    """Pictures, masks and depth that a ``transforms.json`` names."""
+    """Images, masks and depth that a ``transforms.json`` names."""
     names = ('file_path', 'mask_path', 'depth_file_path')
     entries = _load(file)['_frames']
     return [file.parent / entry[name] for entry in entries for name in names if entry.get(name)]

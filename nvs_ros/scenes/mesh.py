@@ -26,7 +26,7 @@ class Mesh:
         A normal for each corner of each face (need not be of unit length).
     uv : (m, 3, 2) float32, optional
         Where each corner of each face lies in its texture: (0, 0) is the lower left corner of the
-        picture, (1, 1) its upper right one; the picture repeats beyond.
+        image, (1, 1) its upper right one; the image repeats beyond.
     texture_index : (m,) int32, optional
         Texture of each face; -1 for none.
     textures : tuple of (h, w, 3) uint8

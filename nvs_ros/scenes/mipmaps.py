@@ -15,9 +15,9 @@ class Mipmaps(NamedTuple):
     Attributes
     ----------
     texels : (n, 3) uint8
-        RGB of one picture after the other, each row by row from the top.
+        RGB of one image after the other, each row by row from the top.
     levels : (textures, most levels, 3) int64
-        Where a picture begins in ``texels``, its height and its width; zeros where there is none.
+        Where an image begins in ``texels``, its height and its width; zeros where there is none.
     counts : (textures,) int64
         Number of sizes.
     """

@@ -170,7 +170,7 @@ def resolve(path: str, name: str) -> str:
 
 
 def read_picture(content: bytes) -> np.ndarray | None:
-    """A picture (h, w, 4) uint8, RGBA, at most ``MOST_TEXELS`` wide and high; None where the
+    """An image (h, w, 4) uint8, RGBA, at most ``MOST_TEXELS`` wide and high; None where the
     content is none."""
     try:
         picture = np.asarray(Image.open(io.BytesIO(content)).convert('RGBA'))
@@ -218,7 +218,7 @@ def _assembled(lines: _Lines, materials: dict[str, Material], read: Read) -> Obj
 def _load_pictures(
     materials: list[Material], read: Read
 ) -> tuple[list[np.ndarray], dict[str | None, int]]:
-    """The pictures that are there, RGBA, and the number of each path."""
+    """The images that are there, RGBA, and the number of each path."""
     pictures: list[np.ndarray] = []
     index_of: dict[str | None, int] = {}
     for path in dict.fromkeys(m.picture for m in materials if m.picture):

@@ -1,4 +1,4 @@
-"""A z-buffer rasteriser for small meshes: half a millisecond for a 64-pixel picture on one CPU
+"""A z-buffer rasteriser for small meshes: half a millisecond for a 64-pixel image on one CPU
 core.
 
 Unless another is given, the light is attached to the camera, so that an absolute azimuth cannot be
@@ -26,7 +26,7 @@ EXPONENT = 30.0
 
 @dataclass(frozen=True)
 class Rendering:
-    """A picture with its mask and depth.
+    """An image with its mask and depth.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ def render(
     intrinsics : (3, 3) float
         Pinhole matrix; integer pixel coordinates are pixel centres.
     width, height : int
-        Size of the picture in pixels.
+        Size of the image in pixels.
     supersample : int
         Samples per pixel and axis.
     background : tuple of int

@@ -39,7 +39,7 @@ def write_samples(
     pictures : sequence of (h, w, 3) uint8
         Textures to choose from, beside procedural ones.
     size : int
-        Side of the pictures, pixels.
+        Side of the images, pixels.
     seed : int
     """
     rng = np.random.default_rng(seed)

@@ -44,7 +44,7 @@ class Sighting:
 
 
 def perfect_sighting(rendering: Rendering, object_from_camera: np.ndarray) -> Sighting:
-    """What an ideal camera makes of a picture on white."""
+    """What an ideal camera makes of an image on white."""
     solid = rendering.mask >= 128
     nothing = np.zeros_like(solid)
     return Sighting(rendering.image, solid, rendering.depth_m, nothing, object_from_camera)
@@ -53,7 +53,7 @@ def perfect_sighting(rendering: Rendering, object_from_camera: np.ndarray) -> Si
 def sighting(
     rendering: Rendering, object_from_camera: np.ndarray, rng: np.random.Generator
 ) -> Sighting:
-    """Degrade a perfect picture on white as cameras, segmentation and pose estimation do."""
+    """Degrade a perfect image on white as cameras, segmentation and pose estimation do."""
     solid = rendering.mask >= 128
     behind = _background(solid.shape, rng)
     clear = 1 - rendering.mask[..., None] / np.float32(255)
@@ -145,7 +145,7 @@ def _occluder(solid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _wrong_mask(solid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Eroded, dilated or shifted by up to 2 % of the picture; as it was where little is left."""
+    """Eroded, dilated or shifted by up to 2 % of the image; as it was where little is left."""
     kind, mask = rng.integers(3), solid.astype(np.uint8)
     pixels = int(rng.integers(1, 1 + max(1, solid.shape[0] // 50)))
     kernel = np.ones((2 * pixels + 1,) * 2, np.uint8)

@@ -29,7 +29,7 @@ POINT = np.dtype([('xyz', '<i2', 3), ('rgb', 'u1', 3), ('normal', 'i1', 3)])
 """A measured point; positions in 1 / SCALE of the object's longest side, normals in 1/127."""
 SCALE = 30000
 ENLARGED = 2
-"""Side of a sighting over side of the network's picture: a camera sees more than the network."""
+"""Side of a sighting over side of the network's image: a camera sees more than the network."""
 FILES = ('sources.npy', 'points.npy', 'offsets.npy', 'cells.npy')
 
 
@@ -40,7 +40,7 @@ class Seen:
     Attributes
     ----------
     source : (S, S, 3) uint8
-        The network's picture, made of the sighting as of any frame.
+        The network's image, made of the sighting as of any frame.
     points : (n,) POINT
     cells : (2, bytes) uint8
         Packed :func:`nvs_ros.geometry.measured.possible_cells`, from the mask alone and with depth.
@@ -70,7 +70,7 @@ def see(
         Normalised.
     camera : (3,)
     size : int
-        Side of the network's picture.
+        Side of the network's image.
     rng : numpy.random.Generator, optional
         Faults of the sensor; without it has none.
     lighting : Lighting, optional
@@ -161,7 +161,7 @@ def write_sightings(
     ----------
     folder : Path
     shape : tuple of int
-        Objects, views, side of the network's pictures.
+        Objects, views, side of the network's images.
     objects : iterable of sequences of Seen
     """
     count, views, size = shape

@@ -62,7 +62,7 @@ rasteriser does not know."""
 THIN = 0.03
 """A mesh is refused when its thinnest side is less than this part of its longest."""
 LEAST_FILL = 0.02
-"""A mesh is refused when it fills less of a picture, from any of three sides."""
+"""A mesh is refused when it fills less of an image, from any of three sides."""
 MOST_FACES = 40_000
 CACHE_VERSION = 3
 """Part of the names of cached files; another one where meshes would come out otherwise."""
@@ -219,7 +219,7 @@ def load(entry: Entry, cache: Path | None = None) -> Mesh:
     Raises
     ------
     Unusable
-        Too thin, too small in a picture, too many faces, or cut out of textures with alpha.
+        Too thin, too small in an image, too many faces, or cut out of textures with alpha.
     """
     if cache is None:
         return _usable(entry)
@@ -302,13 +302,13 @@ def _least_fill(mesh: Mesh) -> float:
 
 
 def load_pictures(entries: Iterable[Entry], least: int = 64, most: int = 256) -> list[np.ndarray]:
-    """The texture pictures beside the meshes of some entries, (h, w, 3) uint8, each once.
+    """The texture images beside the meshes of some entries, (h, w, 3) uint8, each once.
 
     Parameters
     ----------
     entries : iterable of Entry
     least, most : int
-        Pictures with a shorter side than ``least`` and transparent ones are left out; larger ones
+        Images with a shorter side than ``least`` and transparent ones are left out; larger ones
         are reduced until their longer side is ``most``, pixels.
     """
     pictures: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""Textures for meshes that have none: procedural ones and pictures, projected onto them."""
+"""Textures for meshes that have none: procedural ones and images, projected onto them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nvs_ros.scenes.reduce import without_unused_textures
 MOST_PARTS = 4
 """Parts of a mesh that get a texture, the largest ones."""
 PICTURE_SHARE = 0.5
-"""Of textures that are pictures, where there are any."""
+"""Of textures that are images, where there are any."""
 TINTED_SHARE = 0.4
 """Of textures that are multiplied with a colour."""
 FITTED_SHARE = 0.4

@@ -1,6 +1,6 @@
 """Tools, toys, a lamp and a fruit, as they lie or stand on a table.
 
-Thin parts are drawn stout: a picture of the embedded model is 64 pixels wide.
+Thin parts are drawn stout: an image of the embedded model is 64 pixels wide.
 """
 
 from __future__ import annotations

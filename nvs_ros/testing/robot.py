@@ -1,7 +1,7 @@
 """The other side of the node in tests: a camera with an object before it, topics and clients.
 
 Everything goes through real rclpy and DDS. The light synthesizer has the interface of the real one,
-without a network: it answers with the canonical picture of the frame as the asked camera shows it.
+without a network: it answers with the canonical image of the frame as the asked camera shows it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training of the embedded model's autoencoder: small pictures to latents of 4 channels."""
+"""Training of the embedded model's autoencoder: small images to latents of 4 channels."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nvs_ros.zero123.conditioning import network_images
 KL_WEIGHT = 1e-6
 COLOR_WEIGHT = 40.0
 WIDTHS = {2: (16, 48), 4: (16, 48, 96)}
-"""Channels at each resolution, by side of the picture over side of the latent."""
+"""Channels at each resolution, by side of the image over side of the latent."""
 
 
 def build_autoencoder(size: int, factor: int = 4) -> AutoencoderKL:
-    """An untrained autoencoder for pictures of ``size`` pixels.
+    """An untrained autoencoder for images of ``size`` pixels.
 
     Parameters
     ----------
     size : int
     factor : int
-        Side of the picture over side of the latent, a key of :data:`WIDTHS`.
+        Side of the image over side of the latent, a key of :data:`WIDTHS`.
     """
     widths = WIDTHS[factor]
     return AutoencoderKL(
@@ -47,7 +47,7 @@ def build_autoencoder(size: int, factor: int = 4) -> AutoencoderKL:
 class AutoencoderLoss(nn.Module):
     """Squared and absolute error, errors of gradient and colour, and a trace of KL.
 
-    Without the weight on colour an autoencoder of four channels settles on a grey picture: the
+    Without the weight on colour an autoencoder of four channels settles on a grey image: the
     outline against the white background is most of the squared error.
     """
 
@@ -56,7 +56,7 @@ class AutoencoderLoss(nn.Module):
         self.autoencoder = autoencoder
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Loss of (n, h, w, 3) uint8 pictures."""
+        """Loss of (n, h, w, 3) uint8 images."""
         images = network_images(pictures)
         posterior = self.autoencoder.encode(images).latent_dist
         error = self.autoencoder.decode(posterior.sample()).sample.float() - images
@@ -79,7 +79,7 @@ def train_autoencoder(
     until: Until | None = None,
     show: Callable[[AutoencoderKL, int], None] | None = None,
 ) -> bool:
-    """Train on (objects, views, size, size, 3) uint8 pictures and whiten the latents.
+    """Train on (objects, views, size, size, 3) uint8 images and whiten the latents.
 
     The rest, and what is returned, as for :func:`nvs_ros.training.loop.fit`; ``show`` gets the
     averaged autoencoder.

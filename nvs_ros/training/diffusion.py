@@ -157,7 +157,7 @@ class DenoisingLoss(nn.Module):
         Parameters
         ----------
         pictures : (n, S, S, 3) uint8
-            Source pictures.
+            Source images.
         source, target : (n, c, h, w) float16
             Latents.
         noise : (n, c, h, w) float32
@@ -187,7 +187,7 @@ class DenoisingLoss(nn.Module):
 
 @torch.inference_mode()
 def encode_dataset(vae: AutoencoderKL, images: np.ndarray, file: Path) -> np.ndarray:
-    """Latents (objects, views, c, h, w) float16 of all pictures; kept in ``file``."""
+    """Latents (objects, views, c, h, w) float16 of all images; kept in ``file``."""
     if not file.exists():
         device = training_device()
         vae.to(device)

@@ -98,7 +98,7 @@ def write_views(components: Zero123Components, pairs: HeldOutPairs, file: Path) 
 
 @torch.inference_mode()
 def write_decoded(autoencoder: AutoencoderKL, pictures: np.ndarray, file: Path) -> None:
-    """Write a sheet of pictures (n, S, S, 3) uint8 and what is left of them in latents."""
+    """Write a sheet of images (n, S, S, 3) uint8 and what is left of them in latents."""
     pixels = network_images(pictures).to(autoencoder.device)
     decoded = rgb_images(autoencoder.decode(autoencoder.encode(pixels).latent_dist.mode()).sample)
     write_sheet({'picture': pictures, 'decoded': decoded}, file)

@@ -82,7 +82,7 @@ class Zero123Components:
 
     @property
     def latent_factor(self) -> int:
-        """Side of a picture over side of its latent."""
+        """Side of an image over side of its latent."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
@@ -97,7 +97,7 @@ class Zero123Components:
 
     @property
     def image_size(self) -> int:
-        """Side of the square pictures, pixels."""
+        """Side of the square images, pixels."""
         return self.latent_size * self.latent_factor
 
     @property

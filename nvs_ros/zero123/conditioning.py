@@ -62,7 +62,7 @@ def clip_pixels(images: torch.Tensor, size: int) -> torch.Tensor:
     images : torch.Tensor
         (n, 3, H, W) in [-1, 1].
     size : int
-        Side of the square picture the tower takes, pixels.
+        Side of the square image the tower takes, pixels.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 Nothing but the tensors describes an original checkpoint, so every width and depth is taken from
 their shapes. What shapes cannot tell is the same for all Zero-1-to-3 checkpoints: 8 attention
-heads in the UNet, 64 channels for each head of the image tower, 256-pixel pictures, the noise
+heads in the UNet, 64 channels for each head of the image tower, 256-pixel images, the noise
 schedule, the scaling of the latent.
 """
 
@@ -258,7 +258,7 @@ def vae_config(shapes: Shapes) -> dict:
 
 def vae_name(name: str, levels: int) -> str:
     """Name of an original autoencoder parameter in AutoencoderKL."""
-    # The original counts the levels of the decoder from the picture, diffusers from the latent.
+    # The original counts the levels of the decoder from the image, diffusers from the latent.
     name = re.sub(r'(?<=\.up\.)\d+', lambda match: str(levels - 1 - int(match[0])), name)
     for pattern, replacement in VAE_NAMES:
         name = re.sub(pattern, replacement, name)

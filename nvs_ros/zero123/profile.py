@@ -25,9 +25,9 @@ class ModelProfile:
     elevation_deg : tuple of float
         Elevations of the training cameras; for the original models 5 % to 95 % of them.
     photograph_fill : float
-        Longer side of the object over the side of the picture, for photographs without calibration.
+        Longer side of the object over the side of the image, for photographs without calibration.
     guide_channels : int
-        Of the guide at the size of the picture (:mod:`nvs_ros.geometry.guide`); 0: the network
+        Of the guide at the size of the image (:mod:`nvs_ros.geometry.guide`); 0: the network
         takes none.
     sampler : mapping
         Fields of :class:`nvs_ros.settings.SamplerSettings` that differ from the paper's defaults.
