@@ -167,7 +167,6 @@ class BagFiles:
         self.promised: Counter[str] = Counter()
         """Topic -> number of messages according to metadata and files, the greater of both."""
         self.latched: set[str] = set()
-        """Topics that are transient local."""
         self.notes: list[str] = []
         """Oddities of the bag that lose nothing, as sentences."""
         self._stack = contextlib.ExitStack()
