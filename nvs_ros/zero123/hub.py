@@ -1,4 +1,4 @@
-"""Public checkpoints: which there are, the local cache, and the download on request."""
+"""Public checkpoints: their names, the local cache, and the download on request."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ PUBLIC_MODELS = {
     'zero123-xl-diffusers': PublicModel('ashawkey/zero123-xl-diffusers'),
     'stable-zero123-diffusers': PublicModel('ashawkey/stable-zero123-diffusers'),
 }
-"""Name for ``fetch`` and for ``load_components`` -> where it is on the hub."""
+"""Name for ``fetch`` and ``load_components`` -> place on the hub."""
 
 
 def cached_model(name: str) -> Path:
-    """Where a public model or a hub id lies in the cache of huggingface_hub; never downloads.
+    """Path of a public model or a hub id in the cache of huggingface_hub; never downloads.
 
     Raises
     ------
     UserError
-        If it is not there.
+        The model is not in the cache.
     """
     model = PUBLIC_MODELS.get(name, PublicModel(name))
     try:
@@ -73,9 +73,9 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
     Parameters
     ----------
     name : str
-        One of ``PUBLIC_MODELS``.
+        A key of :data:`PUBLIC_MODELS`.
     report : callable, optional
-        Told, for each file, whether its sha256 is verified or not known.
+        Called for each file with a line that says whether its sha256 is verified or not known.
 
     Returns
     -------
@@ -85,8 +85,8 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
     Raises
     ------
     UserError
-        If the name is not known, the hub cannot be reached or has no such model, or a file is
-        not what the hub says it is; such a file is removed.
+        The name is unknown, the hub cannot be reached or has no such model, or a file has another
+        sha256 than the hub says; that file is then removed.
     """
     if name not in PUBLIC_MODELS:
         raise UserError(f'expected one of {", ".join(PUBLIC_MODELS)}, got {name!r}')
@@ -103,12 +103,12 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         address = f'{huggingface_hub.constants.ENDPOINT}/{model.repository}'
         raise UserError(f'{name}: cannot download from {address}: {reason}') from error
-    # Every file lies at its own path below the snapshot's folder.
+    # Each file is at its own path below the folder of the snapshot.
     return path if model.filename else path.parents[len(PurePosixPath(filename).parts) - 1]
 
 
 def _wanted(model: PublicModel, files: dict[str, object]) -> dict[str, object]:
-    """The files of a repository that are a model: no code, and no pickle beside safetensors."""
+    """The files of a repository that belong to the model: no code, no pickle beside safetensors."""
     if model.filename:
         found = {name: lfs for name, lfs in files.items() if name == model.filename}
     else:
