@@ -1,4 +1,4 @@
-"""Contact sheets for people: images in rows with captions, and what of a view is imagined."""
+"""Contact sheets for people: pictures in rows with captions; imagined parts can be marked."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 
 PALEST, STRIPE, STRIPE_PX = 150, 0.75, 7
-"""What is imagined, in an image that tells it apart: grey level of what was black, brightness of
-the stripes over it, and how far apart they are."""
+"""How imagined pixels are drawn: grey level of black ones, factor of brightness in the stripes, and
+period of the stripes in pixels."""
 
 
 def told_apart(
     image: np.ndarray, mask: np.ndarray, measured: np.ndarray, size: int = 192
 ) -> np.ndarray:
-    """A view in which people see what was measured: that is in colour, the rest grey and striped.
+    """Picture of a view with measured pixels in colour and imagined ones grey and striped.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def told_apart(
     mask : (H, W) uint8
         Coverage by the object.
     measured : (H, W) uint8
-        Share of each pixel that was measured.
+        Share of each pixel that was measured, 0..255.
     size : int
         Longest side of the result, pixels.
 
@@ -51,16 +51,16 @@ def _fitted(picture: np.ndarray, size: int) -> np.ndarray:
 def contact_sheet(
     rows: list[list[np.ndarray | None]], captions: list[list[str]], cell: int = 192
 ) -> np.ndarray:
-    """Images in rows with a caption under each.
+    """Draw pictures in rows with a caption under each.
 
     Parameters
     ----------
     rows : list of lists of (h, w, 3) uint8
-        None leaves a place empty.
+        RGB; None leaves a place empty.
     captions : list of lists of str
-        One for each image.
+        One for each picture.
     cell : int
-        Side of an image on the sheet, pixels.
+        Side of a picture on the sheet, pixels.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def contact_sheet(
             small = _fitted(picture, cell)
             sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
             (long, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
-            scale = 0.42 * min(1.0, cell / max(long, 1))  # into the width of its image
+            scale = 0.42 * min(1.0, cell / max(long, 1))  # fits the width of its picture
             cv2.putText(
                 sheet,
                 caption,

@@ -1,5 +1,5 @@
-"""The one exception that the command line turns into a single clear line."""
+"""The exception that the command line prints as a single line."""
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used; the message says what was expected and what came."""
+    """An input of the user cannot be used; the message says what was expected and what came."""

@@ -48,7 +48,7 @@ WITHOUT_DEPTH = 0.4
 SEVERAL_VIEWS = 0.25
 """Share of guides that are made from two or three views."""
 HIGH_NOISE = 0.7
-"""Timesteps are 1000 u^HIGH_NOISE, u uniform: noisy ones, which decide the view, come more often."""
+"""Timesteps are 1000 u^HIGH_NOISE, u uniform: noisy ones, which decide the view, are more often."""
 
 
 def build_components(
