@@ -390,7 +390,7 @@ class Synthesizer:
 def _following(callback: Callable[[dict], None] | None) -> Callable[[dict], None]:
     """Wrap a callback: between evaluations the process adapts to the load of the cores.
 
-    The load is looked at once now as well.
+    The load is also checked now.
     """
     follow_cores(begins=True)
 

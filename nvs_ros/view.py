@@ -1,4 +1,4 @@
-"""What the synthesizer makes."""
+"""The result of the synthesizer: a view with its camera and provenance."""
 
 from __future__ import annotations
 

@@ -53,6 +53,11 @@ class BagTransforms(_Known):
 
         With stamp 0 only static transforms are known: tf2 would take the latest ones, which are
         those at the end of the bag and not at the time of the frame.
+
+        Raises
+        ------
+        UnknownTransform
+            The transform is not in the bag, or not at that time.
         """
         if stamp_ns > 0 or not self.available:
             return super().lookup(target, source, stamp_ns)

@@ -287,7 +287,7 @@ def _check_drawn(drawn: NDArray[np.uint8]) -> None:
 def _on_white(
     image: NDArray[np.uint8], alpha: NDArray[np.uint8], camera: Camera
 ) -> tuple[NDArray[np.uint8], Camera]:
-    """The crop about the object: RGB on white with coverage (H, W, 4), and the crop's camera."""
+    """The crop around the object: RGB on white with coverage (H, W, 4), and the crop's camera."""
     x, y, width, height = cv2.boundingRect(alpha)
     x, y = max(0, x - 1), max(0, y - 1)
     window = np.s_[y : y + height + 2, x : x + width + 2]

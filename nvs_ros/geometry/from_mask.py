@@ -95,7 +95,7 @@ def place_from_mask(
         Along the optical axis (REP-118), metres; NaN and 0 are unknown.
     camera_from_reference : (3, 3) float, optional
         Rotation from a frame whose z axis points up. When omitted, up is the normal of the plane
-        found in the depth about the mask.
+        found in the depth around the mask.
     unknown : (H, W) bool, optional
         Pixels of things that may hide a part of the object.
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 TRIED = 400
 """Number of candidate planes, each through three random points."""
 ENOUGH = 3000
-"""Points about the object that are used; more are thinned."""
+"""Points around the object that are used; more are thinned."""
 LEAST_POINTS = 60
 """Fewest points on a plane."""
 LEAST_SHARE = 0.08
-"""Least share of the points about the object on a plane."""
+"""Least share of the points around the object on a plane."""
 NOISE = 0.005
 """Noise of a depth camera at one metre, in metres; it grows with the square of the distance."""
 FLAT = 0.015
@@ -55,13 +55,13 @@ def support_plane(
 ) -> Plane | None:
     """Find the plane that an object stands on (RANSAC, then least squares over the inliers).
 
-    The best plane has many points about the object on it, no part of the object below it, and the
+    The best plane has many points around the object on it, no part of the object below it, and the
     object close above it, which rules out a wall behind the object.
 
     Parameters
     ----------
     around : (n, 3) float64
-        Measured points about the object, camera optical frame, metres.
+        Measured points around the object, camera optical frame, metres.
     points : (m, 3) float64
         Measured points of the object.
     size_m : float

@@ -158,7 +158,7 @@ class ViewNode(LifecycleNode):
         return session is None or session.close(reason, timeout_s)
 
     def callback_failed(self, error: BaseException) -> None:
-        """Log what a callback raised; the node goes on."""
+        """Log what a callback raised; the node keeps running."""
         self._health.error('a callback failed', error)
 
     def _prepare(self, configuration: Configuration) -> None:

@@ -234,7 +234,7 @@ class ViewSettings(Settings):
     )
 
     def check(self) -> None:
-        """Refuse lists whose lengths are neither equal nor 1."""
+        """Raise ValueError for lists whose lengths are neither equal nor 1."""
         lengths = {
             name: len(getattr(self, name))
             for name in ('azimuths_deg', 'elevations_deg', 'distances_m')

@@ -1,6 +1,6 @@
 """The robot that uses the node in tests: a camera in front of an object, topics and clients.
 
-Everything goes through real rclpy and DDS. The light synthesizer has the interface of the real one
+All messages go through real rclpy and DDS. The light synthesizer has the interface of the real one
 but no network: it returns the canonical image of the frame, warped into the requested camera.
 """
 

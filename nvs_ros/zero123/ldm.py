@@ -140,7 +140,13 @@ RESNET_NAMES = {
 
 
 def unet_config(shapes: Shapes) -> dict:
-    """Configuration of UNet2DConditionModel from the shapes of an original UNet."""
+    """Configuration of UNet2DConditionModel from the shapes of an original UNet.
+
+    Raises
+    ------
+    ValueError, KeyError
+        The shapes are not those of such a UNet.
+    """
     levels = [[]]
     for index in range(1, _count(shapes, r'input_blocks\.(\d+)\.')):
         if f'input_blocks.{index}.0.op.weight' in shapes:
