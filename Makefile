@@ -46,7 +46,7 @@ lint: build
 build: $(built)
 
 clean:
-	rm -rf .venv .venv-jazzy build install log out .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-jazzy build install log out nvs_ros.egg-info .pytest_cache .ruff_cache .hypothesis
 
 $(installed): constraints.txt requirements.txt requirements-environment.txt scripts/relocate_ros_wheels.py
 	@command -v $(PYTHON) >/dev/null || \
