@@ -50,7 +50,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     # One pattern for each depth: the setuptools of Humble knows no '**'.
-    package_data={PACKAGE: ['zero123/embedded/*', 'zero123/embedded/*/*']},
+    package_data={PACKAGE: ['py.typed', 'zero123/embedded/*', 'zero123/embedded/*/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),

@@ -79,3 +79,10 @@ def test_what_security_names_is_in_the_settings():
     named = set(re.findall(rf'`({prefixes}\.[a-z_]+)[:`]', text)) - {'sync.buffer'}
     assert {'sync.buffer_mb', 'requests.queue', 'input.objects'} <= named
     assert named <= set(parameter_fields())
+
+
+def test_the_hooks_run_the_pinned_ruff():
+    hooks = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text())
+    revisions = {Path(repository['repo']).name: repository['rev'] for repository in hooks['repos']}
+    pins = (ROOT / 'constraints.txt').read_text().splitlines()
+    assert f'ruff=={revisions["ruff-pre-commit"].removeprefix("v")}' in pins

@@ -186,3 +186,7 @@ def test_the_wheel_has_every_command(installed, tmp_path):
         [sys.executable, '-c', code], cwd=tmp_path, env=environment, text=True
     )
     assert Path(where.strip()).is_relative_to(installed)
+
+
+def test_type_checkers_read_the_annotations(installed):
+    assert (installed / 'nvs_ros' / 'py.typed').is_file()
