@@ -47,9 +47,9 @@ test-jazzy: $(jazzy_built)
 lint: build
 	@$(python) -m ruff check .
 
-# A broken link, or a page that is nowhere in the navigation, is an error.
+# A broken link, or a page that is nowhere in the navigation, is an error (not with --quiet).
 docs: $(docs_installed)
-	@NO_MKDOCS_2_WARNING=1 $(docs_venv)/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(docs_venv)/bin/mkdocs build --strict
 	@echo out/site/index.html
 
 build: $(built)
