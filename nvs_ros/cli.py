@@ -11,8 +11,8 @@ from types import FrameType
 from typing import NoReturn
 
 from nvs_ros import __version__
-from nvs_ros.allocator import keep_freed_memory
-from nvs_ros.cores import share_cores
+from nvs_ros.computer.allocator import keep_freed_memory
+from nvs_ros.computer.cores import share_cores
 from nvs_ros.errors import UserError
 
 COMMANDS = {

@@ -7,7 +7,7 @@ from analytic_renderer import Lens, Solid, render
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import canonical_view
 from nvs_ros.geometry.guide import Measurement
-from nvs_ros.geometry.kept import keep_measured
+from nvs_ros.geometry.kept import clear_empty, keep_measured
 from nvs_ros.geometry.measured import Surface
 from nvs_ros.geometry.rigid import rigid
 from nvs_ros.geometry.spherical import Spherical, look_at, pose_from_spherical
@@ -103,3 +103,33 @@ def test_without_depth_the_view_is_left_alone(seen):
     given = imagined(target.camera)
     image, _, measured = keep_measured(*given, Surface.nothing(), target)
     assert image is given[0] and not measured.any()
+
+
+@pytest.mark.parametrize('depth', [True, False])
+@pytest.mark.parametrize('azimuth', [0.0, 0.7, 2.0, 3.1])
+def test_empty_space_is_cleared_and_the_object_is_not(azimuth, depth):
+    picture = render(BOX, LENS, SOURCE)
+    camera = Camera(LENS.width, LENS.height, LENS.matrix)
+    solid = picture.mask >= 128
+    source = canonical_view(
+        picture.image, picture.mask, camera, SOURCE, object_size_m=BOX.size_m, image_size=64
+    )
+    measurement = Measurement.of_picture(
+        picture.image, solid, camera, SOURCE, BOX.size_m, picture.depth_m if depth else None
+    )
+    target = target_from_angles(source, azimuth, 0.1)
+    own = target.canonical_camera
+    image, mask = clear_empty(*imagined(own), measurement, target)
+    true = render(BOX, Lens(own.width, own.height, own.matrix), target.object_from_canonical)
+    solid = true.mask >= 128
+    assert (image[solid] == PURPLE).all() and (mask[solid] == 255).all()
+    empty = mask == 0
+    assert (image[empty] == 255).all() and (image[~empty] == PURPLE).all()
+    assert empty.sum() > 100
+
+
+def test_who_saw_no_empty_space_takes_nothing(seen):
+    target = target_from_angles(seen[0], 0.4, 0.1)
+    before = imagined(target.canonical_camera)
+    after = clear_empty(*before, Measurement.nothing(), target)
+    assert all((a == b).all() for a, b in zip(after, before, strict=True))

@@ -8,13 +8,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
-from zero123_golden import write_golden
 
 from nvs_ros.errors import UserError
+from nvs_ros.testing.golden import write_golden
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.files import NETWORKS, kind_from_name
 from nvs_ros.zero123.folder import write_network
+from nvs_ros.zero123.layout import NETWORKS, kind_from_name
 
 
 @pytest.fixture(scope='module')

@@ -9,7 +9,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from zero123_golden import write_golden
+
+from nvs_ros.testing.golden import write_golden
 
 COMMIT = '0123456789abcdef0123456789abcdef01234567'
 

@@ -10,9 +10,9 @@ from nvs_ros.bag.process import check_types, input_topics, left_out, matched_fra
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.errors import UserError
-from nvs_ros.node.engine import Engine
-from nvs_ros.node.frames import SourceFrame
-from nvs_ros.node.parameters import Configuration
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.engine import Engine
+from nvs_ros.messages.frames import SourceFrame
 from nvs_ros.synthesizer import Synthesizer
 
 

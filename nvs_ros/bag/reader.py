@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nvs_ros.bag import types
 from nvs_ros.bag.channel import Channel, full_name
-from nvs_ros.bag.files import SUFFIXES, BagFiles, is_bag_file
+from nvs_ros.bag.storage import SUFFIXES, BagFiles, is_bag_file
 from nvs_ros.errors import UserError
 
 
@@ -58,7 +58,7 @@ class Bag:
     Parameters
     ----------
     path : Path
-        A file ending in one of :data:`~nvs_ros.bag.files.SUFFIXES`, or the folder of a bag.
+        A file ending in one of :data:`~nvs_ros.bag.storage.SUFFIXES`, or the folder of a bag.
     topics : collection of str, optional
         Topics to read; when omitted, all that can be read.
 

@@ -1,4 +1,5 @@
-"""What was measured stays measured: pixels that a finished view takes from the depth camera."""
+"""What was measured stays measured: pixels that a finished view takes from the depth camera, and
+those that it may not fill."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvs_ros.geometry.camera import CANONICAL_FOCAL, Camera
-from nvs_ros.geometry.guide import splat
+from nvs_ros.geometry.guide import Measurement, possible_pixels, splat
 from nvs_ros.geometry.measured import Surface
 from nvs_ros.geometry.resample import middle_rays, minification, redraw
 from nvs_ros.geometry.target import TargetCamera
@@ -61,6 +62,39 @@ def keep_measured(
     # Interpolation overshoots beside the border: what was not measured stays as it was.
     image = np.where(measured[..., None] > 0, mixed, image).astype(np.uint8)
     return image, np.maximum(mask, measured), measured
+
+
+def clear_empty(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    measurement: Measurement,
+    target: TargetCamera,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Take out of the network's picture what it imagined where the cameras saw empty space.
+
+    Parameters
+    ----------
+    image : (S, S, 3) uint8
+        RGB on white, of ``target.canonical_camera``.
+    mask : (S, S) uint8
+        Coverage by the object.
+    measurement : Measurement
+        In the object frame of the target. One that knows of no empty space takes nothing.
+    target : TargetCamera
+
+    Returns
+    -------
+    image : (S, S, 3) uint8
+        White where nothing can be.
+    mask : (S, S) uint8
+        0 there.
+    """
+    if not measurement.possible.any():
+        return image, mask
+    empty = ~possible_pixels(measurement, target.canonical_camera, target.object_from_canonical)
+    return np.where(empty[..., None], 255, image).astype(np.uint8), np.where(empty, 0, mask).astype(
+        np.uint8
+    )
 
 
 def _layer(surface: Surface, target: TargetCamera) -> NDArray[np.uint8] | None:

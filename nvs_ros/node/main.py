@@ -16,8 +16,8 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nvs_ros.allocator import keep_freed_memory
-from nvs_ros.cores import share_cores
+from nvs_ros.computer.allocator import keep_freed_memory
+from nvs_ros.computer.cores import share_cores
 
 if TYPE_CHECKING:
     from nvs_ros.node.executor import ThreadedExecutor

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nvs_ros.scenes.files import replacing
+from nvs_ros.replacing import replacing
 
 PANEL_INCHES = 1.2
 

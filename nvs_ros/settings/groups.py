@@ -225,7 +225,8 @@ class ViewSettings(Settings):
     )
     keep_measured: bool = setting(
         True,
-        'Pixels of a view that the depth camera measured stay as they were measured.',
+        'Pixels of a view that the depth camera measured stay as they were measured, and where '
+        'depth or mask show empty space there is no object.',
         runtime=True,
     )
     frame_prefix: str = setting(

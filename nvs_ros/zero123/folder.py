@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from nvs_ros.errors import UserError
-from nvs_ros.zero123.files import KINDS, ModelFiles, kind_from_name
+from nvs_ros.zero123.layout import KINDS, ModelFiles, kind_from_name
 from nvs_ros.zero123.ldm import SCHEDULER
 from nvs_ros.zero123.profile import ModelProfile
 from nvs_ros.zero123.weights import WeightFile, open_weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ import huggingface_hub
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from nvs_ros.errors import UserError
+from nvs_ros.hashes import sha256_of
 
 COMPONENT_FOLDERS = {
     'unet',
@@ -107,16 +107,6 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
     return path if model.filename else path.parents[len(PurePosixPath(filename).parts) - 1]
 
 
-def file_sha256(path: Path, progress: Callable[[int], object] = lambda count: None) -> str:
-    """Hexadecimal SHA-256 of a file; ``progress`` is told the bytes of each piece."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-            progress(len(piece))
-    return digest.hexdigest()
-
-
 def _wanted(model: PublicModel, files: dict[str, object]) -> dict[str, object]:
     """The files of a repository that are a model: no code, and no pickle beside safetensors."""
     if model.filename:
@@ -142,7 +132,7 @@ def _verify(path: Path, filename: str, expected: str | None, report: Callable) -
     if expected is None:
         report(f'{filename}: no sha256 is known')
         return
-    found = file_sha256(path)
+    found = sha256_of([path])
     if found != expected:
         blob = path.resolve()
         path.unlink()
