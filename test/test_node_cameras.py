@@ -2,6 +2,7 @@
 
 import ast
 import queue
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,23 @@ import pytest
 pytest.importorskip('rclpy')
 
 import rclpy
-import robot
 import yaml
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from robot import FRAME, LightSynthesizer, ThreadedExecutor, ViewNode
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.geometry import Camera, Spherical
-from nvs_ros.scenes.objects import make_object
+from nvs_ros.messages.cameras import message_from_camera
+from nvs_ros.messages.images import image_from_array
+from nvs_ros.node.executor import ThreadedExecutor
+from nvs_ros.node.view_node import ViewNode
+from nvs_ros.scenes.categories import make_object
 from nvs_ros.settings.text import parameter_fields
+from nvs_ros.testing import robot
+from nvs_ros.testing.robot import FRAME, LightSynthesizer
 
 ROOT = Path(__file__).resolve().parents[1]
 LENS = Camera(160, 120, [[150, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
@@ -80,9 +85,9 @@ def picture(camera, seen, header):
     if depth_encoding == '16UC1':
         depth = np.where(np.isfinite(depth), depth * 1000, 0).round().astype(np.uint16)
     return {
-        'image': robot.image_from_array(np.ascontiguousarray(image), encoding, header),
-        'camera_info': robot.message_from_camera(LENS, header),
-        'depth': robot.image_from_array(depth, depth_encoding, header),
+        'image': image_from_array(np.ascontiguousarray(image), encoding, header),
+        'camera_info': message_from_camera(LENS, header),
+        'depth': image_from_array(depth, depth_encoding, header),
     }
 
 
@@ -109,7 +114,7 @@ def test_the_node_makes_views_of_what_the_driver_publishes(camera):
     executor = ThreadedExecutor(8, context=context)
     executor.add_node(node)
     executor.add_node(driver)
-    thread = robot.threading.Thread(target=executor.spin)
+    thread = threading.Thread(target=executor.spin)
     thread.start()
     stamp_s = 1
 
@@ -119,7 +124,7 @@ def test_the_node_makes_views_of_what_the_driver_publishes(camera):
         header = Header(frame_id=FRAME)
         header.stamp.sec = stamp_s
         messages = picture(camera, scene.frame, header)
-        messages['mask'] = robot.image_from_array(scene.frame.mask, 'mono8', header)
+        messages['mask'] = image_from_array(scene.frame.mask, 'mono8', header)
         for name, message in messages.items():
             publishers[name].publish(message)
         try:

@@ -139,7 +139,7 @@ def test_the_extras_are_those_of_the_readme(metadata):
 def test_inference_brings_what_the_algorithm_imports(metadata):
     """Rooms that draw scenes, and those of ROS, need more."""
     package = ROOT / 'nvs_ros'
-    rooms = ('geometry', 'hero', 'zero123', 'completion', 'commands')
+    rooms = ('computer', 'geometry', 'hero', 'zero123', 'photographs', 'completion', 'commands')
     files = [
         *package.glob('*.py'),
         *(path for room in rooms for path in (package / room).glob('*')),
