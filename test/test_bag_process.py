@@ -218,7 +218,8 @@ class Maker:
         )
         del messages['object_pose']
         frame = FrameMessages(10**9, messages, 0.0)
-        return [array.object_id for array, _ in self.maker.views(frame, lambda share: None)]
+        made = self.maker.views(frame, lambda share: None)
+        return [each.views.object_id for each in made]
 
 
 def test_a_bag_without_poses(tmp_path, capsys):

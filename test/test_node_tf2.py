@@ -33,6 +33,7 @@ from nvs_ros.messages.images import image_from_array
 from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.messages.transforms import UnknownTransform
 from nvs_ros.messages.viewpoints import requested_orbit
+from nvs_ros.node.transforms import NodeTransforms
 from nvs_ros.node.view_node import ViewNode
 from nvs_ros.testing import light_tf2
 from nvs_ros.testing.robot import (
@@ -105,7 +106,7 @@ def test_nothing_is_left_of_tf_when_it_cannot_be_had(node, monkeypatch, tf2):
 @pytest.fixture
 def listening(node):
     """Transforms of a node that nobody spins: they are set by hand."""
-    made = transforms.Transforms(node, TIMEOUT_S)
+    made = NodeTransforms(node, TIMEOUT_S)
     yield made
     made.close()
 
@@ -142,7 +143,7 @@ def count_lookups(found, monkeypatch):
 
 def test_a_frame_is_looked_up_once_for_all_its_objects(node, monkeypatch):
     configuration = Configuration.from_values({'reference_frame': 'map'})
-    found = transforms.Transforms(node, 0.05)
+    found = NodeTransforms(node, 0.05)
     seen = count_lookups(found, monkeypatch)
     with pytest.raises(UnknownTransform, match='base'):
         engine_with(found).sources(frame_of_many(100), configuration)
@@ -176,7 +177,7 @@ def wait_in_lookups(found, monkeypatch, seconds):
 def test_a_frame_waits_no_longer_than_one_lookup(node, monkeypatch):
     """The frame of the object and the reference frame, each just not there yet."""
     configuration = Configuration.from_values({'reference_frame': 'map'})
-    found = transforms.Transforms(node, 0.5)
+    found = NodeTransforms(node, 0.5)
     allowed_s = wait_in_lookups(found, monkeypatch, 0.2)
     engine_with(found).sources(frame_of_many(1), configuration)
     first_s, second_s = allowed_s
@@ -190,7 +191,7 @@ def test_a_frame_waits_no_longer_than_one_lookup(node, monkeypatch):
 
 def test_an_orbit_waits_no_longer_than_one_lookup(node, monkeypatch):
     configuration = Configuration.from_values({})
-    found = transforms.Transforms(node, 0.2)
+    found = NodeTransforms(node, 0.2)
     (source,) = engine_with(found).sources(frame_of_many(1, frame_id=FRAME), configuration)
     allowed_s = wait_in_lookups(found, monkeypatch, 0.15)
     pose = PoseStamped(pose=pose_from_rigid(inverse(Scene().object_from_camera) @ ASKED))
