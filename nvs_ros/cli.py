@@ -32,6 +32,10 @@ COMMANDS = {
 FOLLOWING = {'synthesize', 'complete', 'process'}
 """Use as many threads as other programs leave; what trains or measures keeps their number."""
 
+EXTRAS = {'evaluate': 'evaluate', 'assess': 'evaluate', 'train': 'train'}
+"""Command -> extra of the wheel that has what it imports; of the others ``inference`` has it."""
+WITHOUT_ROS = 'needs ROS 2: source its setup.bash, or use the environment that `make build` makes'
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -88,10 +92,14 @@ def main(argv: list[str] | None = None) -> int:
                 command = importlib.import_module(f'nvs_ros.commands.{name}')
             except KeyboardInterrupt:  # some import torch, which takes seconds
                 return 130
+            except ImportError as error:
+                return _lacks(chosen, error)
             command.add_arguments(subparser)
     arguments = parser.parse_args(argv)
     try:
         return command.run(arguments)
+    except ImportError as error:
+        return _lacks(chosen, error)
     except UserError as error:
         if interrupts.came:  # a library has swallowed it
             return 130
@@ -104,3 +112,17 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _lacks(command: str, error: ImportError) -> int:
+    """Say where to get a library that a command imports."""
+    library = (error.name or '').partition('.')[0]
+    if library in ('', 'nvs_ros'):  # ours: a fault and no matter of installation
+        raise error
+    if library in ('rclpy', 'nvs_interfaces') or library.endswith('_msgs'):
+        advice = WITHOUT_ROS
+    else:
+        extra = EXTRAS.get(command, 'inference')
+        advice = f"needs {library}: pip install 'nvs_ros[{extra}]'"
+    print(f'nvs_ros {command}: {advice} ({error})', file=sys.stderr)
+    return 2
