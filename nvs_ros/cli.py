@@ -13,7 +13,7 @@ from typing import NoReturn
 from nvs_ros import __version__
 from nvs_ros.computer.allocator import keep_freed_memory
 from nvs_ros.computer.cores import share_cores
-from nvs_ros.errors import UserError
+from nvs_ros.errors import WITHOUT_ROS, UserError
 
 COMMANDS = {
     'synthesize': 'A view of an object from photographs.',
@@ -34,7 +34,6 @@ FOLLOWING = {'synthesize', 'complete', 'process'}
 
 EXTRAS = {'evaluate': 'evaluate', 'assess': 'evaluate', 'train': 'train'}
 """Command -> extra of the wheel that has what it imports; of the others ``inference`` has it."""
-WITHOUT_ROS = 'needs ROS 2: source its setup.bash, or use the environment that `make build` makes'
 
 
 class _Parser(argparse.ArgumentParser):

@@ -16,9 +16,9 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nvs_ros.cli import WITHOUT_ROS
 from nvs_ros.computer.allocator import keep_freed_memory
 from nvs_ros.computer.cores import share_cores
+from nvs_ros.errors import WITHOUT_ROS
 
 if TYPE_CHECKING:
     from nvs_ros.node.executor import ThreadedExecutor
