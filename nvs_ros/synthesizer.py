@@ -22,12 +22,12 @@ from nvs_ros.computer.cores import follow_cores
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
-from nvs_ros.geometry.kept import clear_empty, keep_measured
+from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera, target_from_angles
 from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
-from nvs_ros.hero.source import SourcePool
+from nvs_ros.hero.source_branch import SourcePool
 from nvs_ros.observation import Frame, Observation, Source, measurement_of
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings, ViewSettings
 from nvs_ros.silhouette import silhouette

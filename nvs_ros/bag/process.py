@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from nvs_interfaces.msg import NovelViewArray
-from nvs_ros.bag.channel import full_name
 from nvs_ros.bag.frames import Matched, frames, match_frames
 from nvs_ros.bag.reader import Bag
+from nvs_ros.bag.topics import full_name
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
 from nvs_ros.completion.export import save_cloud, save_mesh

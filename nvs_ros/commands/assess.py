@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _document(file: Path, section: str, text: str | None = None) -> None:
     """Put a text between the marks of a section, or only see that it could be."""
-    from nvs_ros.evaluation.document import replaced
+    from nvs_ros.evaluation.markdown_tables import replaced
 
     try:
         content = replaced(file.read_text(), section, text or '')

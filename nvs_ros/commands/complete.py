@@ -141,7 +141,7 @@ def _bag(arguments: argparse.Namespace) -> Path | None:
 
 
 def _frames_of(bag: Path, arguments: argparse.Namespace, synthesizer: Synthesizer) -> list[Frame]:
-    from nvs_ros.bag.latest import latest_object
+    from nvs_ros.bag.latest_object import latest_object
     from nvs_ros.bag.parameters import read_configuration
 
     given = {} if arguments.size is None else {'object.diameter_m': str(arguments.size)}

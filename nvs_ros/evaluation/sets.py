@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nvs_ros.errors import UserError
-from nvs_ros.evaluation.textured import MeshFile, find_folder, find_meshes, is_folder, load_mesh
+from nvs_ros.evaluation.mesh_sets import MeshFile, find_folder, find_meshes, is_folder, load_mesh
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, TrainedRange
 from nvs_ros.geometry.guide import Measurement
@@ -212,8 +212,8 @@ def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
     name : str
         ``procedural``, what training draws from; ``household``, its household categories alone;
         ``meshes:PKG``, textured meshes that installed packages carry, see
-        :func:`nvs_ros.evaluation.textured.find_meshes`; ``meshes:FOLDER``, OBJ files, see
-        :func:`nvs_ros.evaluation.textured.find_folder`; ``furniture:FOLDER``, objects of the Sweet
+        :func:`nvs_ros.evaluation.mesh_sets.find_meshes`; ``meshes:FOLDER``, OBJ files, see
+        :func:`nvs_ros.evaluation.mesh_sets.find_folder`; ``furniture:FOLDER``, objects of the Sweet
         Home 3D catalogues that training never sees.
     split : {'test', 'validation'}
     views : int

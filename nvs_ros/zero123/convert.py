@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from nvs_ros.hashes import sha256_of
 from nvs_ros.zero123.components import empty_components, find_model
-from nvs_ros.zero123.folder import new_folder, write_index, write_network
+from nvs_ros.zero123.diffusers_folder import new_folder, write_index, write_network
 from nvs_ros.zero123.layout import NETWORKS, ModelFiles, fill
 
 

@@ -1,8 +1,9 @@
-"""Figures of runs as tables in a Markdown file, between marks: no figure is typed by hand.
+r"""Figures of runs as tables in a Markdown file, between marks: no figure is typed by hand.
 
 ::
 
-    python -m nvs_ros.evaluation.document docs/evaluation.md household=FILE.json sweep=FILE.json
+    python -m nvs_ros.evaluation.markdown_tables docs/evaluation.md \
+      household=FILE.json sweep=FILE.json
 """
 
 from __future__ import annotations
