@@ -56,6 +56,7 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
         (f'share/{PACKAGE}/config', glob('config/*.*')),
+        (f'share/{PACKAGE}/config/sros2', glob('config/sros2/*')),
     ],
     install_requires=GEOMETRY,
     extras_require={
