@@ -20,7 +20,7 @@ from nvs_ros.geometry import CanonicalView, canonical_view, inverse
 from nvs_ros.image_files import save_view
 from nvs_ros.messages.cameras import camera_from_message, rigid_from_pose
 from nvs_ros.messages.images import array_from_image, depth_from_image
-from nvs_ros.messages.maker import view_name
+from nvs_ros.messages.view_maker import view_name
 from nvs_ros.messages.views import measured_share, told_apart_picture
 
 VIEWS, BAG, SHEET = 'views', 'views.mcap', 'contact_sheet.png'

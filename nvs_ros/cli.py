@@ -13,7 +13,7 @@ from typing import NoReturn
 from nvs_ros import __version__
 from nvs_ros.computer.allocator import keep_freed_memory
 from nvs_ros.computer.cores import share_cores
-from nvs_ros.errors import UserError
+from nvs_ros.errors import WITHOUT_ROS, UserError
 
 COMMANDS = {
     'synthesize': 'A view of an object from photographs.',
@@ -31,6 +31,9 @@ COMMANDS = {
 
 FOLLOWING = {'synthesize', 'complete', 'process'}
 """Commands that adapt the number of threads to other programs; training and benchmarks do not."""
+
+EXTRAS = {'evaluate': 'evaluate', 'assess': 'evaluate', 'train': 'train'}
+"""Command -> extra of the package that installs its imports; ``inference`` for other commands."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,10 +90,14 @@ def main(argv: list[str] | None = None) -> int:
                 command = importlib.import_module(f'nvs_ros.commands.{name}')
             except KeyboardInterrupt:  # some commands import torch, which takes seconds
                 return 130
+            except ImportError as error:
+                return _lacks(chosen, error)
             command.add_arguments(subparser)
     arguments = parser.parse_args(argv)
     try:
         return command.run(arguments)
+    except ImportError as error:
+        return _lacks(chosen, error)
     except UserError as error:
         if interrupts.came:  # a library has swallowed it
             return 130
@@ -103,3 +110,23 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _lacks(command: str, error: ImportError) -> int:
+    """Print how to install a library that a command needs; return the exit code.
+
+    Raises
+    ------
+    ImportError
+        The missing module is one of this package.
+    """
+    library = (error.name or '').partition('.')[0]
+    if library in ('', 'nvs_ros'):  # a fault of this package, not of the installation
+        raise error
+    if library in ('rclpy', 'nvs_interfaces') or library.endswith('_msgs'):
+        advice = WITHOUT_ROS
+    else:
+        extra = EXTRAS.get(command, 'inference')
+        advice = f"needs {library}: pip install 'nvs_ros[{extra}]'"
+    print(f'nvs_ros {command}: {advice} ({error})', file=sys.stderr)
+    return 2

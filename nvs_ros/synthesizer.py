@@ -22,12 +22,12 @@ from nvs_ros.computer.cores import follow_cores
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
-from nvs_ros.geometry.kept import clear_empty, keep_measured
+from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera, target_from_angles
 from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
-from nvs_ros.hero.source import SourcePool
+from nvs_ros.hero.source_branch import SourcePool
 from nvs_ros.observation import Frame, Observation, Source, measurement_of
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings, ViewSettings
 from nvs_ros.silhouette import silhouette
@@ -245,14 +245,12 @@ class Synthesizer:
         settings : SamplerSettings, optional
             :meth:`preset` when omitted.
         seed : int or sequence of int
-            0 to 2**63 - 1: one for all targets, or one for each. The same seed gives the same view
-            on the same device.
+            0 to 2**63 - 1, one for all targets or for each. Same seed, same view on a device.
         keep : bool
             Measured surface that the target sees replaces the network's pixels, and what the
             network drew in space that was seen empty is removed.
         callback : callable, optional
-            Called after each network evaluation, see :func:`nvs_ros.hero.sampler.sample`;
-            evaluations are counted over all batches. May raise to cancel.
+            See :func:`nvs_ros.hero.sampler.sample`; evaluations are counted over all batches.
         remember : bool
             Keep the source branch for further views of this frame and forget that of another frame.
             False for a frame of which no further views will be made.
@@ -311,8 +309,7 @@ class Synthesizer:
     def _sample(
         self, observation, shown, targets, settings, seeds, callback, remember
     ) -> np.ndarray:
-        """Canonical images (n, S, S, 3) uint8 of targets that share a frame and its source
-        branch."""
+        """Canonical images (n, S, S, 3) uint8 of targets that share a frame and source branch."""
         components, source = self.components, observation.sources[shown]
         tokens = self._tokens(source, [IDENTITY_POSE, *(t.relative for t in targets)])
         cond_latents, source_cond_latent = self.conditions(observation, targets, shown)
@@ -388,10 +385,7 @@ class Synthesizer:
 
 
 def _following(callback: Callable[[dict], None] | None) -> Callable[[dict], None]:
-    """Wrap a callback: between evaluations the process adapts to the load of the cores.
-
-    The load is also checked now.
-    """
+    """Wrap a callback to adapt to the load of the cores between evaluations; adapts now as well."""
     follow_cores(begins=True)
 
     def follow(progress: dict) -> None:
@@ -415,13 +409,7 @@ def _seeds(seed: int | Sequence[int], targets: int) -> list[int]:
 
 
 def _usable(name: str | torch.device) -> torch.device:
-    """The device, after a test that a number can be written to it and read back.
-
-    Raises
-    ------
-    UserError
-        The device is unknown or cannot be used.
-    """
+    """The device, if a number can be written to it and read back; else raises UserError."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()

@@ -5,8 +5,8 @@ import pytest
 
 from nvs_ros.completion.hull import SURFACE, Grid, carve
 from nvs_ros.completion.pipeline import complete_shape
+from nvs_ros.evaluation.shape_metrics import scan, true_shape, volumetric_iou
 from nvs_ros.evaluation.shape_protocol import next_frame, observe_views
-from nvs_ros.evaluation.shapes import scan, true_shape, volumetric_iou
 from nvs_ros.geometry import Spherical, position_from_spherical
 from nvs_ros.scenes.categories import make_object
 from nvs_ros.settings import CompletionSettings

@@ -18,7 +18,7 @@ from nvs_ros.evaluation.protocol import (
 from nvs_ros.evaluation.sets import Known, open_set
 from nvs_ros.evaluation.statistics import object_scores, seed_deviation
 from nvs_ros.geometry import target_from_pose
-from nvs_ros.geometry.kept import keep_measured
+from nvs_ros.geometry.keep_measured import keep_measured
 from nvs_ros.scenes.categories import HOUSEHOLD
 from nvs_ros.synthesizer import Synthesizer
 

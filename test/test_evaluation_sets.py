@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nvs_ros.errors import UserError
+from nvs_ros.evaluation.mesh_sets import MeshFile, load_mesh
 from nvs_ros.evaluation.sets import SPLIT_SEEDS, Known, open_set
-from nvs_ros.evaluation.textured import MeshFile, load_mesh
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import TrainedRange
 from nvs_ros.geometry.spherical import look_at

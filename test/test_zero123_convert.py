@@ -26,7 +26,7 @@ from nvs_ros.synthesizer import Synthesizer
 from nvs_ros.testing.golden import golden, golden_state, write_golden
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.folder import new_folder
+from nvs_ros.zero123.diffusers_folder import new_folder
 from nvs_ros.zero123.layout import NETWORKS
 from nvs_ros.zero123.ldm import unet_config, unet_name, vae_name
 

@@ -20,7 +20,7 @@ from nvs_ros.training.diffusion import with_profile
 from nvs_ros.zero123.components import EMBEDDED, load_components
 from nvs_ros.zero123.conditioning import guide_latents
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.folder import new_folder, write_index, write_network
+from nvs_ros.zero123.diffusers_folder import new_folder, write_index, write_network
 from nvs_ros.zero123.layout import NETWORKS
 
 BOX = Solid((0.1, 0.07, 0.05), 'box', seed=1)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from nvs_interfaces.msg import NovelViewArray
-from nvs_ros.bag.channel import full_name
 from nvs_ros.bag.frames import Matched, frames, match_frames
 from nvs_ros.bag.reader import Bag
+from nvs_ros.bag.topics import full_name
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
 from nvs_ros.completion.export import save_cloud, save_mesh
@@ -27,10 +27,10 @@ from nvs_ros.messages.engine import Engine
 from nvs_ros.messages.frames import SourceFrame, check_message
 from nvs_ros.messages.input_types import input_types, picture_transports, type_name, type_names
 from nvs_ros.messages.job import Job
-from nvs_ros.messages.maker import ViewMaker, file_words
 from nvs_ros.messages.shapes import shape_messages
 from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.messages.transforms import Transforms
+from nvs_ros.messages.view_maker import ViewMaker, file_words
 from nvs_ros.messages.views import views_message
 from nvs_ros.synthesizer import Synthesizer
 

@@ -17,8 +17,8 @@ from urllib.parse import quote
 import yaml
 from rosbags import rosbag1
 
-from nvs_ros.bag.channel import Channel, full_name, is_latched, zstd
 from nvs_ros.bag.mcap import McapFile
+from nvs_ros.bag.topics import Channel, full_name, is_latched, zstd
 
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 METADATA = 'metadata.yaml'

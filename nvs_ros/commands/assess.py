@@ -58,12 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.document is not None:
         check_output('--document', arguments.document)
         _document(arguments.document, section)
-    try:
-        from nvs_ros.evaluation.sets import open_set
-        from nvs_ros.evaluation.shape_protocol import assess, fit
-        from nvs_ros.evaluation.shape_report import summarise, table, write_plots
-    except ImportError as error:
-        raise UserError(f'assess needs numba, which renders the objects: {error}') from error
+    from nvs_ros.evaluation.sets import open_set
+    from nvs_ros.evaluation.shape_protocol import assess, fit
+    from nvs_ros.evaluation.shape_report import summarise, table, write_plots
     from nvs_ros.settings import CompletionSettings
     from nvs_ros.synthesizer import Synthesizer
 
@@ -95,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _document(file: Path, section: str, text: str | None = None) -> None:
     """Write a text between the marks of a section; without text only check that they exist."""
-    from nvs_ros.evaluation.document import replaced
+    from nvs_ros.evaluation.markdown_tables import replaced
 
     try:
         content = replaced(file.read_text(), section, text or '')

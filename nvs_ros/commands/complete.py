@@ -147,11 +147,9 @@ def _bag(arguments: argparse.Namespace) -> Path | None:
 
 
 def _frames_of(bag: Path, arguments: argparse.Namespace, synthesizer: Synthesizer) -> list[Frame]:
-    try:
-        from nvs_ros.bag.latest import latest_object
-        from nvs_ros.bag.parameters import read_configuration
-    except ImportError as error:
-        raise UserError(f'a bag needs ROS 2 and rosbags: {error}') from error
+    from nvs_ros.bag.latest_object import latest_object
+    from nvs_ros.bag.parameters import read_configuration
+
     given = {} if arguments.size is None else {'object.diameter_m': str(arguments.size)}
     configuration = read_configuration(
         arguments.params_file, given | pairs('--param', arguments.param)

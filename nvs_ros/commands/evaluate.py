@@ -93,11 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     make_output_folder('--plots', arguments.plots)
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f'--workers: expected at least 1, got {arguments.workers}')
-    try:
-        from nvs_ros.evaluation.protocol import evaluate, open_folder, read_results
-        from nvs_ros.evaluation.report import summarise, terminal_text
-    except ImportError as error:
-        raise UserError(f'evaluate needs numba and scikit-image: {error}') from error
+    from nvs_ros.evaluation.protocol import evaluate, open_folder, read_results
+    from nvs_ros.evaluation.report import summarise, terminal_text
 
     evaluation, config, references = _prepare(arguments)
     model = {'source': arguments.model, 'device': arguments.device}

@@ -13,7 +13,7 @@ import yaml
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.sets import Known
 from nvs_ros.geometry.guide import Measurement
-from nvs_ros.geometry.kept import clear_empty, keep_measured
+from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
 from nvs_ros.geometry.target import TargetCamera
 from nvs_ros.hero.oracle import injected_attention_maps, record_attention_maps
 from nvs_ros.hero.sampler import make_scheduler, sample

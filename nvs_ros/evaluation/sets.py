@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nvs_ros.errors import UserError
-from nvs_ros.evaluation.textured import MeshFile, find_folder, find_meshes, is_folder, load_mesh
+from nvs_ros.evaluation.mesh_sets import MeshFile, find_folder, find_meshes, is_folder, load_mesh
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import CanonicalView, TrainedRange
 from nvs_ros.geometry.guide import Measurement
@@ -214,8 +214,8 @@ def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
     name : str
         ``procedural``: the categories of training; ``household``: only its household categories;
         ``meshes:PKG``: textured meshes in installed packages, see
-        :func:`nvs_ros.evaluation.textured.find_meshes`; ``meshes:FOLDER``: OBJ files, see
-        :func:`nvs_ros.evaluation.textured.find_folder`; ``furniture:FOLDER``: objects of the Sweet
+        :func:`nvs_ros.evaluation.mesh_sets.find_meshes`; ``meshes:FOLDER``: OBJ files, see
+        :func:`nvs_ros.evaluation.mesh_sets.find_folder`; ``furniture:FOLDER``: objects of the Sweet
         Home 3D catalogues that training never sees.
     split : {'test', 'validation'}
     views : int

@@ -16,7 +16,7 @@ from nvs_ros.completion.hull import SURFACE, Grid, carve, look_up, measured_occu
 from nvs_ros.completion.pipeline import AssessedView, assess_views, complete_shape
 from nvs_ros.completion.surface import triangulated
 from nvs_ros.evaluation.sets import ObjectSet
-from nvs_ros.evaluation.shapes import chamfer, scan, true_shape, volumetric_iou
+from nvs_ros.evaluation.shape_metrics import chamfer, scan, true_shape, volumetric_iou
 from nvs_ros.geometry import (
     Spherical,
     inverse,

@@ -17,8 +17,8 @@ from visualization_msgs.msg import Marker
 
 from nvs_interfaces.msg import NovelView, NovelViewArray
 from nvs_ros.messages.frames import SourceFrame
-from nvs_ros.messages.maker import view_name
 from nvs_ros.messages.shapes import ShapeMessages
+from nvs_ros.messages.view_maker import view_name
 from nvs_ros.messages.views import sheet_message, views_message
 from nvs_ros.node.qos import NO_EVENTS, OVERRIDABLE
 

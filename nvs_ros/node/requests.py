@@ -21,7 +21,7 @@ from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelView
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.messages.job import Cancelled, Job
-from nvs_ros.messages.maker import REFUSED
+from nvs_ros.messages.view_maker import REFUSED
 from nvs_ros.messages.viewpoints import requested_orbit, requested_target
 from nvs_ros.node.outputs import views_message
 from nvs_ros.node.parameters import Parameters

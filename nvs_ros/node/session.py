@@ -12,10 +12,10 @@ from nvs_ros.messages.cameras import pose_from_rigid
 from nvs_ros.messages.engine import Engine
 from nvs_ros.messages.frames import SourceFrame
 from nvs_ros.messages.job import Cancelled, Job
-from nvs_ros.messages.maker import ViewMaker, view_name
 from nvs_ros.messages.shapes import shape_messages
 from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.messages.transforms import UnknownTransform
+from nvs_ros.messages.view_maker import ViewMaker, view_name
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.inputs import Inputs
 from nvs_ros.node.outputs import Outputs

@@ -14,7 +14,7 @@ import numpy as np
 from nvs_ros.scenes.composition import composition
 from nvs_ros.scenes.containers import bottle, bowl, can, carton, mug, teapot
 from nvs_ros.scenes.mesh import Mesh
-from nvs_ros.scenes.things import banana, car, duck, hammer, lamp, screwdriver
+from nvs_ros.scenes.tools_and_toys import banana, car, duck, hammer, lamp, screwdriver
 
 
 def make_object(category: str, rng: np.random.Generator) -> Mesh:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from nvs_ros.hashes import sha256_of
 from nvs_ros.zero123.components import empty_components, find_model
-from nvs_ros.zero123.folder import new_folder, write_index, write_network
+from nvs_ros.zero123.diffusers_folder import new_folder, write_index, write_network
 from nvs_ros.zero123.layout import NETWORKS, ModelFiles, fill
 
 
@@ -22,7 +22,7 @@ def convert(
     kind: str | None = None,
     show_progress: bool = False,
 ) -> str:
-    """Write a model as a folder that :func:`load_components` and diffusers can read.
+    """Write a model as a folder in diffusers layout.
 
     The folder appears under its name only when it is complete. A conversion that was killed leaves
     a hidden folder beside it, which the next conversion removes.
@@ -30,13 +30,13 @@ def convert(
     Parameters
     ----------
     source
-        As in :func:`load_components`.
+        As in :func:`nvs_ros.zero123.components.load_components`.
     output : Path
         New or empty folder.
     dtype : torch.dtype
         Of the written weights.
     use_ema, kind
-        As in :func:`load_components`.
+        As in :func:`nvs_ros.zero123.components.load_components`.
     show_progress : bool
         Draw progress bars on stderr.
 

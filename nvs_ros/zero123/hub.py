@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,10 +25,19 @@ COMPONENT_FOLDERS = {
 
 @dataclass(frozen=True)
 class PublicModel:
-    """A checkpoint on the hub: one file of a repository, or a repository in diffusers layout."""
+    """A checkpoint on the hub: one file of a repository, or a repository in diffusers layout.
+
+    Attributes
+    ----------
+    repository : str
+    filename : str, optional
+    revision : str, optional
+        Commit; when omitted, the newest one of the main branch.
+    """
 
     repository: str
     filename: str | None = None
+    revision: str | None = None
 
 
 PUBLIC_MODELS = {
@@ -36,10 +46,22 @@ PUBLIC_MODELS = {
     'stable-zero123': PublicModel('stabilityai/stable-zero123', 'stable_zero123.ckpt'),
     'zero123-105000-diffusers': PublicModel('kxic/zero123-105000'),
     'zero123-165000-diffusers': PublicModel('kxic/zero123-165000'),
-    'zero123-xl-diffusers': PublicModel('ashawkey/zero123-xl-diffusers'),
-    'stable-zero123-diffusers': PublicModel('ashawkey/stable-zero123-diffusers'),
+    'zero123-xl-diffusers': PublicModel(
+        'ashawkey/zero123-xl-diffusers', revision='10e9e8e75adaa3bf77f5ac9c381419016fed68c7'
+    ),
+    'stable-zero123-diffusers': PublicModel(
+        'ashawkey/stable-zero123-diffusers', revision='a6c09344fbd45843d35f2095c203c4a8e55b4dbb'
+    ),
 }
-"""Name for ``fetch`` and ``load_components`` -> place on the hub."""
+"""Name for ``fetch`` and ``load_components`` -> place on the hub. Without a revision the newest one
+is taken, and ``fetch`` reports it; ``NAME@REVISION`` pins one."""
+
+
+def public_model(name: str) -> PublicModel:
+    """The public model or hub id with a name, also ``NAME@REVISION``."""
+    name, _, revision = name.partition('@')
+    model = PUBLIC_MODELS.get(name, PublicModel(name))
+    return dataclasses.replace(model, revision=revision) if revision else model
 
 
 def cached_model(name: str) -> Path:
@@ -50,19 +72,22 @@ def cached_model(name: str) -> Path:
     UserError
         The model is not in the cache.
     """
-    model = PUBLIC_MODELS.get(name, PublicModel(name))
+    model = public_model(name)
+    where = {'revision': model.revision, 'local_files_only': True}
     try:
         if model.filename:
-            path = huggingface_hub.hf_hub_download(
-                model.repository, model.filename, local_files_only=True
-            )
+            path = huggingface_hub.hf_hub_download(model.repository, model.filename, **where)
         else:
-            path = huggingface_hub.snapshot_download(model.repository, local_files_only=True)
+            path = huggingface_hub.snapshot_download(model.repository, **where)
     except (LocalEntryNotFoundError, HFValidationError) as error:
-        command = 'python -m nvs_ros fetch' if name in PUBLIC_MODELS else 'hf download'
+        if name.partition('@')[0] in PUBLIC_MODELS:
+            command = f'python -m nvs_ros fetch {name}'
+        else:
+            revision = f' --revision {model.revision}' if model.revision else ''
+            command = f'hf download {model.repository}{revision}'
         raise UserError(
             f'{name}: no such model: expected "embedded", a folder, a checkpoint file, or a name '
-            f'that is in the cache of huggingface_hub, as after `{command} {name}`'
+            f'that is in the cache of huggingface_hub, as after `{command}`'
         ) from error
     return Path(path)
 
@@ -73,9 +98,10 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
     Parameters
     ----------
     name : str
-        A key of :data:`PUBLIC_MODELS`.
+        A key of :data:`PUBLIC_MODELS`, also as ``NAME@REVISION``.
     report : callable, optional
-        Called for each file with a line that says whether its sha256 is verified or not known.
+        Called with a line for the revision, and with one for each file that says whether its sha256
+        is verified or not known.
 
     Returns
     -------
@@ -88,14 +114,19 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
         The name is unknown, the hub cannot be reached or has no such model, or a file has another
         sha256 than the hub says; that file is then removed.
     """
-    if name not in PUBLIC_MODELS:
+    if name.partition('@')[0] not in PUBLIC_MODELS:
         raise UserError(f'expected one of {", ".join(PUBLIC_MODELS)}, got {name!r}')
-    model = PUBLIC_MODELS[name]
+    model = public_model(name)
     try:
-        info = huggingface_hub.HfApi().model_info(model.repository, files_metadata=True)
+        info = huggingface_hub.HfApi().model_info(
+            model.repository, revision=model.revision, files_metadata=True
+        )
+        report(f'{model.repository}: revision {info.sha}')
         wanted = _wanted(model, {file.rfilename: file.lfs for file in info.siblings})
         for filename, lfs in wanted.items():
-            path = Path(huggingface_hub.hf_hub_download(model.repository, filename))
+            path = Path(
+                huggingface_hub.hf_hub_download(model.repository, filename, revision=model.revision)
+            )
             _verify(path, filename, lfs.sha256 if lfs else None, report)
     except UserError:
         raise

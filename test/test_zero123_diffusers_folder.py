@@ -13,7 +13,7 @@ from nvs_ros.errors import UserError
 from nvs_ros.testing.golden import write_golden
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.folder import write_network
+from nvs_ros.zero123.diffusers_folder import write_network
 from nvs_ros.zero123.layout import NETWORKS, kind_from_name
 
 

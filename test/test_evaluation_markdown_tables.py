@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from nvs_ros.evaluation.document import main, replaced, tables
+from nvs_ros.evaluation.markdown_tables import main, replaced, tables
 
 
 def figures(psnr, evaluations=26):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nvs_ros.completion.hull import Grid
-from nvs_ros.evaluation.shapes import chamfer, true_shape, volumetric_iou
+from nvs_ros.evaluation.shape_metrics import chamfer, true_shape, volumetric_iou
 from nvs_ros.scenes.containers import mug
 from nvs_ros.scenes.mesh import ball, block
 

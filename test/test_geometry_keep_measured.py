@@ -7,7 +7,7 @@ from analytic_renderer import Lens, Solid, render
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.canonical import canonical_view
 from nvs_ros.geometry.guide import Measurement
-from nvs_ros.geometry.kept import clear_empty, keep_measured
+from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
 from nvs_ros.geometry.measured import Surface
 from nvs_ros.geometry.rigid import rigid
 from nvs_ros.geometry.spherical import Spherical, look_at, pose_from_spherical

@@ -5,7 +5,7 @@ import torch
 from hero_models import SHORT, original_scheduler, request, tiny_unet
 
 from nvs_ros.hero import preset, sample
-from nvs_ros.hero.source import SourceMemory, SourcePool
+from nvs_ros.hero.source_branch import SourceMemory, SourcePool
 
 
 def rows_of_calls(unet):

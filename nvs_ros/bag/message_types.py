@@ -12,9 +12,9 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
-from nvs_ros.bag.channel import Channel
 from nvs_ros.bag.messages import message_class, message_from_bag
 from nvs_ros.bag.storage import unpacked_message
+from nvs_ros.bag.topics import Channel
 
 TYPE = re.compile(r'([A-Za-z]\w*)/(?:msg/)?([A-Za-z]\w*)')
 IDL_SEPARATOR = '=' * 80 + '\n'

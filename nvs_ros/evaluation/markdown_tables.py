@@ -1,8 +1,9 @@
-"""Write results of evaluations as tables into a Markdown file, so that no figure is typed by hand.
+r"""Write results of evaluations as tables into a Markdown file, so that no figure is typed by hand.
 
 ::
 
-    python -m nvs_ros.evaluation.document docs/evaluation.md household=FILE.json sweep=FILE.json
+    python -m nvs_ros.evaluation.markdown_tables docs/evaluation.md \
+      household=FILE.json sweep=FILE.json
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ pytest.importorskip('rclpy')
 from test_bag_process import Synthesizer
 from walk_bag import write_walk
 
-from nvs_ros.bag.latest import latest_object
+from nvs_ros.bag.latest_object import latest_object
 from nvs_ros.bag.parameters import read_configuration
 from nvs_ros.cli import main
 from nvs_ros.errors import UserError

@@ -16,7 +16,7 @@ from nvs_ros.geometry.spherical import Spherical, pose_from_spherical, relative_
 from nvs_ros.hero.presets import preset
 from nvs_ros.hero.sampler import sample
 from nvs_ros.scenes.dataset import DatasetSettings, draw_object
-from nvs_ros.scenes.sheet import write_sheet
+from nvs_ros.scenes.image_sheet import write_sheet
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.conditioning import (
     decode_latents,

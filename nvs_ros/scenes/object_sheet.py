@@ -10,10 +10,10 @@ import numpy as np
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
 from nvs_ros.scenes.categories import CATEGORIES, make_object
+from nvs_ros.scenes.image_sheet import write_sheet
 from nvs_ros.scenes.lighting import Lighting
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.render import render
-from nvs_ros.scenes.sheet import write_sheet
 from nvs_ros.scenes.textures import textured
 
 ROWS = 8
