@@ -28,7 +28,7 @@ LEAST_PIXELS = 60
 TRIED = 33
 """Number of places tried for the axis of symmetry."""
 TURNED = 600
-"""Number of points that are rotated about each of them, about."""
+"""About how many points are rotated around each of them."""
 TOLERANCE = 0.03
 """How far rotated points may lie in front of the measured depth, in sizes of the object."""
 PLATEAU = 0.02

@@ -23,7 +23,7 @@ PRESETS = MappingProxyType(
     }
 )
 """Plain DDIM; hourglass; hourglass and resampling; these and filtering; hourglass and mutual
-self-attention; all four parts; a hourglass of only eight evaluations, for quick views and for the
+self-attention; all four parts; an hourglass of only eight evaluations, for quick views and for the
 silhouettes of :mod:`nvs_ros.completion` (docs/performance.md)."""
 
 BEYOND_NVS = MappingProxyType(
