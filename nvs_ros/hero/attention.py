@@ -10,7 +10,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +93,9 @@ class AttentionControl:
         return False
 
 
+Control = TypeVar('Control', bound=AttentionControl)
+
+
 class ControlledAttnProcessor:
     """An attention processor that asks its control first; without an order it calls the original.
 
@@ -122,7 +125,7 @@ class ControlledAttnProcessor:
             return self(*args, **kwargs)
 
         # diffusers passes on what the signature of this attribute names: what the original takes.
-        self.__call__ = as_the_original
+        vars(self)['__call__'] = as_the_original
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A copy of the UNet is under no control."""
@@ -144,6 +147,8 @@ class ControlledAttnProcessor:
         if control.source_groups:
             hidden = self._attend_beside_source(attn, query, hidden_states, refine, mutual)
         elif mutual:
+            if control.source_memory is None:
+                raise RuntimeError(f'{layer}: expected source rows or the memory of them, got none')
             source = control.source_memory.recall(layer)
             hidden = self._attend(attn, query, *_for_targets(source, query), refine)
         else:
@@ -282,8 +287,8 @@ def fine_decoder_layers(unet: nn.Module) -> LayerPredicate:
 
 @contextmanager
 def controlled_attention(
-    unet: nn.Module, control: AttentionControl, layers: LayerPredicate | None = None
-) -> Iterator[AttentionControl]:
+    unet: nn.Module, control: Control, layers: LayerPredicate | None = None
+) -> Iterator[Control]:
     """Put self-attention layers of a UNet under control; give the UNet back as it was.
 
     Parameters
