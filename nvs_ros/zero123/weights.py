@@ -119,7 +119,9 @@ class TorchFile:
         self._tensors = {
             name: value for name, value in content.items() if isinstance(value, torch.Tensor)
         }
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(tensor.shape) for name, tensor in self._tensors.items()
+        }
 
     def read(self, name: str) -> torch.Tensor:
         sketch = self._tensors[name]
@@ -139,7 +141,8 @@ class TorchFile:
             content = bytearray(record.file_size)
             with self._archive.open(record) as stream:
                 for start in range(0, len(content), CHUNK_BYTES):
-                    stream.readinto(memoryview(content)[start : start + CHUNK_BYTES])
+                    part = memoryview(content)[start : start + CHUNK_BYTES]
+                    stream.readinto(part)  # type: ignore[attr-defined]  # a ZipExtFile, says zipfile
             flat = torch.frombuffer(content, dtype=sketch.dtype)
             view = flat.as_strided(sketch.shape, sketch.stride(), sketch.storage_offset())
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as error:
@@ -160,7 +163,9 @@ class SafetensorsFile:
             raise UserError(f'{path}: expected complete safetensors, found {error}') from error
         self._read_bytes = 0
         names = self._file.keys()  # which is all that it has of a dict
-        self.shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in names}
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(self._file.get_slice(name).get_shape()) for name in names
+        }
 
     def read(self, name: str) -> torch.Tensor:
         # What was read stays mapped, and counts as memory, until the file is closed.
@@ -176,8 +181,7 @@ class SafetensorsFile:
 
 def _describe(path: Path, archive: zipfile.ZipFile) -> object:
     """The content of a torch file with tensors that have no data, only their place in the file."""
-    allowed = [(Ignored, name) for name in IGNORED_GLOBALS]
-    with torch.serialization.safe_globals(allowed):
+    with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED_GLOBALS]):
         try:
             refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             if refused:
@@ -206,12 +210,13 @@ def _describe(path: Path, archive: zipfile.ZipFile) -> object:
 
 def _pickle_globals(file: IO[bytes]) -> str:
     """Names that pickles refer to, as far as they can be taken apart; nothing is executed."""
-    strings, names = [], {}
+    strings: list[str] = []
+    names: dict[str, None] = {}
     try:
         while True:  # old torch files are several pickles in a row
             for opcode, argument, _ in pickletools.genops(file):
                 if opcode.name == 'GLOBAL':
-                    names[argument.replace(' ', '.')] = None
+                    names[str(argument).replace(' ', '.')] = None
                 elif opcode.name == 'STACK_GLOBAL':
                     names['.'.join(strings[-2:])] = None
                 elif isinstance(argument, str):
