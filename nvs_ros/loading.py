@@ -18,7 +18,7 @@ from nvs_ros.synthesizer import Synthesizer
 PROGRESS_S = 5.0
 
 
-def load_synthesizer(settings: ModelSettings, log: Callable[[str], None]) -> Synthesizer:
+def load_synthesizer(settings: ModelSettings, log: Callable[[str], object]) -> Synthesizer:
     """Load the configured model; says every few seconds that it is still at it.
 
     Parameters

@@ -370,7 +370,7 @@ def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image
     # An array.array is taken over as it is; bytes or an ndarray are checked item by item.
     # https://github.com/ros2/rclpy/issues/763
     data = array.array('B')
-    data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8))
+    data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data)
     message.data = data
     return message
 

@@ -94,7 +94,7 @@ def located(
     seen: SeenObject,
     instance: np.ndarray,
     camera: Camera,
-    depth_m: np.ndarray,
+    depth_m: np.ndarray | None,
     unknown: np.ndarray | None,
     frame_from_camera: np.ndarray,
     frame_from_reference: np.ndarray | None,
@@ -104,8 +104,10 @@ def located(
     Raises
     ------
     ValueError
-        They do not; see :func:`nvs_ros.geometry.from_mask.place_from_mask`.
+        They do not, or there is no depth; see :func:`nvs_ros.geometry.from_mask.place_from_mask`.
     """
+    if depth_m is None:
+        raise ValueError('depth: expected an image of it for an object without a pose, got none')
     camera_from_reference = None
     if frame_from_reference is not None:
         camera_from_reference = (inverse(frame_from_camera) @ frame_from_reference)[:3, :3]

@@ -229,7 +229,7 @@ class Synchronizer:
         Of the last such message of late, since a frame was complete; None when there was none.
         """
         late = self._lately_late(name)
-        return late and late.seconds
+        return None if late is None else late.seconds
 
     def crowded_s(self, name: str) -> float | None:
         """Age at which a message had to go for want of room that the late one belongs to.
@@ -237,7 +237,7 @@ class Synchronizer:
         Of the message that :meth:`lateness_s` is about; None when the other one went for its age.
         """
         late = self._lately_late(name)
-        return late and late.crowded_s
+        return None if late is None else late.crowded_s
 
     def _lately_late(self, name: str) -> _Late | None:
         with self._lock:
@@ -252,8 +252,9 @@ class Synchronizer:
         """
         images = [entry] if name == IMAGE else self._images.within(entry.stamp_ns, self._slop_ns)
         for image in images:
-            found = {name: self._closest(image.stamp_ns, name) for name in self._partners}
-            if None in found.values():
+            closest = {name: self._closest(image.stamp_ns, name) for name in self._partners}
+            found = {name: match for name, match in closest.items() if match is not None}
+            if len(found) < len(closest):
                 continue
             while (older := self._images.pop()) is not image:
                 self._drop_unmatched(older.stamp_ns)

@@ -86,8 +86,9 @@ def measured_share(view: NovelView) -> float:
 
 def told_apart_picture(view: NovelView, size: int) -> tuple[np.ndarray, str]:
     """A view with what is imagined grey and striped, and a caption that says how much that is."""
-    layers = (array_from_image(image) for image in (view.image, view.mask, view.measured))
-    return told_apart(*layers, size), f'striped: {1 - measured_share(view):.0%} imagined'
+    image, mask, measured = map(array_from_image, (view.image, view.mask, view.measured))
+    caption = f'striped: {1 - measured_share(view):.0%} imagined'
+    return told_apart(image, mask, measured, size), caption
 
 
 def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
@@ -95,8 +96,9 @@ def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
 
     Where anything of a view was measured, a second row below tells that from the rest.
     """
-    pictures, captions = [source.canonical.image], ['measured']
-    apart, shares = [None], ['']
+    pictures: list[np.ndarray | None] = [source.canonical.image]
+    apart: list[np.ndarray | None] = [None]
+    captions, shares = ['measured'], ['']
     for view in views:
         pictures.append(array_from_image(view.image))
         angles_deg = (round(math.degrees(a)) for a in (view.azimuth_rad, view.elevation_rad))
