@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
@@ -119,7 +120,7 @@ class _Player:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         # A match ends spin_once at once. Humble knows no such event: there the time-out does.
         has_matched = 'matched' in inspect.signature(PublisherEventCallbacks).parameters
-        events = {'matched': lambda info: None} if has_matched else {}
+        events: dict[str, Any] = {'matched': lambda info: None} if has_matched else {}
         return self._node.create_publisher(
             topic.kind, name, qos, event_callbacks=PublisherEventCallbacks(**events)
         )

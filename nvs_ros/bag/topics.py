@@ -23,7 +23,7 @@ class Channel(NamedTuple):
     definition_format: str
     """``ros2msg``, ``ros2idl``, ``ros1msg``, ...; ``''`` when there is no definition."""
     definition: bytes
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     """Messages that the file says it holds."""
     latched: bool
     """Late subscribers got the last message too."""
