@@ -101,7 +101,7 @@ class Buffer:
 
     def _wait(self, timeout, find):
         """What is found, as soon as it is; else the exception after the timeout."""
-        problem = None
+        problem = TransformException('nothing was looked up')
 
         def found():
             nonlocal problem
