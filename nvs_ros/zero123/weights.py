@@ -142,7 +142,7 @@ class TorchFile:
             with self._archive.open(record) as stream:
                 for start in range(0, len(content), CHUNK_BYTES):
                     part = memoryview(content)[start : start + CHUNK_BYTES]
-                    stream.readinto(part)  # type: ignore[attr-defined]  # a ZipExtFile, says zipfile
+                    stream.readinto(part)  # type: ignore[attr-defined]  # zipfile gives a ZipExtFile
             flat = torch.frombuffer(content, dtype=sketch.dtype)
             view = flat.as_strided(sketch.shape, sketch.stride(), sketch.storage_offset())
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as error:
