@@ -46,6 +46,8 @@ test-jazzy: $(jazzy_built)
 
 lint: build
 	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+	@$(python) -m mypy
 
 # A broken link, or a page that is nowhere in the navigation, is an error (not with --quiet).
 docs: $(docs_installed)
@@ -55,7 +57,7 @@ docs: $(docs_installed)
 build: $(built)
 
 clean:
-	rm -rf .venv .venv-jazzy $(docs_venv) build install log out nvs_ros.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-jazzy $(docs_venv) build install log out nvs_ros.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(installed): constraints.txt requirements.txt requirements-environment.txt scripts/relocate_ros_wheels.py
 	@command -v $(PYTHON) >/dev/null || \

@@ -9,6 +9,7 @@ from typing import Any
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.client import Client as ServiceClient
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
@@ -37,8 +38,12 @@ class Client:
         self._node = rclpy.create_node('nvs_demo', start_parameter_services=False)
         self.received: list[NovelViewArray] = []
         self._node.create_subscription(NovelViewArray, '/nvs/views', self.received.append, 10)
-        self._change_state = self._node.create_client(ChangeState, '/nvs/change_state')
-        self._synthesize_view = self._node.create_client(SynthesizeView, '/nvs/synthesize_view')
+        self._change_state: ServiceClient = self._node.create_client(
+            ChangeState, '/nvs/change_state'
+        )
+        self._synthesize_view: ServiceClient = self._node.create_client(
+            SynthesizeView, '/nvs/synthesize_view'
+        )
 
     def close(self) -> None:
         """Leave the graph."""
@@ -82,7 +87,8 @@ class Client:
             request = ChangeState.Request(transition=Transition(id=transition))
             future = self._change_state.call_async(request)
             self.wait_until(future.done, f'{what}: to {name}')
-            if not future.result().success:
+            answer = future.result()
+            if answer is None or not answer.success:
                 raise DemoError(f'the node cannot {name}')
         self.wait_until(lambda: self._node.count_publishers('/nvs/views'), what, show=False)
 
@@ -97,8 +103,10 @@ class Client:
 
         def answer() -> SynthesizeView.Response:
             self.wait_until(future.done, what)
-            if not future.result().success:
-                raise DemoError(f'the node refused a view: {future.result().message}')
-            return future.result()
+            response = future.result()
+            if response is None or not response.success:
+                reason = 'no answer' if response is None else response.message
+                raise DemoError(f'the node refused a view: {reason}')
+            return response
 
         return answer

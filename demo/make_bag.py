@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,7 +62,7 @@ def sway(index: int) -> float:
     return math.sin(math.pi * phase) ** 2 if 0 < phase < 1 else 0.0
 
 
-def frame(index: int) -> dict[str, object]:
+def frame(index: int) -> dict[str, Any]:
     """The messages of one frame: topic -> message."""
     stamp_ns = START_NS + index * PERIOD_NS
     header = Header(Time(stamp_ns // 10**9, stamp_ns % 10**9), 'camera_optical_frame')
@@ -77,13 +78,13 @@ def frame(index: int) -> dict[str, object]:
     }
 
 
-def _image(header: Header, encoding: str, pixels: np.ndarray) -> Image:
+def _image(header: Any, encoding: str, pixels: np.ndarray) -> Any:
     height, width = pixels.shape[:2]
     data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('<')).reshape(-1).view(np.uint8)
     return Image(header, height, width, encoding, 0, pixels[0].nbytes, data)
 
 
-def _camera_info(header: Header) -> CameraInfo:
+def _camera_info(header: Any) -> Any:
     return CameraInfo(
         header,
         scene.HEIGHT,
@@ -99,7 +100,7 @@ def _camera_info(header: Header) -> CameraInfo:
     )
 
 
-def _pose(target_from_source: np.ndarray) -> Pose:
+def _pose(target_from_source: np.ndarray) -> Any:
     return Pose(
         Point(*map(float, target_from_source[:3, 3])),
         Quaternion(*map(float, quaternion_from_rigid(target_from_source))),

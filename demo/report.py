@@ -102,7 +102,10 @@ def _source(bag: Path, view: NovelView) -> Source:
 
 def _compare(view: NovelView, source: CanonicalView, truths: list[Truth]) -> Comparison:
     pose, camera = object_from_view(view), camera_from_message(view.camera_info)
-    true_image, true_mask = truth_at(pose, truths).seen_by(camera, pose)
+    truth = truth_at(pose, truths)
+    if truth is None:
+        raise ValueError(f'expected a true picture for {_name(view)}, found none')
+    true_image, true_mask = truth.seen_by(camera, pose)
     image, mask = array_from_image(view.image), array_from_image(view.mask)
     return Comparison(
         view,
@@ -186,8 +189,9 @@ def _print_table(compared: list[Comparison]) -> None:
     print('\n               views              copy of the source')
     print('azimuth   mask IoU  PSNR [dB]   mask IoU  PSNR [dB]   measured')
     lines = [(_name(c.view), c.score, c.copy_score, c.measured_share) for c in compared]
-    _, views, copies, shares = zip(*lines, strict=True)
-    lines.append(('mean', mean(views), mean(copies), float(np.mean(shares))))
+    mean_share = float(np.mean([c.measured_share for c in compared]))
+    views, copies = [c.score for c in compared], [c.copy_score for c in compared]
+    lines.append(('mean', mean(views), mean(copies), mean_share))
     for name, view, copy, share in lines:
         print(
             f'{name:>7}   {view.iou:8.3f}  {view.psnr_db:9.2f}   {copy.iou:8.3f}  '

@@ -121,7 +121,7 @@ def depth(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     slopes = _slopes(np.arange(WIDTH), np.arange(HEIGHT))
     sharp, matrix = _sharp(pose)
     at = _pixels(slopes, matrix)
-    true = cv2.remap(np.nan_to_num(sharp.depth_m), at, None, cv2.INTER_NEAREST).astype(np.float64)
+    true = _looked_up(np.nan_to_num(sharp.depth_m), at, cv2.INTER_NEAREST).astype(np.float64)
     true = np.where(true > 0, true, _room_depth(pose, slopes)[0])
     disparity = MATRIX[0, 0] * DEPTH_BASELINE_M / true
     # Columns in the second image. Of points with the same column there, the rightmost is nearest.
@@ -147,7 +147,7 @@ def truth(pose: np.ndarray, matrix: np.ndarray, size: int) -> Rendering:
 def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Rays (slopes, 1) of the pixels in these columns and rows of a distorted image."""
     pixels = np.stack(np.meshgrid(x, y), -1).astype(np.float64)
-    return cv2.undistortPointsIter(
+    return cv2.undistortPointsIter(  # type: ignore[call-overload]  # R and P may be None
         pixels.reshape(-1, 1, 2),
         MATRIX,
         np.array(DISTORTION),
@@ -170,12 +170,19 @@ def _pixels(slopes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return (slopes * matrix[[0, 1], [0, 1]] + matrix[:2, 2]).astype(np.float32)
 
 
+def _looked_up(
+    picture: np.ndarray, pixels: np.ndarray, interpolation: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """What a picture shows at pixels (..., 2); 0 outside of it."""
+    return cv2.remap(picture, pixels, None, interpolation)  # type: ignore[call-overload]  # map2 may be None
+
+
 def _through_lens(pose: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mug on black and its coverage 0..1, at the rays (slopes, 1) of a distorted image."""
     sharp, matrix = _sharp(pose)
     layers = np.dstack([sharp.image, sharp.mask]).astype(np.float32)
-    layers = cv2.GaussianBlur(layers, (0, 0), ZOOM / OVERSAMPLING / 2)
-    seen = cv2.remap(layers, _pixels(slopes, matrix), None, cv2.INTER_LINEAR)
+    soft = cv2.GaussianBlur(layers, (0, 0), ZOOM / OVERSAMPLING / 2)
+    seen = _looked_up(soft, _pixels(slopes, matrix))
     return seen[..., :3].astype(np.float64), seen[..., 3] / 255.0
 
 
@@ -218,7 +225,7 @@ def _shadow(points: np.ndarray, table_z: float) -> np.ndarray:
     """Share of the light that reaches points of the table, 0..1."""
     soft, scale = _shadow_map(table_z)
     at = (points[..., :2] * scale + (len(soft) - 1) / 2).astype(np.float32)
-    return 1 - SHADOW_STRENGTH * cv2.remap(soft, at, None, cv2.INTER_LINEAR)
+    return 1 - SHADOW_STRENGTH * _looked_up(soft, at)
 
 
 @functools.cache

@@ -14,9 +14,10 @@ from PIL import Image
 from nvs_ros.hero import BEYOND_NVS, attention_map_filtering, make_scheduler, preset
 
 if len(sys.argv) > 1:
-    base, control, condition, prompt = sys.argv[1:]
-    condition, control = Image.open(condition), ControlNetModel.from_pretrained(control)
-    pipe = StableDiffusionControlNetPipeline.from_pretrained(base, controlnet=control)
+    base, control, picture, prompt = sys.argv[1:]
+    condition: Image.Image = Image.open(picture)
+    controlnet = ControlNetModel.from_pretrained(control)
+    pipe = StableDiffusionControlNetPipeline.from_pretrained(base, controlnet=controlnet)
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu')
 else:
     condition, prompt = Image.new('RGB', (32, 32), 'white'), 'a witch riding her broomstick'

@@ -4,6 +4,7 @@ import json
 import string
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -27,7 +28,7 @@ from nvs_ros.zero123.layout import ZERO123_XL
 from nvs_ros.zero123.profile import PROFILES
 
 WIDTH = 32
-CLIP = {
+CLIP: dict[str, Any] = {
     'hidden_size': WIDTH,
     'intermediate_size': WIDTH,
     'num_hidden_layers': 1,

@@ -39,7 +39,8 @@ def in_batches(
     MemoryError
         Not even a single view fits into memory.
     """
-    waiting, made, done = deque(batches), {}, 0
+    waiting, done = deque(batches), 0
+    made: dict[int, Any] = {}
     while waiting:
         batch = waiting.popleft()
         report = callback and _counted(callback, done, done + 1 + len(waiting))

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return command.run(arguments)
     except ImportError as error:
-        return _lacks(chosen, error)
+        return _lacks(arguments.command, error)
     except UserError as error:
         if interrupts.came:  # a library has swallowed it
             return 130

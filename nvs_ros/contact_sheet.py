@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -49,15 +51,17 @@ def _fitted(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def contact_sheet(
-    rows: list[list[np.ndarray | None]], captions: list[list[str]], cell: int = 192
+    rows: Sequence[Sequence[np.ndarray | None]],
+    captions: Sequence[Sequence[str]],
+    cell: int = 192,
 ) -> np.ndarray:
     """Draw pictures in rows with a caption under each.
 
     Parameters
     ----------
-    rows : list of lists of (h, w, 3) uint8
+    rows : sequence of sequences of (h, w, 3) uint8
         RGB; None leaves a place empty.
-    captions : list of lists of str
+    captions : sequence of sequences of str
         One for each picture.
     cell : int
         Side of a picture on the sheet, pixels.

@@ -50,9 +50,8 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
         A file is missing or unreadable, there is no mask, or it is empty or differs in size.
     """
     picture = _open(file)
-    if mask_file is not None:
-        mask = _coverage(_open(mask_file))
-    elif (mask := _alpha(picture)) is None:
+    mask = _alpha(picture) if mask_file is None else _coverage(_open(mask_file))
+    if mask is None:
         alike = ' with a shape: it is the same everywhere' if _has_alpha(picture) else ''
         raise UserError(f'{file} has no alpha channel{alike}: give the object with --mask FILE')
     image = _colours(picture, file)
@@ -99,9 +98,8 @@ def _open(file: Path) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f'no such file: {file}') from None
     except Image.DecompressionBombError:
-        raise UserError(
-            f'{file}: expected at most {2 * Image.MAX_IMAGE_PIXELS} pixels, got more'
-        ) from None
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # without one there is no such error
+        raise UserError(f'{file}: expected at most {limit} pixels, got more') from None
     except MemoryError:
         raise
     except Exception as error:  # decoders raise errors of any type for foreign files

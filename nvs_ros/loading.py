@@ -18,7 +18,7 @@ from nvs_ros.synthesizer import Synthesizer
 PROGRESS_S = 5.0
 
 
-def load_synthesizer(settings: ModelSettings, log: Callable[[str], None]) -> Synthesizer:
+def load_synthesizer(settings: ModelSettings, log: Callable[[str], object]) -> Synthesizer:
     """Load and warm up the configured model; logs progress every few seconds.
 
     Parameters

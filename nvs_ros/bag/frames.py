@@ -88,10 +88,11 @@ def match_frames(
     for name in partners.keys() & set(PICTURES):
         _give_once(found[IMAGE], chosen, name)
     for image, partner in zip(found[IMAGE], chosen, strict=True):
-        if missing := [name for name, stamped in partner.items() if stamped is None]:
+        there = {name: stamped for name, stamped in partner.items() if stamped is not None}
+        if missing := [name for name in partner if name not in there]:
             matched.dropped[f'no {" and ".join(missing)} of its stamp'] += 1
         else:
-            matched.frames.append({IMAGE: image, **partner})
+            matched.frames.append({IMAGE: image, **there})
     images = sorted(found[IMAGE])
     for name, stamped in partners.items():
         gap_s = _smallest_gap_s(images, stamped)
@@ -189,10 +190,10 @@ def _closest(image: Stamped, partners: list[Stamped], slop_ns: int) -> Stamped |
 
 def _give_once(images: list[Stamped], chosen: list[dict[str, Stamped | None]], name: str) -> None:
     """Leave each partner of an input to the closest of the images that chose it."""
-    choosers = defaultdict(list)
+    choosers: defaultdict[Stamped, list[int]] = defaultdict(list)
     for place, partners in enumerate(chosen):
-        if partners[name] is not None:
-            choosers[partners[name]].append(place)
+        if (picture := partners[name]) is not None:
+            choosers[picture].append(place)
     for picture, places in choosers.items():
         closest = min(places, key=lambda place: _distance(images[place], picture))
         for place in places:

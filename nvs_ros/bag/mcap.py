@@ -39,7 +39,7 @@ class _Fields:
     def __bool__(self) -> bool:
         return self.at < len(self._data)
 
-    def bytes(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
         taken = self._data[self.at : self.at + size]
         if len(taken) < size:
             raise ValueError(f'a record ends {size - len(taken)} bytes too early')
@@ -47,11 +47,11 @@ class _Fields:
         return taken
 
     def number(self, size: int) -> int:
-        return int.from_bytes(self.bytes(size), 'little')
+        return int.from_bytes(self.take(size), 'little')
 
     def block(self, size: int = 4) -> bytes:
         """Bytes that are preceded by their length, a number of ``size`` bytes."""
-        return self.bytes(self.number(size))
+        return self.take(self.number(size))
 
     def text(self) -> str:
         return self.block().decode(errors='replace')
@@ -302,7 +302,7 @@ def _content(chunk: bytes) -> bytes:
         Unknown compression, or a wrong size or checksum.
     """
     fields = _Fields(chunk)
-    fields.bytes(16)
+    fields.take(16)
     size, checksum, compression = fields.number(8), fields.number(4), fields.text()
     packed = fields.block(8)
     if compression not in storage_mcap.DECOMPRESSORS:
@@ -319,5 +319,5 @@ def _chunk_index(data: bytes) -> _Chunk:
     offsets, keys = _Fields(fields.block()), []
     while offsets:
         keys.append(offsets.number(2))
-        offsets.bytes(8)
+        offsets.take(8)
     return _Chunk(start_ns, offset, frozenset(keys))

@@ -10,7 +10,7 @@ import numpy as np
 from rosidl_parser.definition import NamespacedType
 
 
-def message_class(name: str) -> type | None:
+def message_class(name: str) -> type[Any] | None:
     """Class of a type such as ``sensor_msgs/msg/Image``; None if it is not installed."""
     package, _, kind = name.partition('/msg/')
     try:
@@ -19,7 +19,16 @@ def message_class(name: str) -> type | None:
         return None
 
 
-def message_from_bag(kind: type, source: Any) -> Any:
+def nested_class(element: NamespacedType) -> type[Any]:
+    """Class of the messages in a field of another one; ValueError where it is not installed."""
+    name = '/'.join(element.namespaced_name())
+    kind = message_class(name)
+    if kind is None:
+        raise ValueError(f'expected the messages {name} to be installed, found none')
+    return kind
+
+
+def message_from_bag(kind: type[Any], source: Any) -> Any:
     """Copy the fields of a message that rosbags has read to one of the installed ROS 2.
 
     Fields are matched by name, so that messages of ROS 1 (``header.seq``, capital K and D of
@@ -61,7 +70,7 @@ def _value(slot: Any, default: Any, value: Any) -> Any:
 
 def _list(element: Any, values: Any) -> list:
     if isinstance(element, NamespacedType):
-        kind = message_class(f'{element.namespaces[0]}/msg/{element.name}')
+        kind = nested_class(element)
         return [message_from_bag(kind, value) for value in values]
     values = values.tolist() if isinstance(values, np.ndarray) else list(values)
     is_bytes = getattr(element, 'typename', '') == 'octet'

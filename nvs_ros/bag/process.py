@@ -300,8 +300,8 @@ class _FrameMaker:
                 errors.append((source.object_id, error))
         if not made:
             raise errors[0][1]
-        for object_id, error in errors:
-            self._leave_out_object(object_id, error)
+        for object_id, problem in errors:
+            self._leave_out_object(object_id, problem)
         return made
 
     def remember(self, frame: FrameMessages) -> None:
@@ -331,11 +331,13 @@ class _FrameMaker:
         if self._shapes is not None:
             assessed = self._maker.assessed(job, source, targets)
         views = self._maker.views_with_remark(job, source, targets, on_progress, assessed)
-        shape = self._shape_of(job, source, assessed) if assessed else {}
+        shape = {}
+        if assessed and self._shapes is not None:
+            shape = self._shape_of(self._shapes, job, source, assessed)
         return _Made(views_message(list(views.values()), source), list(views), shape)
 
     def _shape_of(
-        self, job: Job, source: SourceFrame, assessed: dict[str, AssessedView]
+        self, folder: Path, job: Job, source: SourceFrame, assessed: dict[str, AssessedView]
     ) -> dict[str, Any]:
         """Write the shape of an object to files; return its messages by topic."""
         completion = self._maker.shape(job, source, assessed)
@@ -349,7 +351,7 @@ class _FrameMaker:
             + ' '.join(f'{value:.6g}' for value in source.frame_from_upright[:3].ravel()),
             'frames': len(source.frames),
         }
-        file = self._shapes / f'{source.stamp_ns}{file_words(source.object_id)}'
+        file = folder / f'{source.stamp_ns}{file_words(source.object_id)}'
         save_cloud(completion.cloud, file.with_suffix('.ply'), provenance)
         save_mesh(completion.surface, file.with_suffix('.obj'), provenance)
         messages = shape_messages(completion, source, views, normals=settings.normals)

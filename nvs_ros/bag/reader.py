@@ -35,7 +35,7 @@ class Topic(NamedTuple):
 
     kind: type
     """Message class."""
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     latched: bool
     """Whether late subscribers should get the last message too (transient local)."""
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
@@ -118,7 +119,7 @@ class _Player:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         # This event ends spin_once as soon as a subscriber matches; Humble lacks it and times out.
         has_matched = 'matched' in inspect.signature(PublisherEventCallbacks).parameters
-        events = {'matched': lambda info: None} if has_matched else {}
+        events: dict[str, Any] = {'matched': lambda info: None} if has_matched else {}
         return self._node.create_publisher(
             topic.kind, name, qos, event_callbacks=PublisherEventCallbacks(**events)
         )

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
@@ -121,7 +121,7 @@ class Ros1File:
                 'ros1msg',
                 connection.msgdef.data.encode(),
                 counts[connection.id],
-                bool(connection.ext.latching),
+                bool(getattr(connection.ext, 'latching', None)),
             )
             for connection in self._reader.connections
         ]
@@ -138,7 +138,11 @@ class Ros1File:
             yield connection.id, recorded_ns, data
 
 
-KINDS = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
+KINDS: dict[str, Callable[[Path], BagFile]] = {
+    '.mcap': McapFile,
+    '.db3': SqliteFile,
+    '.bag': Ros1File,
+}
 """Suffix -> class that reads the file."""
 SUFFIXES = (*KINDS, '.mcap.zstd', '.db3.zstd')
 

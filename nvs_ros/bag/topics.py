@@ -23,7 +23,7 @@ class Channel(NamedTuple):
     definition_format: str
     """``ros2msg``, ``ros2idl``, ``ros1msg``, ...; ``''`` if there is no definition."""
     definition: bytes
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     """Number of messages according to the file."""
     latched: bool
     """Whether late subscribers got the last message too (transient local)."""

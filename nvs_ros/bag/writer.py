@@ -16,7 +16,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosidl_parser.definition import NamespacedType
 
 from nvs_interfaces.msg import NovelView, NovelViewArray
-from nvs_ros.bag.messages import message_class
+from nvs_ros.bag.messages import nested_class
 
 PRIMITIVES = {'double': 'float64', 'float': 'float32', 'boolean': 'bool', 'octet': 'byte'}
 """Type names in rclpy -> names in .msg files, where they differ."""
@@ -79,14 +79,14 @@ class BagWriter:
     def __exit__(self, kind: type | None, *_: object) -> None:
         self.close(complete=kind is None)
 
-    def _learn(self, kind: type) -> None:
+    def _learn(self, kind: type[Any]) -> None:
         """Register a type, and the types of its fields, that rosbags does not know."""
         if _type_name(kind) in self._types.fielddefs:
             return
         for slot in kind.SLOT_TYPES:
             element = getattr(slot, 'value_type', slot)
             if isinstance(element, NamespacedType):
-                self._learn(message_class('/'.join(element.namespaced_name())))
+                self._learn(nested_class(element))
         self._types.register(get_types_from_msg(_definition(kind), _type_name(kind)))
 
 
@@ -124,7 +124,7 @@ def _type_name(kind: type) -> str:
     return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
 
 
-def _definition(kind: type) -> str:
+def _definition(kind: type[Any]) -> str:
     """Text of a .msg file for a message class; made here as the file may not be installed."""
     fields = kind.get_fields_and_field_types().items()
     return '\n'.join(f'{_field_type(description)} {name}' for name, description in fields)

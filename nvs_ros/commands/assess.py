@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         synthesizer.preset(settings.preset)
         size = synthesizer.components.image_size
         objects = open_set(arguments.set, split='test', views=2, size=size)
-        if arguments.fit:
+        if index is not None:
             _write(fit(synthesizer, objects, arguments.fit, settings).profile(), index)
             print(f'the confidence is calibrated: {index}')
             synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)

@@ -164,7 +164,7 @@ class _Bench:
         self, presets: dict[str, SamplerSettings], sizes: list[int]
     ) -> dict[str, dict[int, float]]:
         """Preset -> batch size -> views per second, for a new frame each time."""
-        found = {}
+        found: dict[str, dict[int, float]] = {}
         for name, settings in presets.items():
             found[name] = {}
             for size in sizes:
@@ -205,7 +205,9 @@ class _Bench:
             f'following {many}': partial(self.following, views=views),
         }
 
-        def over(other: SamplerSettings) -> dict[str, tuple[Callable[[], float], ...]]:
+        def over(
+            other: SamplerSettings,
+        ) -> dict[str, tuple[Callable[[], float], Callable[[], float]]]:
             return {
                 name: (partial(take, settings), partial(take, other))
                 for name, take in cases.items()

@@ -72,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     bag = _bag(arguments)
-    frames, assumptions, picture = [], (), None
+    frames: list[Frame] = []
+    assumptions: tuple[str, ...] = ()
+    picture = None
     if bag is None:
         frames, assumptions = read_photographs(arguments, arguments.size)
         picture = None if frames else read_one(arguments)
@@ -99,13 +101,12 @@ def run(arguments: argparse.Namespace) -> int:
         source = observation.source
         targets = [target_from_angles(source, *v) for v in orbit(arguments.views)[1:]]
         with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
+
+            def progress(state: dict) -> None:
+                bar.update()
+
             views = assess_views(
-                synthesizer,
-                observation,
-                targets,
-                settings,
-                seed=arguments.seed,
-                callback=lambda state: bar.update(),
+                synthesizer, observation, targets, settings, seed=arguments.seed, callback=progress
             )
         completion = complete_shape(frames, observation, views, settings)
     except (ValueError, RuntimeError) as error:
@@ -171,10 +172,10 @@ def _observed(
 
     if picture is None:
         return synthesizer.observe(frames), frames
-    given = {'elevation_rad': math.radians(arguments.source_elevation)}
-    observation = synthesizer.observe(synthesizer.photograph(*picture, **given))
+    elevation = math.radians(arguments.source_elevation)
+    observation = synthesizer.observe(synthesizer.photograph(*picture, elevation_rad=elevation))
     fill = synthesizer.components.profile.photograph_fill
-    sharp = photograph_view(*picture, image_size=PHOTOGRAPH_PX, fill=fill, **given)
+    sharp = photograph_view(*picture, image_size=PHOTOGRAPH_PX, fill=fill, elevation_rad=elevation)
     pose = sharp.object_from_camera
     return observation, [Frame(sharp.image, sharp.mask, sharp.camera, pose, 1.0)]
 

@@ -87,10 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
         settings = synthesizer.preset(arguments.preset)
-        if picture is not None:
+        if picture is None:
+            observation = synthesizer.observe(frames)
+        else:
             elevation = math.radians(arguments.source_elevation)
-            frames = [synthesizer.photograph(*picture, elevation_rad=elevation)]
-        observation = synthesizer.observe(frames)
+            photograph = synthesizer.photograph(*picture, elevation_rad=elevation)
+            observation = synthesizer.observe(photograph)
         source = observation.source
         camera = None if arguments.size is None else Camera.canonical(arguments.size)
         target = target_from_angles(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def _write_glb(surface: Surface, file: Path, provenance: Mapping[str, object]) -
     )
     mesh.vertex_attributes['_SYNTHETIC'] = (~surface.measured).astype(np.float32)
     mesh.vertex_attributes['_CONFIDENCE'] = vertex_confidence(surface)
-    _write(file, mesh.export(file_type='glb', include_normals=True))
+    _write(file, cast(bytes, mesh.export(file_type='glb', include_normals=True)))
 
 
 def _write_obj(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:

@@ -138,7 +138,7 @@ def measured_occupancy(
 
 
 def look_up(
-    picture: NDArray[np.float32],
+    picture: NDArray[np.floating],
     camera: Camera,
     object_from_camera: NDArray[np.float64],
     points: NDArray[np.float64],
@@ -154,7 +154,9 @@ def look_up(
     rows = len(pixels) // columns + 1
     padded = np.full((rows * columns, 2), -2, np.float32)
     padded[: len(pixels)] = pixels
-    shown = cv2.remap(picture, padded.reshape(rows, columns, 2), None, interpolation, borderValue=0)
+    shown = cv2.remap(  # type: ignore[call-overload]  # the second map may be None
+        picture, padded.reshape(rows, columns, 2), None, interpolation, borderValue=0
+    )
     return shown.reshape(rows * columns, *picture.shape[2:])[: len(pixels)]
 
 

@@ -159,13 +159,12 @@ class Brake:
     """
 
     def __init__(self) -> None:
-        self._released: threading.Event | None = None
-        self._thread: threading.Thread | None = None
+        self._team: tuple[threading.Thread, threading.Event] | None = None
 
     @property
     def on(self) -> bool:
         """Whether the brake is on."""
-        return self._thread is not None
+        return self._team is not None
 
     def put(self, on: bool, threads: int) -> None:
         """Turn the brake on or off; takes effect before this returns.
@@ -178,16 +177,18 @@ class Brake:
         """
         if on == self.on or threads < 2:
             return
-        if on:
-            ready, self._released = threading.Event(), threading.Event()
-            arguments = threads, ready, self._released
-            self._thread = threading.Thread(target=self._hold, args=arguments, daemon=True)
-            self._thread.start()
+        if self._team is None:
+            ready, released = threading.Event(), threading.Event()
+            arguments = threads, ready, released
+            thread = threading.Thread(target=self._hold, args=arguments, daemon=True)
+            self._team = thread, released
+            thread.start()
             ready.wait()
         else:
-            self._released.set()
-            self._thread.join()  # its team ends with it
-            self._thread = None
+            thread, released = self._team
+            released.set()
+            thread.join()  # its team ends with it
+            self._team = None
 
     @staticmethod
     def _hold(threads: int, ready: threading.Event, released: threading.Event) -> None:
@@ -225,7 +226,7 @@ class Follower:
         self._brake: Brake | None = None
         self._chosen = 0
         self._usual: int | None = None
-        self._most: int | None = None
+        self._most = 0  # not known yet
         # OpenMP keeps the number for each thread; new threads begin with the last one set in torch.
         self._set = threading.local()
         self._last: Look | None = None
@@ -264,29 +265,29 @@ class Follower:
             if present != self._chosen:
                 self._set_threads(self._chosen)
                 present = self._chosen
-        elif self._most is None or getattr(self._set, 'threads', present) != present:
+        elif not self._most or getattr(self._set, 'threads', present) != present:
             self._most = present  # the program has set another number
         self._set.threads = present
         last = self._last
         if last is None or (not begins and self._clock() - last.at_s < PERIOD_S):
             return
-        self._last = self._look()
-        passed_s = self._last.at_s - last.at_s
+        now = self._last = self._look()
+        passed_s = now.at_s - last.at_s
         if begins:  # the load during the pause says little about the present
             self._was_crowded = False
             # Other threads cannot have all cores once this thread wants one, too.
-            others = min(self._glance(), max(1, self._last.cores - 1))
-            self._decide(present, float(others), 1.0)
+            others = min(self._glance(), max(1, now.cores - 1))
+            self._decide(now, present, float(others), 1.0)
         else:
-            others_s = self._last.everybody_s - last.everybody_s - self._last.own_s + last.own_s
+            others_s = now.everybody_s - last.everybody_s - now.own_s + last.own_s
             got = 1.0
-            if self._last.thread == last.thread:
-                got = (self._last.thread_s - last.thread_s) / passed_s
-            self._decide(present, max(0.0, others_s) / passed_s, got)
+            if now.thread == last.thread:
+                got = (now.thread_s - last.thread_s) / passed_s
+            self._decide(now, present, max(0.0, others_s) / passed_s, got)
 
-    def _decide(self, present: int, others: float, got: float) -> None:
+    def _decide(self, now: Look, present: int, others: float, got: float) -> None:
         """Adapt to the cores that others use, and the share of a core that this thread got."""
-        cores, now_s = self._last.cores, self._last.at_s
+        cores, now_s = now.cores, now.at_s
         crowded = others > CROWDED
         all_of_them = min(self._most, cores)
         if not crowded:

@@ -43,7 +43,7 @@ def stream_figures(
     pairs = [
         (sent, came) for sent, came in zip(sent_s, received_s, strict=True) if came is not None
     ]
-    figures = {
+    figures: dict[str, float] = {
         'frames_sent': len(sent_s),
         'frames_received': len(pairs),
         'missed_frames': len(sent_s) - len(pairs),

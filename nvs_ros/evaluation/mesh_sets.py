@@ -78,8 +78,9 @@ def find_meshes(packages: Sequence[str]) -> tuple[MeshFile, ...]:
             raise UserError(f'set: expected {where}@y or {where}@z, got {package}')
         for path in _paths(name):
             if fnmatch(str(path), f'*{pattern}*') and not any(w in str(path) for w in COLLISION):
-                content = hashlib.sha256(path.locate().read_bytes()).hexdigest()
-                found.setdefault(content, MeshFile(str(path.locate()), up == 'y'))
+                file = Path(path.locate())
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                found.setdefault(content, MeshFile(str(file), up == 'y'))
     textured = tuple(mesh for mesh in found.values() if _is_textured(trimesh, mesh.path))
     if not textured:
         raise UserError(f'set: no textured mesh ({" ".join(SUFFIXES)}) in {", ".join(packages)}')

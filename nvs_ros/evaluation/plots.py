@@ -66,10 +66,9 @@ def ladder_figure(summary: dict[str, Any]) -> Figure:
     figure, panels = _panels(summary, 1.2 + 0.32 * len(others))
     for number, (metric, axes) in enumerate(panels):
         for row, name in enumerate(others):
-            difference = _difference(summary, name, base)[metric]
-            if difference[1] is None:
+            mean, low, high = _difference(summary, name, base)[metric] or (None, None, None)
+            if mean is None or low is None or high is None:
                 continue
-            mean, low, high = difference
             color = 'C0' if name in presets else '0.45'
             axes.errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt='o', ms=4, color=color)
         axes.axvline(0, color='0.7', lw=1, zorder=0)
@@ -83,14 +82,16 @@ def ladder_figure(summary: dict[str, Any]) -> Figure:
     return figure
 
 
-def _difference(summary: dict[str, Any], name: str, base: str) -> dict[str, list[float | None]]:
+def _difference(
+    summary: dict[str, Any], name: str, base: str
+) -> dict[str, list[float | None] | None]:
     """``name`` minus ``base``; the summary contains this difference or its negative."""
     if f'{name}-{base}' in summary['paired']:
         return summary['paired'][f'{name}-{base}']
     turned = summary['paired'][f'{base}-{name}']
     return {
-        metric: [None if value is None else -value for value in (mean, high, low)]
-        for metric, (mean, low, high) in turned.items()
+        metric: found and [None if v is None else -v for v in (found[0], found[2], found[1])]
+        for metric, found in turned.items()
     }
 
 
@@ -107,7 +108,7 @@ def angle_figure(summary: dict[str, Any]) -> Figure:
         axes.set_xlabel('azimuth change (deg)')
         axes.set_title(TITLES[metric] + UNITS.get(metric, ''))
     labels = [*summary['presets'], *summary['references']]
-    figure.legend(panels[0][1].get_lines(), labels, loc='outside right', fontsize=8)
+    figure.legend(panels[0][1].get_lines(), labels, loc='outside right center', fontsize=8)
     return figure
 
 

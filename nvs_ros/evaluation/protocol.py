@@ -6,7 +6,6 @@ be interrupted and continued, or extended.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -155,9 +154,9 @@ def evaluate(evaluation: Evaluation, folder: Path, model: dict[str, Any], worker
                 _write(folder, *measure_object(evaluation, index))
                 bar.update()
             return
-        job = dataclasses.replace(evaluation, synthesizer=None, perceptual=None)
+        job = evaluation.objects, evaluation.methods, evaluation.settings, model
         with ProcessPoolExecutor(
-            min(workers, max(1, len(missing))), get_context('spawn'), _start, (job, model)
+            min(workers, max(1, len(missing))), get_context('spawn'), _start, job
         ) as pool:
             futures = [pool.submit(_measure_and_write, folder, index) for index in missing]
             try:
@@ -169,17 +168,18 @@ def evaluate(evaluation: Evaluation, folder: Path, model: dict[str, Any], worker
                 raise
 
 
-_evaluation: Evaluation | None = None
+_evaluation: Evaluation
 """In a worker process: loaded once for all its objects."""
 
 
-def _start(job: Evaluation, model: dict[str, Any]) -> None:
+def _start(
+    objects: ObjectSet, methods: Sequence[Method], settings: ProtocolSettings, model: dict[str, Any]
+) -> None:
     global _evaluation
     torch.set_num_threads(1)
     keep_freed_memory()
-    _evaluation = dataclasses.replace(
-        job, synthesizer=Synthesizer.from_pretrained(**model), perceptual=find_perceptual()[0]
-    )
+    synthesizer = Synthesizer.from_pretrained(**model)
+    _evaluation = Evaluation(synthesizer, objects, methods, settings, find_perceptual()[0])
 
 
 def _measure_and_write(folder: Path, index: int) -> None:

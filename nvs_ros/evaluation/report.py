@@ -86,9 +86,9 @@ def _figures(
         for split, by_method in scores.items()
     }
     return {
-        **{metric: value[0] for metric, value in means['all'].items()},
+        **{metric: value and value[0] for metric, value in means['all'].items()},
         'evaluations': evaluations.get(name, 0),
-        'interval': {metric: value[1:] for metric, value in means['all'].items()},
+        'interval': {metric: value and value[1:] for metric, value in means['all'].items()},
         'seed_sd': seed_deviation(results, name),
         'splits': {
             split: {metric: value and value[0] for metric, value in by_metric.items()}
@@ -119,10 +119,12 @@ def number(value: float | None, metric: str, sign: bool = False) -> str:
 
 def interval(value: Sequence[float | None] | None, metric: str) -> str:
     """A paired difference with its interval; a star if the interval excludes 0."""
-    if value is None or value[1] is None:
-        return number(value and value[0], metric, sign=True)
-    mean, low, high = (number(v, metric, sign=True) for v in value)
-    return f'{mean} [{low}, {high}]{"*" if value[1] > 0 or value[2] < 0 else ""}'
+    mean, low, high = value or (None, None, None)
+    text = number(mean, metric, sign=True)
+    if low is None or high is None:
+        return text
+    ends = f'{number(low, metric, sign=True)}, {number(high, metric, sign=True)}'
+    return f'{text} [{ends}]{"*" if low > 0 or high < 0 else ""}'
 
 
 def steps(summary: dict[str, Any]) -> list[str]:

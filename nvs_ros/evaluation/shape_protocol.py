@@ -198,6 +198,8 @@ def _references(
 
 def _mirrored(grid: Grid, frame: Frame) -> np.ndarray:
     """Occupancy (N,) in front of the depth mirrored at the object's centre."""
+    if frame.depth_m is None:
+        raise ValueError('depth_m: expected a frame with depth, got none')
     pose = frame.object_from_camera
     centres = grid.centres
     depth = look_up(np.nan_to_num(frame.depth_m), frame.camera, pose, centres, cv2.INTER_NEAREST)

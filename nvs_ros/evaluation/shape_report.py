@@ -110,10 +110,14 @@ def table(summary: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def _cell(values: Sequence[float | None], scale: float = 1, digits: int = 3, sign: str = '') -> str:
-    mean, low, high = values
+def _cell(
+    values: Sequence[float | None] | None, scale: float = 1, digits: int = 3, sign: str = ''
+) -> str:
+    mean, low, high = values or (None, None, None)
+    if mean is None:
+        return '-'
     text = f'{mean * scale:{sign}.{digits}f}'
-    if low is None:
+    if low is None or high is None:
         return text
     return f'{text} ({low * scale:{sign}.{digits}f} ... {high * scale:{sign}.{digits}f})'
 
@@ -141,7 +145,7 @@ def reliability_figure(summary: dict[str, Any], results: Sequence[dict[str, Any]
     axes = figure.subplots()
     views = [view for result in results for view in result['views']]
     points = np.array([(view['confidence'], view['iou']) for view in views])
-    axes.scatter(*points.T, s=5, alpha=0.3, color='tab:gray', label='views')
+    axes.scatter(points[:, 0], points[:, 1], s=5, alpha=0.3, color='tab:gray', label='views')
     rows = summary['confidence']['reliability']
     axes.plot([row['confidence'] for row in rows], [row['iou'] for row in rows], 'o-', label='bins')
     axes.plot([0, 1], [0, 1], '--', color='black', linewidth=1, label='calibrated')
@@ -176,5 +180,5 @@ def _picture(mesh: Mesh, position: np.ndarray, size: int = 192) -> np.ndarray:
 
 def _clay(grid: Grid, occupancy: np.ndarray) -> Mesh:
     vertices, faces, normals = triangulated(grid, occupancy)
-    colors = np.tile(np.float32(CLAY), (len(faces), 1))
+    colors = np.tile(np.array(CLAY, np.float32), (len(faces), 1))
     return Mesh(vertices, faces.astype(np.int64), colors, normals[faces].astype(np.float32))

@@ -48,7 +48,7 @@ def object_scores(results: Sequence[dict[str, Any]], split: str = 'all') -> Scor
     scores: Scores = defaultdict(dict)
     metrics = [name for name in METRICS if name in results[0]['records'][0]]
     for number, result in enumerate(results):
-        groups = defaultdict(list)
+        groups: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for record in result['records']:
             groups[record['method']] += [record] if chosen(record['delta_azimuth_deg']) else []
         for method, records in groups.items():

@@ -17,7 +17,7 @@ from nvs_ros.scenes.render import render
 
 SIZE_M = 0.2
 """Longest side of the objects, metres."""
-CAMERA = Camera(640, 480, [[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
+CAMERA = Camera(640, 480, np.array([[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]]))
 TABLE_COLOR = 150
 WALL_M = 0.6
 """Distance of the wall behind the object, metres."""

@@ -93,7 +93,7 @@ class Camera:
         """
         focal = zoom * CANONICAL_FOCAL * size
         centre = (size - 1) / 2
-        return cls(size, size, [[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
+        return cls(size, size, np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1]]))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -205,7 +205,7 @@ class Camera:
         """Whether pixels (..., 2) lie in the image; False for NaN."""
         pixels = np.asarray(pixels, np.float64)
         inside = (pixels >= -0.5) & (pixels < np.array(self.size) - 0.5)
-        return inside.all(axis=-1)
+        return np.all(inside, axis=-1)
 
     def _project_perspective(self, points: NDArray) -> NDArray:
         depth = points[:, 2:]
@@ -232,7 +232,7 @@ class Camera:
         if not self.is_pinhole:
             criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-7)
             coefficients = np.array(self.distortion)
-            slopes = cv2.undistortPointsIter(
+            slopes = cv2.undistortPointsIter(  # type: ignore[call-overload]  # R and P may be None
                 pixels[:, None], self.matrix, coefficients, None, None, criteria
             )[:, 0]
         rays = np.column_stack([slopes, np.ones(len(slopes))])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nvs_ros.geometry.camera import COEFFICIENTS, Camera, check_matrix
 from nvs_ros.geometry.rigid import check_rotation, rigid
@@ -162,10 +162,10 @@ def _coefficients(d: Sequence[float], distortion_model: str) -> tuple[float, ...
     return (*values, *[0.0] * length)[:length]
 
 
-def _is_set(values: Sequence[float]) -> bool:
+def _is_set(values: ArrayLike) -> bool:
     """Whether K, R or P holds more than the single 1 that some drivers leave in an unset one."""
     numbers = np.asarray(values, np.float64)
-    return np.count_nonzero(numbers) > 1 or not np.isfinite(numbers).all()
+    return bool(np.count_nonzero(numbers) > 1 or not np.isfinite(numbers).all())
 
 
 def _matrix(values: Sequence[float], columns: int) -> NDArray[np.float64]:

@@ -222,9 +222,8 @@ def photograph_view(
     view = Camera.canonical(image_size)
     focal = view.matrix[0, 0] / scale
     centre_x, centre_y = x + (width - 1) / 2, y + (height - 1) / 2
-    photograph = Camera(
-        image.shape[1], image.shape[0], [[focal, 0, centre_x], [0, focal, centre_y], [0, 0, 1]]
-    )
+    matrix = np.array([[focal, 0, centre_x], [0, focal, centre_y], [0, 0, 1]])
+    photograph = Camera(image.shape[1], image.shape[0], matrix)
     drawn = redraw(*_on_white(image, alpha, photograph), view, np.eye(3), 1 / scale)
     _check_drawn(drawn)
     radius = CANONICAL_FOCAL * image_size / (scale * max(width, height))
@@ -301,9 +300,9 @@ def _on_white(
     drawn[edge] = np.rint(colours[edge] * weight + 255 * (1 - weight))
     matrix = camera.matrix.copy()
     matrix[:2, 2] -= x, y
-    size = alpha.shape[::-1]
-    cut_out = Camera(*size, matrix, camera.distortion, camera.distortion_model)
-    return cv2.merge([drawn, alpha]), cut_out
+    rows, columns = alpha.shape
+    cut_out = Camera(columns, rows, matrix, camera.distortion, camera.distortion_model)
+    return np.dstack([drawn, alpha]), cut_out
 
 
 def _soft_edge(
@@ -317,7 +316,7 @@ def _soft_edge(
     """
     blurred = cv2.GaussianBlur(alpha.astype(np.float32), (0, 0), 1, borderType=cv2.BORDER_REPLICATE)
     soft = np.clip((blurred - 127.5) * math.sqrt(2 * math.pi) + 127.5, 0, 255).astype(np.uint8)
-    colours = cv2.copyTo(colours, alpha)
+    colours = colours * (alpha > 0)[..., None]
     added = np.nonzero((soft > 0) & (alpha == 0))
     sums = cv2.boxFilter(colours, cv2.CV_16U, (3, 3), normalize=False)
     counts = cv2.boxFilter(alpha // 255, cv2.CV_16U, (3, 3), normalize=False)

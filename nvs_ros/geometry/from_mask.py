@@ -111,12 +111,15 @@ def place_from_mask(
     seen = _Seen.of(solid, camera, depth, unknown)
     up = None if camera_from_reference is None else camera_from_reference[:, 2]
     plane = support_plane(seen.around, seen.points, seen.size_m, up)
-    if plane is None and up is None:
+    if up is not None:
+        up_direction = up
+    elif plane is not None:
+        up_direction = plane.normal
+    else:
         raise ValueError(
             f'expected a plane that the object stands on in the depth about the mask '
             f'({len(seen.around)} values), found none: set reference_frame'
         )
-    up_direction = plane.normal if up is None else up
     box = _Box.about(seen, up_direction, plane)
     stands = plane is not None and _hides_foot(seen, box)
     if plane is not None and not stands:

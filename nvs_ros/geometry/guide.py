@@ -192,9 +192,9 @@ def possible_pixels(
     pose, unit = object_from_camera.astype(np.float32), np.float32(measurement.unit_m)
     cells = ball_cells()[measurement.possible] * unit
     index, z, _ = _pixels((cells - pose[:3, 3]) @ pose[:3, :3], camera)
-    outline = np.zeros(camera.height * camera.width, np.uint8)
-    outline[index] = 1
-    outline = outline.reshape(camera.height, camera.width)
+    reached = np.zeros(camera.height * camera.width, np.uint8)
+    reached[index] = 1
+    outline: NDArray = reached.reshape(camera.height, camera.width)
     if len(z):  # close gaps between the pixels of neighbouring cells
         across = 2 * BALL / CELLS * measurement.unit_m * camera.matrix[0, 0] / float(z.min())
         kernel = np.ones(2 * [2 * int(np.ceil(across / 2)) + 1], np.uint8)

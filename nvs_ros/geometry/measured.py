@@ -189,9 +189,7 @@ def _normals(
     return normals, flat
 
 
-def _difference(
-    smooth: NDArray[np.float32], there: NDArray[np.float32], axis: int
-) -> NDArray[np.float32]:
+def _difference(smooth: NDArray, there: NDArray, axis: int) -> NDArray:
     """Central difference along an axis; one-sided beside an invalid pixel."""
     after, before = np.roll(smooth, -1, axis), np.roll(smooth, 1, axis)
     has_after = np.roll(there, -1, axis)[..., None]
@@ -228,7 +226,7 @@ def empty_space(
         Pixels of other things: nothing is known of the space behind their depth, or, without
         depth, of the whole ray.
     """
-    until = np.full(solid.shape, np.inf, np.float32)
+    until: NDArray = np.full(solid.shape, np.inf, np.float32)
     until[solid] = 0
     if depth_m is not None:
         with np.errstate(invalid='ignore'):
@@ -256,8 +254,8 @@ def empty_space(
     x, y = np.rint(pixels[seen]).astype(int).T
     # Depth is along the optical axis of the camera that measured it; convert to the view's axis.
     found[seen] = until[y, x] * (rays[seen, 2] / turned[seen, 2])
-    found = cv2.erode(found.reshape(view.height, view.width), np.ones((3, 3), np.uint8))
-    return EmptySpace(view, pose, found)
+    depth = cv2.erode(found.reshape(view.height, view.width), np.ones((3, 3), np.uint8))
+    return EmptySpace(view, pose, depth.astype(np.float32, copy=False))
 
 
 def _ball_camera(distance: float) -> Camera:
@@ -268,7 +266,8 @@ def _ball_camera(distance: float) -> Camera:
     slope = BALL / math.sqrt(max(distance**2 - BALL**2, (BALL / WIDEST) ** 2))
     centre = (VIEW_SIZE - 1) / 2
     focal = VIEW_SIZE / 2 / slope
-    return Camera(VIEW_SIZE, VIEW_SIZE, [[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
+    matrix = np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
+    return Camera(VIEW_SIZE, VIEW_SIZE, matrix)
 
 
 @cache

@@ -12,10 +12,10 @@ BESIDE = np.ones((5, 5), np.uint8)
 """Kernel that reaches two pixels, the widest gap between two masks that still count as touching."""
 
 
-def outline_pixels(solid: NDArray[np.bool_]) -> NDArray[np.intp]:
+def outline_pixels(solid: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Outermost pixels (m, 2) x, y of a mask (H, W) with at least one pixel."""
     contours, _ = cv2.findContours(solid.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.concatenate(contours)[:, 0]
+    return np.concatenate(contours, dtype=np.int32)[:, 0]
 
 
 def hidden_outline(

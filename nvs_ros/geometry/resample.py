@@ -66,7 +66,7 @@ def redraw(
         band = slice(top, min(top + rows, destination.height))
         pixels = _pixel_map(source, destination, source_from_destination, samples, band)
         pixels = ((pixels + 0.5) / block - 0.5).astype(np.float32)
-        sampled = cv2.remap(
+        sampled = cv2.remap(  # type: ignore[call-overload]  # the second map may be None
             small, pixels, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=WHITE
         )
         size = destination.width, band.stop - band.start
@@ -166,4 +166,4 @@ def _average_blocks(picture: NDArray[np.uint8], block: int) -> NDArray[np.uint8]
         picture, 0, -height % block, 0, -width % block, cv2.BORDER_CONSTANT, value=WHITE
     )
     size = padded.shape[1] // block, padded.shape[0] // block
-    return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(padded, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)

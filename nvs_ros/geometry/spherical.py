@@ -134,10 +134,11 @@ def look_at(position: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> NDArray[np.
             f'position: expected a finite point off the origin, got {position.tolist()}'
         )
     forward = -position / distance
-    right = np.cross(forward, np.asarray(up, np.float64))
+    up = np.asarray(up, np.float64)
+    right = np.cross(forward, up)
     length = float(np.linalg.norm(right))
     if not length > 1e-9 * float(np.linalg.norm(up)):
-        raise ValueError(f'up: expected a direction across the line of sight, got {up}')
+        raise ValueError(f'up: expected a direction across the line of sight, got {up.tolist()}')
     right /= length
     return rigid(np.column_stack([right, np.cross(forward, right), forward]), position)
 

@@ -10,7 +10,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +93,9 @@ class AttentionControl:
         return False
 
 
+Control = TypeVar('Control', bound=AttentionControl)
+
+
 class ControlledAttnProcessor:
     """An attention processor that asks its control and else calls the original processor.
 
@@ -128,7 +131,7 @@ class ControlledAttnProcessor:
             return self(*args, **kwargs)
 
         # diffusers passes only the arguments in the signature of this attribute: the original's.
-        self.__call__ = as_the_original
+        vars(self)['__call__'] = as_the_original
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Copy the original processor: a copy of the UNet is not controlled."""
@@ -150,6 +153,8 @@ class ControlledAttnProcessor:
         if control.source_groups:
             hidden = self._attend_beside_source(attn, query, hidden_states, refine, mutual)
         elif mutual:
+            if control.source_memory is None:
+                raise RuntimeError(f'{layer}: expected source rows or the memory of them, got none')
             source = control.source_memory.recall(layer)
             hidden = self._attend(attn, query, *_for_targets(source, query), refine)
         else:
@@ -288,8 +293,8 @@ def fine_decoder_layers(unet: nn.Module) -> LayerPredicate:
 
 @contextmanager
 def controlled_attention(
-    unet: nn.Module, control: AttentionControl, layers: LayerPredicate | None = None
-) -> Iterator[AttentionControl]:
+    unet: nn.Module, control: Control, layers: LayerPredicate | None = None
+) -> Iterator[Control]:
     """Control self-attention layers of a UNet inside a ``with`` block; restore them afterwards.
 
     Parameters

@@ -73,19 +73,18 @@ class AttentionMapFilter(AttentionControl):
             number = 1
         elif timestep == previous.timestep:
             number = previous.number + 1
-            self._check_passes(number, number <= previous.passes)
+            self._check_passes(previous, number, number <= previous.passes)
         else:
             number = 1
-            self._check_passes(previous.number, previous.last)
+            self._check_passes(previous, previous.number, previous.last)
         settings = self.settings
         passes = settings.resampling_passes if inside(timestep, settings.resampling_window) else 1
         self.evaluation = Evaluation(timestep, number, passes)
         self._enter(timestep)
 
-    def _check_passes(self, number: int, right: bool) -> None:
+    def _check_passes(self, evaluation: Evaluation, number: int, right: bool) -> None:
         if right or not self._maps_wanted:
             return
-        evaluation = self.evaluation
         self.reset()
         raise RuntimeError(
             f'expected {evaluation.passes} evaluations at t={evaluation.timestep}, got {number}: '
@@ -115,7 +114,7 @@ class AttentionMapFilter(AttentionControl):
         return self._filter(layer, 'source') if wanted else None
 
     def _filter(self, layer: str, branch: str) -> Refine | None:
-        if not self._filtered(layer):
+        if self.evaluation is None or not self._filtered(layer):
             return None
         if (layer, branch) not in self._filters:
             self._filters[layer, branch] = MapFilter(self.settings, self.map_dtype)

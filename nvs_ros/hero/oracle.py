@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from torch import nn
 
 from nvs_ros.hero.attention import (
@@ -67,7 +68,7 @@ class _Injector(AttentionControl):
 
 @torch.inference_mode()
 def record_attention_maps(
-    unet: nn.Module,
+    unet: ModelMixin,
     scheduler: Any,
     *,
     latents: torch.Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from nvs_ros.settings import DEFAULT_PRESET, SamplerSettings
 
@@ -26,7 +27,7 @@ PRESETS = MappingProxyType(
 self-attention; all four parts; an hourglass of only eight evaluations, for quick views and for the
 silhouettes of :mod:`nvs_ros.completion` (docs/performance.md)."""
 
-BEYOND_NVS = MappingProxyType(
+BEYOND_NVS: Mapping[str, Any] = MappingProxyType(
     {
         'stage_boundaries': (200, 700),
         'early_steps': 15,
@@ -41,7 +42,7 @@ BEYOND_NVS = MappingProxyType(
 
 
 def preset(
-    name: str = DEFAULT_PRESET, tuned: Mapping[str, object] | None = None, **overrides: object
+    name: str = DEFAULT_PRESET, tuned: Mapping[str, Any] | None = None, **overrides: Any
 ) -> SamplerSettings:
     """Return the settings of a preset, with some fields replaced.
 

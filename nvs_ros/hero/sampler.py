@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
@@ -52,7 +53,7 @@ def make_scheduler(scheduler: Any, settings: SamplerSettings) -> HourglassDDIMSc
 
 @torch.inference_mode()
 def sample(
-    unet: nn.Module,
+    unet: ModelMixin,
     scheduler: Any,
     *,
     tokens: torch.Tensor,
@@ -73,7 +74,7 @@ def sample(
 
     Parameters
     ----------
-    unet : torch.nn.Module
+    unet : diffusers.ModelMixin
         Takes (rows, c + k, h, w): noisy latent, then its conditioning; and one token per row.
     scheduler : SchedulerMixin
         The model's own scheduler; only its config is read.

@@ -167,7 +167,7 @@ class HourglassDDIMScheduler(DDIMScheduler):
             for _ in range(self.passes(t))
         ]
         self.num_inference_steps = len(distinct)
-        self.timesteps = torch.tensor([t for t, _ in self._pairs], device=device)
+        self.timesteps: torch.Tensor = torch.tensor([t for t, _ in self._pairs], device=device)
         self._index = None
 
     def passes(self, timestep: int) -> int:

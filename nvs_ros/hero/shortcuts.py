@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
@@ -60,7 +61,7 @@ class SingleTokenAttention(nn.Module):
         self.norm = norm
         self.attention = attention
         self._context: torch.Tensor | None = None
-        self._bias: torch.Tensor | None = None
+        self._bias = torch.empty(0)
 
     def forward(
         self,
@@ -112,7 +113,8 @@ def single_token_context(unet: nn.Module) -> Iterator[None]:
     """
     blocks = [] if single_token_context.__name__ in _FORGONE.get() else unet.modules()
     with ExitStack() as restore:
-        for block in list(filter(_is_a_bias, blocks)):
+        found: list[Any] = list(filter(_is_a_bias, blocks))
+        for block in found:
             norm, attention = block.norm2, block.attn2
             restore.callback(setattr, block, 'norm2', norm)
             restore.callback(setattr, block, 'attn2', attention)
@@ -150,15 +152,15 @@ class TimestepTable:
 
 
 @contextmanager
-def timestep_table(unet: nn.Module, timesteps: Sequence[int]) -> Iterator[TimestepTable]:
+def timestep_table(unet: ModelMixin, timesteps: Sequence[int]) -> Iterator[TimestepTable]:
     """Precompute time embeddings and their projections, inside a ``with`` block.
 
     All rows of an evaluation must have the same timestep: they share one row of embedding.
 
     Parameters
     ----------
-    unet : torch.nn.Module
-        A diffusers UNet. If its embedding depends on more than the timestep, it is not changed.
+    unet : diffusers.ModelMixin
+        A UNet. If its embedding depends on more than the timestep, it is not changed.
     timesteps : sequence of int
         Of the evaluations that follow.
 

@@ -49,7 +49,7 @@ class Configuration:
         given = {name: value for name, value in values.items() if value is not None}
         grouped = settings_text.by_group(given)
         overrides = grouped.pop('sampler')
-        groups = {
+        groups: dict[str, Any] = {
             prefix or 'node': _build(prefix, settings_text.GROUPS[prefix], fields)
             for prefix, fields in grouped.items()
         }

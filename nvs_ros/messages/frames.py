@@ -238,8 +238,8 @@ def source_frames(
             problems.append((seen.id, error))
     if not sources:
         raise problems[0][1]
-    for identity, error in problems:
-        on_left_out(identity, error)
+    for identity, problem in problems:
+        on_left_out(identity, problem)
     return sources
 
 

@@ -375,7 +375,7 @@ def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image
     # rclpy stores an array.array without a check; bytes or an ndarray are checked item by item.
     # https://github.com/ros2/rclpy/issues/763
     data = array.array('B')
-    data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8))
+    data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data)
     message.data = data
     return message
 

@@ -19,7 +19,7 @@ def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
         ``input.objects`` is ``'detections'`` and vision_msgs is not installed.
     """
     picture = {'raw': (Image,), 'compressed': (CompressedImage,)}
-    types = {
+    types: dict[str, tuple[type, ...]] = {
         'image': picture[settings.image_transport],
         'camera_info': (CameraInfo,),
         'mask': picture[settings.mask_transport],

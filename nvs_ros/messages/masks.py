@@ -99,7 +99,7 @@ def located(
     seen: SeenObject,
     instance: np.ndarray,
     camera: Camera,
-    depth_m: np.ndarray,
+    depth_m: np.ndarray | None,
     unknown: np.ndarray | None,
     frame_from_camera: np.ndarray,
     frame_from_reference: np.ndarray | None,
@@ -114,7 +114,7 @@ def located(
         Mask of the object.
     camera : Camera
         Of mask and depth.
-    depth_m : (H, W) float
+    depth_m : (H, W) float or None
         Metres along the optical axis (REP-118).
     unknown : (H, W) bool or None
         Pixels of things that may hide the object.
@@ -131,8 +131,11 @@ def located(
     Raises
     ------
     ValueError
-        The pose cannot be estimated, see :func:`nvs_ros.geometry.from_mask.place_from_mask`.
+        There is no depth, or the pose cannot be estimated, see
+        :func:`nvs_ros.geometry.from_mask.place_from_mask`.
     """
+    if depth_m is None:
+        raise ValueError('depth: expected an image of it for an object without a pose, got none')
     camera_from_reference = None
     if frame_from_reference is not None:
         camera_from_reference = (inverse(frame_from_camera) @ frame_from_reference)[:3, :3]

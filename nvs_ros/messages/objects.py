@@ -141,7 +141,8 @@ def seen_objects(
     if not 1 <= len(detections) <= MAX_OBJECTS:
         raise ValueError(f'expected 1 to {MAX_OBJECTS} detections, got {len(detections)}')
     named = [(detection.id or str(i + 1), detection) for i, detection in enumerate(detections)]
-    objects, errors = [], {}
+    objects: list[SeenObject | None] = []
+    errors: dict[str, ValueError] = {}
     for identity, detection in named:
         try:
             objects.append(_seen_object(header, identity, detection, settings))
@@ -169,8 +170,8 @@ def seen_objects(
         raise next(iter(wanted.values()), None) or ValueError(
             f'object.id: expected {settings.id!r} among the detections, got none'
         )
-    for identity, error in wanted.items():
-        on_left_out(identity, error)
+    for identity, problem in wanted.items():
+        on_left_out(identity, problem)
     return chosen
 
 

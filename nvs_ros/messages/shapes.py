@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from geometry_msgs.msg import Point, PoseStamped
@@ -57,14 +57,15 @@ def cloud_message(cloud: Cloud, header: Header, normals: bool = False) -> PointC
         points[axis] = cloud.points[:, i]
         if normals:
             points[f'normal_{axis}'] = cloud.normals[:, i]
+    places: Mapping[str, Any] = points.dtype.fields or {}
     data = array.array('B')
-    data.frombytes(points.view(np.uint8))
+    data.frombytes(points.view(np.uint8).data)
     return PointCloud2(
         header=header,
         height=1,
         width=len(points),
         fields=[
-            PointField(name=name, offset=points.dtype.fields[name][1], datatype=kind, count=1)
+            PointField(name=name, offset=places[name][1], datatype=kind, count=1)
             for name, _, kind in fields
         ],
         is_bigendian=False,

@@ -243,7 +243,7 @@ class Synchronizer:
         None if none was late within :data:`RECENT_S` and since the last complete frame.
         """
         late = self._lately_late(name)
-        return late and late.seconds
+        return None if late is None else late.seconds
 
     def crowded_s(self, name: str) -> float | None:
         """Age at which the counterpart of that late message was forgotten for lack of memory.
@@ -251,7 +251,7 @@ class Synchronizer:
         For the message of :meth:`lateness_s`; None if the counterpart was forgotten for its age.
         """
         late = self._lately_late(name)
-        return late and late.crowded_s
+        return None if late is None else late.crowded_s
 
     def _lately_late(self, name: str) -> _Late | None:
         with self._lock:
@@ -266,8 +266,9 @@ class Synchronizer:
         """
         images = [entry] if name == IMAGE else self._images.within(entry.stamp_ns, self._slop_ns)
         for image in images:
-            found = {name: self._closest(image.stamp_ns, name) for name in self._partners}
-            if None in found.values():
+            closest = {name: self._closest(image.stamp_ns, name) for name in self._partners}
+            found = {name: match for name, match in closest.items() if match is not None}
+            if len(found) < len(closest):
                 continue
             while (older := self._images.pop()) is not image:
                 self._drop_unmatched(older.stamp_ns)

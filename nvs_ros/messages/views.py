@@ -86,8 +86,9 @@ def measured_share(view: NovelView) -> float:
 
 def told_apart_picture(view: NovelView, size: int) -> tuple[np.ndarray, str]:
     """A view with its imagined part grey and striped, and a caption with the imagined share."""
-    layers = (array_from_image(image) for image in (view.image, view.mask, view.measured))
-    return told_apart(*layers, size), f'striped: {1 - measured_share(view):.0%} imagined'
+    image, mask, measured = map(array_from_image, (view.image, view.mask, view.measured))
+    caption = f'striped: {1 - measured_share(view):.0%} imagined'
+    return told_apart(image, mask, measured, size), caption
 
 
 def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
@@ -95,8 +96,9 @@ def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
 
     If any view has measured pixels, a second row marks the imagined part of each view.
     """
-    pictures, captions = [source.canonical.image], ['measured']
-    apart, shares = [None], ['']
+    pictures: list[np.ndarray | None] = [source.canonical.image]
+    apart: list[np.ndarray | None] = [None]
+    captions, shares = ['measured'], ['']
     for view in views:
         pictures.append(array_from_image(view.image))
         angles_deg = (round(math.degrees(a)) for a in (view.azimuth_rad, view.elevation_rad))

@@ -120,7 +120,7 @@ class Inputs:
     def _unchanging(self, names: Iterable[str]) -> str:
         """A sentence if the messages of an input all have the same stamp, else ``''``."""
         for name in names:
-            stamp_ns, seconds = self.synchronizer.unchanged_s(name)
+            stamp_ns, seconds = self.synchronizer.unchanged_s(name) or (0, 0.0)
             if seconds >= PATIENCE_S:
                 return (
                     f'each message on {self._topic_name(name)} has the stamp {stamp_ns * 1e-9:.3f} '
@@ -131,11 +131,11 @@ class Inputs:
 
     def _late(self) -> str:
         """A sentence if messages arrive after their counterparts were forgotten, else ``''``."""
-        late = {name: self.synchronizer.lateness_s(name) for name in self._topics}
-        late = {name: seconds for name, seconds in late.items() if seconds is not None}
+        lateness = {name: self.synchronizer.lateness_s(name) for name in self._topics}
+        late = {name: seconds for name, seconds in lateness.items() if seconds is not None}
         if not late:
             return ''
-        worst = max(late, key=late.get)
+        worst = max(late, key=lambda name: late[name])
         sync, crowded_s = self._configuration.sync, self.synchronizer.crowded_s(worst)
         if crowded_s is None:
             remedy = f'messages are kept for {sync.buffer_s:g} s: raise sync.buffer_s'
@@ -154,7 +154,7 @@ class Inputs:
         }
         far = {n: g for n, g in gaps.items() if g is not None and g > self._slop_s}
         if far:
-            worst = max(far, key=far.get)
+            worst = max(far, key=lambda name: far[name])
             return (
                 f'the stamps of {self._topic_name(worst)} and {self._topic_name("image")} are '
                 f'{far[worst]:.3g} s apart at best, sync.slop_s is {self._slop_s:g} s: a message '

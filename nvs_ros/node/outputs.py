@@ -115,7 +115,7 @@ class Outputs:
                     f'{topic} cannot be published: {error} (see qos_overrides.{topic}.publisher)'
                 ) from error
             if self._views.is_activated:
-                made[-1].on_activate(None)
+                made[-1].on_activate(None)  # type: ignore[arg-type]  # rclpy does not look at it
         return ViewPublishers(*made)
 
     def wanted(self, everything: bool = False) -> list[int]:

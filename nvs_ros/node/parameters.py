@@ -54,13 +54,15 @@ def descriptor(name: str) -> ParameterDescriptor:
     )
     low, high = metadata['low'], metadata['high']
     if hint is int and (low is not None or high is not None):
-        bounds = (-(2**63) if low is None else int(low), 2**63 - 1 if high is None else int(high))
-        result.integer_range = [IntegerRange(from_value=bounds[0], to_value=bounds[1], step=0)]
+        first = -(2**63) if low is None else int(low)
+        last = 2**63 - 1 if high is None else int(high)
+        result.integer_range = [IntegerRange(from_value=first, to_value=last, step=0)]
     if hint is float and (low is not None or high is not None):
         limit = sys.float_info.max
-        bounds = (-limit if low is None else float(low), limit if high is None else float(high))
+        least = -limit if low is None else float(low)
+        most = limit if high is None else float(high)
         result.floating_point_range = [
-            FloatingPointRange(from_value=bounds[0], to_value=bounds[1], step=0.0)
+            FloatingPointRange(from_value=least, to_value=most, step=0.0)
         ]
     return result
 

@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import RCLError, ServerGoalHandle
@@ -44,7 +44,7 @@ class _CountingGroup(ReentrantCallbackGroup):
         self._count = 0
         self._condition = threading.Condition()
 
-    def beginning_execution(self, entity: Any) -> bool:
+    def beginning_execution(self, entity: Any) -> Literal[True]:
         with self._condition:
             self._count += 1
         return super().beginning_execution(entity)

@@ -200,8 +200,8 @@ class Session:
                 errors.append((source.object_id, error))
         if len(errors) == len(sources):
             raise errors[0][1]
-        for object_id, error in errors:
-            self._health.left_out(object_id, error)
+        for object_id, problem in errors:
+            self._health.left_out(object_id, problem)
 
     def _publish(self, job: Job, source: SourceFrame, indices: list[int], is_first: bool) -> None:
         """Make and publish what is wanted of an object: views, shape, TF of virtual cameras."""

@@ -47,7 +47,7 @@ class ViewNode(LifecycleNode):
 
     def __init__(
         self,
-        load: Callable[[ModelSettings, Callable[[str], None]], Synthesizer] = load_synthesizer,
+        load: Callable[[ModelSettings, Callable[[str], object]], Synthesizer] = load_synthesizer,
         name: str = 'nvs',
         **arguments: Any,
     ) -> None:
@@ -97,17 +97,16 @@ class ViewNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start the worker; to active, or stay inactive."""
-        with self._outputs.lock:
+        synthesizer, transforms, outputs = self._configured()
+        with outputs.lock:
             result = super().on_activate(state)
         health = self._health
-        engine = Engine(self._synthesizer, self._transforms, health.record, health.left_out)
+        engine = Engine(synthesizer, transforms, health.record, health.left_out)
         try:
-            self._session = Session(
-                self, self._settings, engine, self._transforms, self._outputs, health
-            )
+            self._session = Session(self, self._settings, engine, transforms, outputs, health)
         except Exception as error:
             self.get_logger().error(f'cannot activate: {error}')
-            with self._outputs.lock:
+            with outputs.lock:
                 super().on_deactivate(state)
             return FAILURE
         self._state = 'active'
@@ -118,7 +117,8 @@ class ViewNode(LifecycleNode):
         """Stop the worker and unsubscribe; to inactive."""
         self._end_session('the node is being deactivated')
         self._state = 'inactive'
-        with self._outputs.lock:
+        _, _, outputs = self._configured()
+        with outputs.lock:
             return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -152,6 +152,13 @@ class ViewNode(LifecycleNode):
             requests.destroy()
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
+
+    def _configured(self) -> tuple[Synthesizer, NodeTransforms, Outputs]:
+        """What there is since :meth:`on_configure`; RuntimeError without it."""
+        synthesizer, transforms, outputs = self._synthesizer, self._transforms, self._outputs
+        if synthesizer is None or transforms is None or outputs is None:
+            raise RuntimeError(f'expected a node that is configured, it is {self._state}')
+        return synthesizer, transforms, outputs
 
     def _end_session(self, reason: str, timeout_s: float | None = None) -> bool:
         session, self._session = self._session, None

@@ -85,8 +85,10 @@ def read_frames(
             raise UserError(f'{file}: {entry["file_path"]}: {error}') from error
     assumptions: tuple[str, ...] = ()
     if centre_m is None:
-        centre_m, assumptions = _centre(frames, file)
-    return [_moved(frame, np.asarray(centre_m, np.float64)) for frame in frames], assumptions
+        centre, assumptions = _centre(frames, file)
+    else:
+        centre = np.asarray(centre_m, np.float64)
+    return [_moved(frame, centre) for frame in frames], assumptions
 
 
 def files_of(file: Path) -> list[Path]:
@@ -167,8 +169,8 @@ def _camera(entry: Mapping[str, Any], width: int, height: int) -> Camera:
     if kind not in DISTORTION:
         raise ValueError(f'camera_model: expected one of {", ".join(DISTORTION)}, got {kind!r}')
     model, names = DISTORTION[kind]
-    distortion = [_number(entry, name, 0.0) for name in names]
-    matrix = [[focal_x, 0, middle_x], [0, focal_y, middle_y], [0, 0, 1]]
+    distortion = tuple(_number(entry, name, 0.0) for name in names)
+    matrix = np.array([[focal_x, 0, middle_x], [0, focal_y, middle_y], [0, 0, 1]])
     return Camera(width, height, matrix, distortion if any(distortion) else (), model)
 
 
@@ -210,16 +212,16 @@ def _centre(frames: Sequence[Frame], file: Path) -> tuple[np.ndarray, tuple[str,
     """
     if len(frames) == 1:
         return np.zeros(3), ('the centre of the object is taken as the origin of the world',)
-    directions, origins = [], []
+    rays, starts = [], []
     for frame in frames:
         rows, columns = np.nonzero(np.asarray(frame.mask) > 127)
         if not len(rows):
             raise UserError(f'{file}: a mask shows no object')
         corners = [[columns.min(), rows.min()], [columns.max(), rows.max()]]
         ray = frame.camera.unproject(np.mean(corners, 0, keepdims=True))[0]
-        directions.append(frame.object_from_camera[:3, :3] @ ray / np.linalg.norm(ray))
-        origins.append(frame.object_from_camera[:3, 3])
-    directions, origins = np.array(directions), np.array(origins)
+        rays.append(frame.object_from_camera[:3, :3] @ ray / np.linalg.norm(ray))
+        starts.append(frame.object_from_camera[:3, 3])
+    directions, origins = np.array(rays), np.array(starts)
     across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
     if np.linalg.eigvalsh(across.mean(0))[0] < np.sin(np.radians(LEAST_ANGLE_DEG) / 2) ** 2:
         raise UserError(

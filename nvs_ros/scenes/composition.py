@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 
 from nvs_ros.scenes.mesh import Mesh, ball, block, lathe
@@ -10,18 +13,19 @@ from nvs_ros.scenes.palette import any_color
 
 def composition(rng: np.random.Generator) -> Mesh:
     """Two to five blocks, cylinders, cones and ellipsoids, each on or beside an earlier one."""
-    mesh, size, foot = None, np.zeros(3), np.zeros(3)
+    parts: list[Mesh] = []
+    size, foot = np.zeros(3), np.zeros(3)
     for _ in range(rng.integers(2, 6)):
         sides = rng.uniform(0.2, 0.6, 3)
-        if mesh is not None:  # on top of the last one, or beside it
+        if parts:  # on top of the last one, or beside it
             on_top = rng.random() < 0.5
             angle = rng.uniform(-np.pi, np.pi)
             reach = 0.25 * size[:2] if on_top else 0.45 * (size + sides)[:2]
             foot = foot + [*reach * [np.cos(angle), np.sin(angle)], 0.9 * size[2] * on_top]
         part = _solid(sides, rng).turned(rng.uniform(-np.pi, np.pi))
-        part = part.transformed(np.eye(3), foot)
-        mesh, size = part if mesh is None else mesh + part, sides
-    return mesh
+        parts.append(part.transformed(np.eye(3), foot))
+        size = sides
+    return reduce(add, parts)
 
 
 def _solid(sides: np.ndarray, rng: np.random.Generator) -> Mesh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Lighting:
             float(np.exp(rng.uniform(np.log(5), np.log(150)))),
         )
 
-    def seen_from(self, object_from_camera: np.ndarray) -> dict[str, object]:
+    def seen_from(self, object_from_camera: np.ndarray) -> dict[str, Any]:
         """Arguments of :func:`nvs_ros.scenes.render.render` for a camera pose (4, 4)."""
         towards = self.towards
         if not self.with_camera:

@@ -64,11 +64,10 @@ class Mesh:
     def __add__(self, other: Mesh) -> Mesh:
         uv = texture_index = None
         if self.texture_index is not None or other.texture_index is not None:
-            first, second = self._with_uv(), other._with_uv()
-            uv = np.concatenate([first.uv, second.uv])
-            index = second.texture_index
-            moved = np.where(index < 0, index, index + len(self.textures)).astype(np.int32)
-            texture_index = np.concatenate([first.texture_index, moved])
+            (first_uv, first), (second_uv, second) = self._mapped(), other._mapped()
+            uv = np.concatenate([first_uv, second_uv])
+            moved = np.where(second < 0, second, second + len(self.textures)).astype(np.int32)
+            texture_index = np.concatenate([first, moved])
         return Mesh(
             np.concatenate([self.vertices, other.vertices]),
             np.concatenate([self.faces, other.faces + len(self.vertices)]),
@@ -79,13 +78,12 @@ class Mesh:
             self.textures + other.textures,
         )
 
-    def _with_uv(self) -> Mesh:
-        """The mesh with ``uv`` and ``texture_index``, zeros and -1 if it has none."""
-        if self.texture_index is not None:
-            return self
+    def _mapped(self) -> tuple[np.ndarray, np.ndarray]:
+        """``uv`` and ``texture_index``; zeros and -1 if the mesh has none."""
+        if self.uv is not None and self.texture_index is not None:
+            return self.uv, self.texture_index
         count = len(self.faces)
-        uv = np.zeros((count, 3, 2), np.float32)
-        return replace(self, uv=uv, texture_index=np.full(count, -1, np.int32))
+        return np.zeros((count, 3, 2), np.float32), np.full(count, -1, np.int32)
 
     def transformed(
         self, linear: np.ndarray, offset: np.ndarray | tuple[float, ...] = (0, 0, 0)
@@ -108,7 +106,7 @@ class Mesh:
     def turned(self, angle_rad: float) -> Mesh:
         """Rotated about z; positive angles are counter-clockwise seen from above."""
         c, s = np.cos(angle_rad), np.sin(angle_rad)
-        return self.transformed([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+        return self.transformed(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
 
     def normalised(self) -> Mesh:
         """With the bounding box centred at the origin and a longest side of 1, as Zero-1-to-3 was

@@ -19,7 +19,7 @@ def save_mesh(mesh: Mesh, file: Path) -> None:
         'colors': (mesh.colors * 255 + 0.5).astype(np.uint8),
         'normals': (mesh.normals / length).astype(np.float16),
     }
-    if mesh.texture_index is not None:
+    if mesh.uv is not None and mesh.texture_index is not None:
         arrays['uv'] = mesh.uv.astype(np.float32)
         arrays['texture_index'] = mesh.texture_index.astype(np.int16)
         arrays |= {f'texture_{i}': texture for i, texture in enumerate(mesh.textures)}

@@ -139,10 +139,11 @@ class _Lines:
         numbers = (text.split('/') + ['', ''])[:3]
         lists = (self.positions, self.texture_points, self.normals)
         # Indices count from 1, negative ones backwards from the newest entry.
-        return tuple(
+        position, texture_point, normal = (
             -1 if not n else int(n) - 1 if int(n) > 0 else len(known) + int(n)
             for n, known in zip(numbers, lists, strict=True)
         )
+        return position, texture_point, normal
 
 
 def read_materials(path: str, read: Read) -> dict[str, Material]:
@@ -203,7 +204,7 @@ def _assembled(lines: _Lines, materials: dict[str, Material], read: Read) -> Obj
     pictures, index_of = _load_pictures(used, read)
     texture = np.array([index_of.get(m.picture, -1) for m in used], np.int32)[material]
     colors = np.array([m.color for m in used], np.float32)[material]
-    texture_points = np.array(lines.texture_points or [[0, 0]], np.float32)
+    texture_points = np.array(lines.texture_points or [['0', '0']], np.float32)
     mapped = (texture >= 0) & (texture_point >= 0).all(1)
     for number, picture in enumerate(pictures):
         colors[(texture == number) & ~mapped] = picture[..., :3].mean((0, 1)) / 255

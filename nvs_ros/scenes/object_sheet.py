@@ -46,8 +46,8 @@ def write_samples(
     kinds = {
         'generated': lambda: _generated(rng),
         'textured': lambda: textured(_generated(rng), rng, pictures),
-        'loaded': lambda: meshes[rng.integers(len(meshes))],
-        'retextured': lambda: textured(meshes[rng.integers(len(meshes))], rng, pictures),
+        'loaded': lambda: meshes[int(rng.integers(len(meshes)))],
+        'retextured': lambda: textured(meshes[int(rng.integers(len(meshes)))], rng, pictures),
     }
     columns = {
         f'{name} {half}': np.stack([_picture(make(), rng, size) for _ in range(ROWS)])

@@ -36,7 +36,7 @@ def _noise(rng: np.random.Generator, coarsest: int, octaves: int, stretch: int =
 
     The coarsest scale has ``coarsest`` cells along a column, ``stretch`` times fewer along a row.
     """
-    total = np.zeros((SIDE, SIDE), np.float32)
+    total: np.ndarray = np.zeros((SIDE, SIDE), np.float32)
     for octave in range(octaves):
         down = min(coarsest * 2**octave, SIDE)
         across = max(1, down // stretch)
@@ -110,7 +110,7 @@ def speckle(rng: np.random.Generator) -> np.ndarray:
     colors = [any_color(rng) for _ in range(rng.integers(1, 4))]
     for _ in range(int(rng.uniform(0.15, 0.4) * SIDE**2 / largest**2)):
         centre = tuple(int(n) for n in rng.integers(0, SIDE, 2))
-        color = colors[rng.integers(len(colors))]
+        color = colors[rng.integers(len(colors))].tolist()
         cv2.circle(picture, centre, int(rng.integers(1, largest + 1)), color, -1, cv2.LINE_AA)
     return picture
 
@@ -122,16 +122,18 @@ def label(rng: np.random.Generator) -> np.ndarray:
     for _ in range(rng.integers(1, 4)):
         low = rng.integers(0, SIDE, 2)
         high = low + rng.integers(SIDE // 8, SIDE // 2, 2)
-        cv2.rectangle(picture, _point(low), _point(high), any_color(rng), -1)
+        cv2.rectangle(picture, _point(low), _point(high), any_color(rng).tolist(), -1)
     if rng.random() < 0.7:
         _draw_logo(picture, rng)
     _draw_name(picture, rng, ink)
+    ink_levels = ink.tolist()
     top = int(rng.integers(SIDE // 2, SIDE * 3 // 4))
     for row in range(top, SIDE - 6, 6):
         column = 8
         while column < SIDE - 8:
             word = int(rng.integers(3, 16))
-            cv2.rectangle(picture, (column, row), (min(column + word, SIDE - 8), row + 2), ink, -1)
+            end = (min(column + word, SIDE - 8), row + 2)
+            cv2.rectangle(picture, (column, row), end, ink_levels, -1)
             column += word + 4
     return picture
 
@@ -150,7 +152,7 @@ def logos(rng: np.random.Generator) -> np.ndarray:
 def _draw_logo(picture: np.ndarray, rng: np.random.Generator) -> None:
     centre = rng.integers(SIDE // 5, SIDE * 4 // 5, 2)
     radius = int(rng.integers(SIDE // 12, SIDE // 4))
-    first, second = two_colors(rng)
+    first, second = (color.tolist() for color in two_colors(rng))
     if rng.random() < 0.4:
         cv2.circle(picture, _point(centre), radius, first, -1, cv2.LINE_AA)
         cv2.circle(picture, _point(centre), radius * 2 // 3, second, -1, cv2.LINE_AA)
@@ -167,7 +169,8 @@ def _draw_name(picture: np.ndarray, rng: np.random.Generator, color: np.ndarray)
     scale = rng.uniform(0.7, 1.4)
     place = (int(rng.integers(0, SIDE // 4)), int(rng.integers(SIDE // 4, SIDE // 2)))
     thick = int(rng.integers(2, 5))
-    cv2.putText(picture, name, place, cv2.FONT_HERSHEY_DUPLEX, scale, color, thick, cv2.LINE_AA)
+    font, levels = cv2.FONT_HERSHEY_DUPLEX, color.tolist()
+    cv2.putText(picture, name, place, font, scale, levels, thick, cv2.LINE_AA)
 
 
 def _point(pair: np.ndarray) -> tuple[int, int]:

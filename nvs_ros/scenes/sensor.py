@@ -96,7 +96,7 @@ def _measured_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         behind = np.where(there, depth, farthest)
         depth = np.where(there, cv2.blur(behind, (3, 3)), np.nan).astype(np.float32)
     spread = rng.uniform(0, 0.012) * rng.integers(0, 2)
-    noise = rng.standard_normal(depth.shape, np.float32)
+    noise: np.ndarray = rng.standard_normal(depth.shape, np.float32)
     if rng.random() < 0.5:
         noise = 2 * cv2.GaussianBlur(noise, (0, 0), 1.0)
     depth += np.float32(spread / 1.8**2) * depth**2 * noise
@@ -135,8 +135,8 @@ def _occluder(solid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         drawn = np.zeros(solid.shape, np.uint8)
         if rng.random() < 0.5:
             away = rng.normal(0, side, 2)
-            ends = [tuple(int(v) for v in np.array(at) + k * away) for k in (-2, 2)]
-            cv2.line(drawn, *ends, 1, int(rng.integers(4, side // 5)))
+            start, end = ([int(v) for v in np.array(at) + k * away] for k in (-2, 2))
+            cv2.line(drawn, start, end, 1, int(rng.integers(4, side // 5)))
         else:
             axes = rng.integers(side // 20, side // 4, 2).tolist()
             cv2.ellipse(drawn, at, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)

@@ -134,10 +134,10 @@ def _entries(archive: Path) -> Iterator[Entry]:
     text = _archive(archive).read(PROPERTIES).decode('latin-1')
     values: dict[str, str] = {}
     for line in text.splitlines():
-        key, found, value = line.partition('=')
+        key, found, stated = line.partition('=')
         if found and not key.startswith(('#', '!')):
-            value = re.sub(r'\\u([0-9a-fA-F]{4})', lambda m: chr(int(m[1], 16)), value)
-            values[key.strip()] = value.strip()
+            stated = re.sub(r'\\u([0-9a-fA-F]{4})', lambda m: chr(int(m[1], 16)), stated)
+            values[key.strip()] = stated.strip()
     catalogue = values.get('name', archive.stem)
     licence = LICENCES.get(catalogue) or values.get('license', 'unknown')
     numbers = (key.partition('#')[2] for key in values if key.startswith('model#'))
@@ -148,19 +148,19 @@ def _entries(archive: Path) -> Iterator[Entry]:
 
         model = value('model').lstrip('/')
         own = _licence_text(archive, posixpath.dirname(model))
-        stated = (name for pattern, name in OWN_LICENCES if re.search(pattern, own))
+        licences = (name for pattern, name in OWN_LICENCES if re.search(pattern, own))
         source = re.search(SOURCE, own)
-        sides = (float(value(side, '0')) for side in ('width', 'depth', 'height'))
+        width, depth, height = (float(value(side, '0')) for side in ('width', 'depth', 'height'))
         yield Entry(
             key=value('id', f'{archive.stem}#{number}'),
             name=value('name'),
             creator=value('creator', catalogue),
-            licence=next(stated, licence),
+            licence=next(licences, licence),
             catalogue=catalogue,
             category=value('category'),
             source=source[0] if source else '',
             tags=tuple(tag.strip() for tag in value('tags').split(',') if tag.strip()),
-            size_cm=tuple(sides),
+            size_cm=(width, depth, height),
             archive=archive,
             model=model,
             rotation=tuple(map(float, value('modelRotation', '1 0 0 0 1 0 0 0 1').split())),

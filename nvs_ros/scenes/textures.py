@@ -55,7 +55,7 @@ def textured(mesh: Mesh, rng: np.random.Generator, pictures: Sequence[np.ndarray
         index[faces] = len(textures)
         colors[faces] = _tint(rng) if rng.random() < TINTED_SHARE else 1
         if len(pictures) and rng.random() < PICTURE_SHARE:
-            textures.append(pictures[rng.integers(len(pictures))])
+            textures.append(pictures[int(rng.integers(len(pictures)))])
         else:
             textures.append(make_pattern(rng))
     return without_unused_textures(

@@ -157,9 +157,8 @@ def duck(rng: np.random.Generator) -> Mesh:
     ahead, up = rng.uniform(0.14, 0.28), height * 1.5 + head * rng.uniform(0.6, 0.85)
     trunk = ball((length, width, height), body).transformed(np.eye(3), (0, 0, height))
     skull = ball((head, head, head), body).transformed(np.eye(3), (ahead, 0, up))
-    tail = ball((0.2, 0.12, 0.08), body).transformed(
-        [[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]], (-0.92 * length, 0, 1.25 * height)
-    )
+    raised = np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])
+    tail = ball((0.2, 0.12, 0.08), body).transformed(raised, (-0.92 * length, 0, 1.25 * height))
     bill = ball((0.13, 0.11, 0.05), beak).transformed(
         np.eye(3), (ahead + 1.05 * head, 0, up - 0.15 * head)
     )

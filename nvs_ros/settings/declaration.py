@@ -48,6 +48,7 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """Base of all groups: checks type, range and choice of each field on construction.
 

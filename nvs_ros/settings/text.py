@@ -66,7 +66,8 @@ def yaml_text() -> str:
         # Sampler fields that are not set come from the preset, so these lines are commented out.
         mark = '# ' if prefix == 'sampler' else ''
         if prefix:
-            lines += ['', f'    # {group.__doc__.splitlines()[0]}']
+            summary = (group.__doc__ or '').partition('\n')[0]
+            lines += ['', f'    # {summary}']
             if mark:
                 lines.append('    # Not set: as the preset says.')
             lines.append(f'    {mark}{prefix}:')

@@ -27,6 +27,7 @@ class Hostile:
 
     def message(self, name):
         message = self.robot.scene.messages(self.robot.stamp_ns)[name]
+        kinds: tuple[str, ...]
         if isinstance(message, CompressedImage):
             kinds = ('compressed',)
         else:

@@ -102,7 +102,7 @@ class Buffer:
 
     def _wait(self, timeout, find):
         """Result of ``find`` as soon as it succeeds; raises its last error after the timeout."""
-        problem = None
+        problem = TransformException('nothing was looked up')
 
         def found():
             nonlocal problem

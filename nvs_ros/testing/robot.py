@@ -12,12 +12,14 @@ import queue
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
@@ -79,7 +81,9 @@ class LightSynthesizer:
     def observe(self, frames, measurement=None):
         views = frames if isinstance(frames, list) else [frames]
         views = [self.canonical(view) if isinstance(view, Frame) else view for view in views]
-        return Observation(views[0], None, None, tuple(Source(view, None) for view in views[1:]))
+        nothing: Any = None  # without a network there is no condition
+        further = tuple(Source(view, nothing) for view in views[1:])
+        return Observation(views[0], nothing, nothing, further)
 
     def synthesize(self, observation, targets, settings=None, *, seed=0, callback=None, **_):
         self.batches.append(len(targets))
@@ -116,9 +120,8 @@ class Scene:
     """A red square in front of a camera that is 0.2 m away at an elevation of 20 degrees."""
 
     def __init__(self, width: int = 160, height: int = 120) -> None:
-        self.camera = Camera(
-            width, height, [[200, 0, width / 2 - 0.5], [0, 200, height / 2 - 0.5], [0, 0, 1]]
-        )
+        matrix = [[200, 0, width / 2 - 0.5], [0, 200, height / 2 - 0.5], [0, 0, 1]]
+        self.camera = Camera(width, height, np.array(matrix))
         self.object_from_camera = pose_from_spherical(Spherical(0.3, np.radians(20), 0.2))
         self.image = np.full((height, width, 3), 90, np.uint8)
         self.mask = np.zeros((height, width), np.uint8)
@@ -154,13 +157,15 @@ class Robot:
         self.publishers = {
             name: self.node.create_publisher(kind, name, 5) for name, kind in self.KINDS.items()
         }
-        self.view_client = self.node.create_client(SynthesizeView, '/nvs/synthesize_view')
-        self.enable_client = self.node.create_client(SetBool, '/nvs/enable')
-        self.orbit_client = ActionClient(self.node, SynthesizeOrbit, '/nvs/synthesize_orbit')
+        self.view_client: Client = self.node.create_client(SynthesizeView, '/nvs/synthesize_view')
+        self.enable_client: Client = self.node.create_client(SetBool, '/nvs/enable')
+        self.orbit_client: ActionClient = ActionClient(
+            self.node, SynthesizeOrbit, '/nvs/synthesize_orbit'
+        )
 
     def subscribe(self, kind, topic, qos=10) -> queue.Queue:
         """Subscribe to a topic; return a queue that receives its messages."""
-        received = queue.Queue()
+        received: queue.Queue = queue.Queue()
         self.node.create_subscription(kind, topic, received.put, qos)
         return received
 
@@ -215,7 +220,7 @@ class Orbit:
 
     def __init__(self, robot, **goal) -> None:
         self.robot = robot
-        self.feedback = []
+        self.feedback: list[Any] = []
         self.first = threading.Event()
         assert robot.orbit_client.wait_for_server(TIMEOUT_S)
         future = robot.orbit_client.send_goal_async(
@@ -260,11 +265,8 @@ class Graph:
         rclpy.init(args=[], context=self.context, domain_id=next(DOMAINS))
         self.synthesizer = LightSynthesizer()
         overrides = [Parameter(k, value=v) for k, v in (parameters or {}).items()]
-        self.node = ViewNode(
-            load or (lambda settings, log: self.synthesizer),
-            context=self.context,
-            parameter_overrides=overrides,
-        )
+        make: Any = load or (lambda settings, log: self.synthesizer)
+        self.node = ViewNode(make, context=self.context, parameter_overrides=overrides)
         self.robot = Robot(self.context, **scene)
         self.executor = ThreadedExecutor(16, context=self.context, on_error=on_error)
         self.executor.add_node(self.node)

@@ -24,9 +24,10 @@ from nvs_ros.geometry.guide import GUIDE_CHANNELS
 from nvs_ros.geometry.spherical import Spherical, relative_pose
 from nvs_ros.replacing import replacing
 from nvs_ros.scenes.dataset import Dataset
+from nvs_ros.scenes.sightings import Sightings
 from nvs_ros.training.loop import FitSettings, Until, fit, training_device
 from nvs_ros.zero123.components import Zero123Components
-from nvs_ros.zero123.conditioning import clip_pixels, guide_latents, network_images
+from nvs_ros.zero123.conditioning import clip_pixels, clip_size, guide_latents, network_images
 from nvs_ros.zero123.layout import ZERO123_XL
 from nvs_ros.zero123.profile import ModelProfile
 
@@ -171,7 +172,7 @@ class DenoisingLoss(nn.Module):
             If the model has a guide.
         """
         source, target = source.float(), target.float()
-        pixels = clip_pixels(network_images(pictures), self.image_encoder.config.image_size)
+        pixels = clip_pixels(network_images(pictures), clip_size(self.image_encoder))
         embedding = self.image_encoder(pixels).image_embeds
         token = self.cc_projection(torch.cat([embedding, pose], -1))[:, None] * keep[:, None, None]
         noisy = self.scheduler.add_noise(target, noise, timesteps)
@@ -244,7 +245,7 @@ def train_diffusion(
         ``show(components, step)`` is called after each checkpoint with the averaged weights.
     """
 
-    cameras = dataset.cameras
+    cameras, sightings = dataset.cameras, dataset.sightings
 
     def make_batch(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, ...]:
         objects = rng.integers(len(cameras), size=count)
@@ -265,15 +266,15 @@ def train_diffusion(
             torch.from_numpy(timesteps),
             torch.from_numpy((rng.random(count) >= GUIDANCE_DROPOUT).astype(np.float32)),
         )
-        if dataset.sightings is None:
+        if sightings is None:
             return batch
-        guides = [_guide(dataset, *each, rng) for each in zip(objects, source, target, strict=True)]
+        chosen = zip(objects, source, target, strict=True)
+        guides = [_guide(sightings, cameras, *each, rng) for each in chosen]
         return (*batch, torch.from_numpy(np.stack(guides).astype(np.float16)))
 
-    def show_components(averaged: DenoisingLoss, step: int) -> None:
+    def averaged_components(averaged: nn.Module) -> Zero123Components:
         names = ('unet', 'image_encoder', 'cc_projection')
-        networks = {name: getattr(averaged, name) for name in names}
-        show(dataclasses.replace(components, **networks), step)
+        return dataclasses.replace(components, **{name: getattr(averaged, name) for name in names})
 
     return fit(
         DenoisingLoss(components),
@@ -282,22 +283,27 @@ def train_diffusion(
         run,
         name='diffusion',
         until=until,
-        show=show and show_components,
+        show=show and (lambda averaged, step: show(averaged_components(averaged), step)),
     )
 
 
 def _guide(
-    dataset: Dataset, index: int, source: int, target: int, rng: np.random.Generator
+    sightings: Sightings,
+    cameras: np.ndarray,
+    index: int,
+    source: int,
+    target: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Guide (g, S, S) of one sample: empty, from silhouettes alone, or with depth; from one view or
     several."""
     kind = rng.random()
     if kind < WITHHELD:
-        return np.zeros((GUIDE_CHANNELS, *dataset.images.shape[2:4]), np.float32)
+        return np.zeros((GUIDE_CHANNELS, *sightings.sources.shape[2:4]), np.float32)
     views = [source]
     if rng.random() < SEVERAL_VIEWS:
-        others = np.setdiff1d(np.arange(dataset.cameras.shape[1]), [source, target])
-        views += rng.choice(others, min(len(others), rng.integers(1, 3)), replace=False).tolist()
-    camera = dataset.cameras[index, target]
+        others = np.setdiff1d(np.arange(cameras.shape[1]), [source, target])
+        count = min(len(others), int(rng.integers(1, 3)))
+        views += rng.choice(others, count, replace=False).tolist()
     depth = kind >= WITHHELD + WITHOUT_DEPTH
-    return dataset.sightings.guide(index, views, camera, depth=depth)
+    return sightings.guide(index, views, cameras[index, target], depth=depth)

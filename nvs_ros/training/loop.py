@@ -137,7 +137,7 @@ def fit(
     device = training_device()
     module.to(device).train()
     if device.type == 'cuda':
-        module.to(memory_format=torch.channels_last)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads lack it
     forward = torch.compile(module) if settings.compile else module
     forward = forward if world == 1 else DistributedDataParallel(forward)
     state = _State(module, settings, run, name)

@@ -82,6 +82,8 @@ def write_views(components: Zero123Components, pairs: HeldOutPairs, file: Path) 
     noise = torch.randn(condition.latent.shape, generator=torch.Generator().manual_seed(0))
     guides = []
     if components.guide_inputs:
+        if pairs.guides is None:
+            raise ValueError('pairs: expected guides for a model that takes one, got none')
         guides = [guide_latents(pairs.guides, components.latent_factor).to(condition.latent)]
     latents = sample(
         components.unet,

@@ -169,7 +169,7 @@ def keep_recipe(recipe: Recipe, run: Path) -> None:
 
 def _differences(before: Mapping, now: Mapping, prefix: str = '') -> dict[str, tuple[Any, Any]]:
     """Dotted name -> old and new value, for the fields that differ."""
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
     for name in dict.fromkeys([*before, *now]):
         a, b = before.get(name), now.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):

@@ -69,7 +69,7 @@ def train(recipe: Recipe, run: Path, until: Until | None = None) -> bool:
     if recipe.initialize_from is None:
         components = _new_components(recipe, run, dataset.images, until)
     else:
-        components = _given_components(recipe, run)
+        components = _given_components(recipe, recipe.initialize_from, run)
     if components is None:
         return False
     latents = _first_then_others(
@@ -123,7 +123,7 @@ def _new_components(
     return build_components(vae, profile(recipe.dataset), recipe.architecture.widths)
 
 
-def _given_components(recipe: Recipe, run: Path) -> Zero123Components:
+def _given_components(recipe: Recipe, model: str, run: Path) -> Zero123Components:
     """The networks of the model to start from, loaded from a copy that the run keeps.
 
     Raises
@@ -136,9 +136,9 @@ def _given_components(recipe: Recipe, run: Path) -> Zero123Components:
 
     def copy() -> None:
         if not folder.exists():
-            given = load_components(recipe.initialize_from)
+            given = load_components(model)
             _check_start(given, recipe)
-            source = {'model': recipe.initialize_from, **find_model(recipe.initialize_from).source}
+            source = {'model': model, **find_model(model).source}
             given = with_profile(given, profile(recipe.dataset))
             save_model(given, source, folder, torch.float32)
 

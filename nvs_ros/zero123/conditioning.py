@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import CLIPVisionModelWithProjection
 
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.layout import STABLE_ZERO123
@@ -55,6 +56,14 @@ def rgb_images(images: torch.Tensor) -> np.ndarray:
     """(n, 3, H, W) in [-1, 1] -> (n, H, W, 3) uint8 RGB, clipped and rounded."""
     scaled = ((images.float() + 1.0) * 127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def clip_size(image_encoder: CLIPVisionModelWithProjection) -> int:
+    """Side of the square picture that a CLIP image tower takes, pixels."""
+    size = image_encoder.config.image_size
+    if not isinstance(size, int):
+        raise ValueError(f'expected an image tower for square pictures, got one for {size!r}')
+    return size
 
 
 def clip_pixels(images: torch.Tensor, size: int) -> torch.Tensor:
@@ -106,7 +115,7 @@ def encode_images(components: Zero123Components, images: torch.Tensor) -> ImageC
     if not torch.isfinite(images).all():
         raise ValueError('expected finite images in [-1, 1], got NaN or infinity')
     images = images.to(components.device)
-    pixels = clip_pixels(images, components.image_encoder.config.image_size)
+    pixels = clip_pixels(images, clip_size(components.image_encoder))
     embedding = components.image_encoder(pixels.to(components.dtype)).image_embeds
     latent = components.vae.encode(images.to(components.dtype)).latent_dist.mode()
     return ImageCondition(embedding.unsqueeze(1), latent)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -73,12 +74,15 @@ def cached_model(name: str) -> Path:
         The model is not in the cache.
     """
     model = public_model(name)
-    where = {'revision': model.revision, 'local_files_only': True}
     try:
         if model.filename:
-            path = huggingface_hub.hf_hub_download(model.repository, model.filename, **where)
+            path = huggingface_hub.hf_hub_download(
+                model.repository, model.filename, revision=model.revision, local_files_only=True
+            )
         else:
-            path = huggingface_hub.snapshot_download(model.repository, **where)
+            path = huggingface_hub.snapshot_download(
+                model.repository, revision=model.revision, local_files_only=True
+            )
     except (LocalEntryNotFoundError, HFValidationError) as error:
         if name.partition('@')[0] in PUBLIC_MODELS:
             command = f'python -m nvs_ros fetch {name}'
@@ -122,7 +126,7 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
             model.repository, revision=model.revision, files_metadata=True
         )
         report(f'{model.repository}: revision {info.sha}')
-        wanted = _wanted(model, {file.rfilename: file.lfs for file in info.siblings})
+        wanted = _wanted(model, {file.rfilename: file.lfs for file in info.siblings or []})
         for filename, lfs in wanted.items():
             path = Path(
                 huggingface_hub.hf_hub_download(model.repository, filename, revision=model.revision)
@@ -138,7 +142,7 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
     return path if model.filename else path.parents[len(PurePosixPath(filename).parts) - 1]
 
 
-def _wanted(model: PublicModel, files: dict[str, object]) -> dict[str, object]:
+def _wanted(model: PublicModel, files: dict[str, Any]) -> dict[str, Any]:
     """The files of a repository that belong to the model: no code, no pickle beside safetensors."""
     if model.filename:
         found = {name: lfs for name, lfs in files.items() if name == model.filename}

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ PREFIXES = {
 }
 EMA_PREFIX = 'model_ema.'
 IMAGE_SIZE = 256
-SCHEDULER = {
+SCHEDULER: dict[str, Any] = {
     'num_train_timesteps': 1000,
     'beta_schedule': 'scaled_linear',
     'beta_start': 0.00085,
@@ -40,7 +41,7 @@ SCHEDULER = {
     'timestep_spacing': 'leading',
 }
 
-Shapes = dict[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def open_checkpoint(path: Path, *, kind: str | None = None, use_ema: bool = True) -> ModelFiles:
@@ -82,7 +83,7 @@ def open_checkpoint(path: Path, *, kind: str | None = None, use_ema: bool = True
         configs['unet']['sample_size'] = IMAGE_SIZE // 2 ** (
             len(configs['vae']['block_out_channels']) - 1
         )
-        readers = {
+        readers: dict[str, Readers] = {
             'unet': _unet_readers(file, shapes['unet'], configs['unet'], use_ema and averages),
             'vae': _vae_readers(file, shapes['vae'], configs['vae']),
             'image_encoder': _image_encoder_readers(file, shapes['image_encoder']),
@@ -147,13 +148,13 @@ def unet_config(shapes: Shapes) -> dict:
     ValueError, KeyError
         The shapes are not those of such a UNet.
     """
-    levels = [[]]
+    levels: list[list[tuple[int, bool]]] = [[]]
     for index in range(1, _count(shapes, r'input_blocks\.(\d+)\.')):
         if f'input_blocks.{index}.0.op.weight' in shapes:
             levels.append([])
         else:
-            channels = shapes[f'input_blocks.{index}.0.out_layers.3.weight'][0]
-            levels[-1].append((channels, f'input_blocks.{index}.1.norm.weight' in shapes))
+            width = shapes[f'input_blocks.{index}.0.out_layers.3.weight'][0]
+            levels[-1].append((width, f'input_blocks.{index}.1.norm.weight' in shapes))
     if len({len(level) for level in levels}) != 1 or any(len(set(level)) != 1 for level in levels):
         raise ValueError(f'blocks (channels, attention) that differ within a level: {levels}')
     channels, attends = zip(*(level[0] for level in levels), strict=True)
@@ -190,9 +191,9 @@ def unet_name(name: str, layers_per_block: int) -> str:
         return f'{block}.{_resnet_name(rest)}'
     down = group == 'input_blocks'
     # The first input block is conv_in; each level ends with a block that changes the size.
-    level, layer = divmod(int(index) - down, layers_per_block + 1)
+    number, layer = divmod(int(index) - down, layers_per_block + 1)
     part, rest = rest.split('.', 1)
-    level = f'{"down" if down else "up"}_blocks.{level}'
+    level = f'{"down" if down else "up"}_blocks.{number}'
     if rest.startswith(('op.', 'conv.')):
         sampler = 'downsamplers' if down else 'upsamplers'
         return f'{level}.{sampler}.0.conv.{rest.split(".")[1]}'
@@ -272,11 +273,11 @@ def vae_name(name: str, levels: int) -> str:
 
 
 def _vae_readers(file: WeightFile, shapes: Shapes, config: dict) -> Readers:
-    readers = {}
+    readers: dict[str, Callable[[], torch.Tensor]] = {}
     for name in shapes:
         if name.startswith('loss.'):  # the discriminator, used only in training
             continue
-        read = partial(file.read, PREFIXES['vae'] + name)
+        read: Callable[[], torch.Tensor] = partial(file.read, PREFIXES['vae'] + name)
         if re.search(r'\.attn_1\.(q|k|v|proj_out)\.weight', name):
             read = _then(read, lambda tensor: tensor.flatten(1))  # a 1x1 convolution is a matrix
         readers[vae_name(name, len(config['block_out_channels']))] = read
@@ -321,9 +322,9 @@ def image_encoder_config(shapes: Shapes) -> dict:
 
 
 def _image_encoder_readers(file: WeightFile, shapes: Shapes) -> Readers:
-    readers = {}
+    readers: dict[str, Callable[[], torch.Tensor]] = {}
     for name in shapes:
-        read = partial(file.read, PREFIXES['image_encoder'] + name)
+        read: Callable[[], torch.Tensor] = partial(file.read, PREFIXES['image_encoder'] + name)
         new = CLIP_NAMES.get(name)
         if name == 'proj':
             read = _then(read, lambda tensor: tensor.T.contiguous())

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import TrainedRange
@@ -46,7 +47,7 @@ class ModelProfile:
     elevation_deg: tuple[float, float] = (-58.0, 58.0)
     photograph_fill: float = 200 / 256
     guide_channels: int = 0
-    sampler: Mapping[str, object] = field(default_factory=dict)
+    sampler: Mapping[str, Any] = field(default_factory=dict)
     confidence: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,7 +77,7 @@ PROFILES = {ZERO123: _FIRST, STABLE_ZERO123: _FIRST, ZERO123_XL: ModelProfile()}
 t = 700 for the first checkpoint; Stable-Zero123 was not evaluated there and also has 700."""
 
 
-def read_profile(kind: str, values: Mapping[str, object], model_id: str) -> ModelProfile:
+def read_profile(kind: str, values: Mapping[str, Any], model_id: str) -> ModelProfile:
     """The profile of a kind, overridden by ``profile`` in a model's ``model_index.json``.
 
     Raises
@@ -95,7 +96,7 @@ def read_profile(kind: str, values: Mapping[str, object], model_id: str) -> Mode
         raise UserError(f'{model_id}: expected a usable profile, found {error}') from error
 
 
-def _tuples(values: Mapping[str, object]) -> dict[str, object]:
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Convert lists, which JSON has instead of tuples, to tuples, in nested mappings as well."""
     made = {}
     for key, value in values.items():

@@ -6,6 +6,7 @@ Sizes are those of zero123-xl: UNet 859.5 M parameters, VAE 83.7 M, CLIP ViT-L/1
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from nvs_ros.zero123.components import Zero123Components, empty_components
 from nvs_ros.zero123.layout import NETWORKS, ZERO123_XL, ModelFiles, fill
 from nvs_ros.zero123.ldm import SCHEDULER
 
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     'unet': {
         'sample_size': 32,
         'in_channels': 8,

@@ -125,7 +125,9 @@ class TorchFile:
         self._tensors = {
             name: value for name, value in content.items() if isinstance(value, torch.Tensor)
         }
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(tensor.shape) for name, tensor in self._tensors.items()
+        }
 
     def read(self, name: str) -> torch.Tensor:
         sketch = self._tensors[name]
@@ -145,7 +147,8 @@ class TorchFile:
             content = bytearray(record.file_size)
             with self._archive.open(record) as stream:
                 for start in range(0, len(content), CHUNK_BYTES):
-                    stream.readinto(memoryview(content)[start : start + CHUNK_BYTES])
+                    part = memoryview(content)[start : start + CHUNK_BYTES]
+                    stream.readinto(part)  # type: ignore[attr-defined]  # zipfile gives a ZipExtFile
             flat = torch.frombuffer(content, dtype=sketch.dtype)
             view = flat.as_strided(sketch.shape, sketch.stride(), sketch.storage_offset())
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as error:
@@ -166,7 +169,9 @@ class SafetensorsFile:
             raise UserError(f'{path}: expected complete safetensors, found {error}') from error
         self._read_bytes = 0
         names = self._file.keys()  # it is no dict and cannot be iterated over
-        self.shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in names}
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(self._file.get_slice(name).get_shape()) for name in names
+        }
 
     def read(self, name: str) -> torch.Tensor:
         # Data that was read stays mapped, and counts as memory, until the file is closed.
@@ -188,8 +193,7 @@ def _describe(path: Path, archive: zipfile.ZipFile) -> object:
     UserError
         The file refers to code that is not allowed, or cannot be unpickled.
     """
-    allowed = [(Ignored, name) for name in IGNORED_GLOBALS]
-    with torch.serialization.safe_globals(allowed):
+    with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED_GLOBALS]):
         try:
             refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             if refused:
@@ -218,12 +222,13 @@ def _describe(path: Path, archive: zipfile.ZipFile) -> object:
 
 def _pickle_globals(file: IO[bytes]) -> str:
     """Names that pickles refer to, as far as they can be parsed; nothing is executed."""
-    strings, names = [], {}
+    strings: list[str] = []
+    names: dict[str, None] = {}
     try:
         while True:  # old torch files contain several pickles in a row
             for opcode, argument, _ in pickletools.genops(file):
                 if opcode.name == 'GLOBAL':
-                    names[argument.replace(' ', '.')] = None
+                    names[str(argument).replace(' ', '.')] = None
                 elif opcode.name == 'STACK_GLOBAL':
                     names['.'.join(strings[-2:])] = None
                 elif isinstance(argument, str):
