@@ -1,8 +1,8 @@
-"""Operations and bytes of a view, counted on networks without memory; nothing is computed.
+"""Count the operations of a view on the meta device; nothing is computed.
 
     python benchmarks/flops.py
 
-2 operations are one multiply-add, as torch.utils.flop_counter counts them.
+A multiply-add counts as 2 operations, as in torch.utils.flop_counter.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def meta(*shape: int) -> torch.Tensor:
 
 
 def map_elements(components: Zero123Components) -> int:
-    """Elements of all self-attention maps of one row."""
+    """Number of elements in all self-attention maps of one batch row."""
     found = []
 
     def count(attn: torch.nn.Module, args: tuple) -> None:
@@ -58,7 +58,7 @@ def evaluate(components: Zero123Components) -> None:
 
 
 def counted(components: Zero123Components) -> tuple[int, int]:
-    """Network evaluations of the default preset, and those of them with the source branch."""
+    """Numbers of network evaluations with the default preset: all, and those with source branch."""
     settings = preset(tuned=components.profile.sampler)
     timesteps = make_scheduler(components.scheduler, settings).timesteps.tolist()
     return len(timesteps), sum(inside(t, settings.msa_window) for t in timesteps)

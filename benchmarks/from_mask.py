@@ -1,8 +1,8 @@
-"""How far the place of an object that is found from mask and depth is off the true one, in per cent
-of its size, and what that costs the views: python benchmarks/from_mask.py [--objects N] [--views]
+"""Errors of pose and size estimated from mask and depth, in per cent of the object's size, and what
+they cost the views: python benchmarks/from_mask.py [--objects N] [--views]
 
-Held-out household objects on a table, a wall behind, random cameras 5 to 60 degrees above and 1.6
-to 4 sizes away, 640x480.
+Held-out household objects on a table with a wall behind; random cameras, 640x480, 5 to 60 degrees
+above the object and 1.6 to 4 sizes away.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AZIMUTHS_DEG = (30, 90, 180)
 
 
 def scenes(count: int, faults: bool):
-    """Mesh, camera and scene of each object."""
+    """Yield mesh, camera position and table scene of each object."""
     for index in range(count):
         rng = np.random.default_rng([SPLIT_SEEDS['test'], index])
         mesh = make_object(HOUSEHOLD[index % len(HOUSEHOLD)], rng)
@@ -37,8 +37,11 @@ def scenes(count: int, faults: bool):
 
 
 def errors(mesh: Mesh, scene: TableScene, place: Place) -> list[float]:
-    """Of the centre and of the longest side, in per cent of the size: against the true pose's box,
-    and against the true box along the axes that were found."""
+    """Errors of centre and longest side in per cent of the size, then the tilt in degrees.
+
+    Centre and side are compared twice: with the box in the true object frame, and with the true box
+    along the estimated axes.
+    """
     size_m = scene.frame.object_size_m
     true_from_found = scene.frame.object_from_camera @ place.camera_from_object
     box = mesh.vertices @ true_from_found[:3, :3] * size_m
@@ -55,7 +58,7 @@ def errors(mesh: Mesh, scene: TableScene, place: Place) -> list[float]:
 
 
 def measure(count: int, faults: bool, reference: bool) -> None:
-    """Print the errors of one setting."""
+    """Print the errors with ideal or faulty sensor, and with or without a given up direction."""
     rows, elevations, spent_s = [], [], 0.0
     for mesh, camera, scene in scenes(count, faults):
         frame = scene.frame
@@ -83,7 +86,7 @@ def measure(count: int, faults: bool, reference: bool) -> None:
 
 
 def compare_views(count: int, preset: str) -> None:
-    """Print the mask IoU of views with the true pose, and with the one that was found."""
+    """Print the mask IoU of views with the true pose and with the estimated one."""
     from nvs_ros.geometry import target_from_angles, target_from_pose
     from nvs_ros.scenes.render import render
     from nvs_ros.silhouette import mask_iou
@@ -102,7 +105,7 @@ def compare_views(count: int, preset: str) -> None:
                 object_size_m=place.size_m,
             )
             true = synthesizer.observe([frame])
-            # The same cameras in space, whatever pose the views are made with.
+            # The same cameras in space for both poses.
             asked = [target_from_angles(true.source, math.radians(a), 0.0) for a in AZIMUTHS_DEG]
             scaled = mesh.transformed(frame.object_size_m * np.eye(3))
             truth = [

@@ -1,12 +1,12 @@
 #!/bin/bash
-# All figures of a GPU in one call: full-size model with random weights, first and following view,
-# batches, peak memory, and the plain diffusers loop in turn with ours.
+# All benchmarks of a GPU in one call: full-size model with random weights, first and following
+# view, batches, peak memory, and the comparison with plain diffusers.
 #
-#     benchmarks/gpu.sh [OUT]           figures go to OUT (default out/gpu)
-#     WHEELS=dir benchmarks/gpu.sh      takes what is missing from wheels, without a network
+#     benchmarks/gpu.sh [OUT]           results go to OUT (default out/gpu)
+#     WHEELS=dir benchmarks/gpu.sh      installs missing packages from wheels, without a network
 #
-# Needs Python 3.10 or later and torch with CUDA; neither ROS nor weights. Each part goes on when
-# another fails, and the exit status says whether one did. It has not run on a GPU yet.
+# Needs Python 3.10 or later and torch with CUDA; neither ROS nor weights. The other parts run even
+# if one fails; the exit status is 1 then. It has not run on a GPU yet.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-out/gpu}
@@ -20,7 +20,7 @@ fi
 export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$PWD/$out/inductor}
 failed=0
 
-part() {  # NAME COMMAND...: its output to OUT/NAME.txt as well
+part() {  # NAME COMMAND...: also writes its output to OUT/NAME.txt
   local name=$1
   shift
   echo "== $name: $*"

@@ -1,17 +1,17 @@
-"""A view on busy cores: how much longer it takes than on idle ones, and what being polite costs.
+"""Time of a view on busy cores against idle ones, and what adapting to other programs costs.
 
     .venv/bin/python benchmarks/load.py [--repeats 7] [--loops 2] [--cores 0,1]
                                         [--preset hourglass] [--tries 4]
                                         [--beside NAME=VALUE] [--json FILE]
 
-Processes of the embedded model wait for their turn: one that does what processes of our own do
+Several processes have loaded the embedded model: one that adapts to other programs
 (``nvs_ros.computer.cores``), one that leaves everything to torch, and one for each ``--beside``,
-which also has that variable of OpenMP. In turn they make a view alone and a view beside busy loops
-on the same cores: whoever adapts to that has to do so meanwhile.
+which leaves it to torch but sets that variable of OpenMP. In turn each makes a view alone, and a
+view while busy loops run on the same cores.
 
-Whatever else works on these cores is measured too. A view during which other programs used more
-than a twentieth of a core is made again, a few times at most; `foreign` says what was left of that,
-in cores.
+The load by any other program on these cores is measured too. A view during which it was more than a
+twentieth of a core is made again, a few times at most; `foreign` is the load that remained, in
+cores.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from nvs_ros.computer.cores import busy_s, share_cores  # noqa: E402
 OURS, TORCH = 'ours', "torch's own"
 FOREIGN_CORES = 0.05
 SETTLE_S = 0.5
-"""For the loops to start, and for the system to move them to cores of their own."""
+"""Time for the loops to start and to be moved to cores of their own by the system."""
 
 
 def serve(variant: str, preset: str) -> None:
-    """Make a view for each line of the standard input; answer with its wall and processor time."""
+    """Make a view for each line of standard input; print its wall and processor time."""
     if variant == OURS:
         share_cores()
     from nvs_ros.computer.allocator import keep_freed_memory
@@ -53,7 +53,7 @@ def serve(variant: str, preset: str) -> None:
     from nvs_ros.synthesizer import Synthesizer
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # loading is not what is measured, and takes minutes on busy cores
+    torch.set_num_threads(1)  # loading is not measured, and would take minutes on busy cores
     synthesizer = Synthesizer.from_pretrained('embedded')
     size = synthesizer.components.image_size
     image, mask = np.full((size, size, 3), 90, np.uint8), np.zeros((size, size), np.uint8)
@@ -70,7 +70,7 @@ def serve(variant: str, preset: str) -> None:
 
 
 class Maker:
-    """A process that makes views."""
+    """A process that makes views on request."""
 
     def __init__(self, variant: str, preset: str) -> None:
         name, _, value = variant.partition('=')
@@ -84,25 +84,25 @@ class Maker:
         )
 
     def wait(self) -> None:
-        """Until it has its model."""
+        """Wait until it has loaded its model."""
         if self._process.stdout.readline() != 'ready\n':
             raise SystemExit('a process has ended before it was ready')
 
     def view(self) -> tuple[float, float]:
-        """Make a view; return the seconds it took, and those of the processor."""
+        """Make a view; return its wall time and processor time in seconds."""
         print(file=self._process.stdin, flush=True)
         seconds, used_s = map(float, self._process.stdout.readline().split())
         return seconds, used_s
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.stdin.close()
         self._process.wait()
 
 
 @contextlib.contextmanager
 def busy_loops(number: int) -> Iterator[list[int]]:
-    """Programs that never wait; their process ids."""
+    """Run busy loops in processes; yields their process ids."""
     with contextlib.ExitStack() as stack:
         processes = []
         for _ in range(number):
@@ -121,7 +121,7 @@ def used_s(process: int) -> float:
 
 
 def undisturbed(maker: Maker, loops: list[int], cores: set[int], tries: int) -> dict[str, float]:
-    """A view, if possible one during which nothing else worked."""
+    """Measure a view; repeat it up to ``tries`` times until no other program disturbs it."""
     for _ in range(tries):
         before_s = busy_s(cores) - sum(map(used_s, loops))
         seconds, own_s = maker.view()
@@ -133,7 +133,7 @@ def undisturbed(maker: Maker, loops: list[int], cores: set[int], tries: int) -> 
 
 
 def measure(arguments: argparse.Namespace, cores: set[int]) -> dict[str, dict[str, list]]:
-    """Views of each variant, idle and loaded."""
+    """Measure views of each variant on idle and on loaded cores."""
     makers: dict[str, Maker] = {}
     with contextlib.ExitStack() as stack:
         for variant in (OURS, TORCH, *arguments.beside):
@@ -154,7 +154,7 @@ def measure(arguments: argparse.Namespace, cores: set[int]) -> dict[str, dict[st
 
 
 def summary(taken: dict[str, dict[str, list]]) -> dict[str, dict]:
-    """Medians, and their ratios."""
+    """Medians of each variant, and their ratios."""
     figures: dict[str, dict] = {}
     for variant, states in taken.items():
         figures[variant] = {

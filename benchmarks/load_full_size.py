@@ -6,9 +6,9 @@ Writes a checkpoint with the layout and the sizes of zero123-xl (UNet with 859.5
 its moving average, VAE, CLIP ViT-L/14) and random weights, 8.6 GB, then measures each step in a
 process of its own. Needs 16 GB of disk and, to write the checkpoint, 10 GB of memory.
 
-"peak GB" is the highest resident memory of the process, "imports GB" what it had after importing
-the libraries, "ratio" their difference over the size of the model. Measured on two cores that were
-busy with other work:
+"peak GB" is the highest resident memory of the process, "imports GB" that after the imports,
+"ratio" their difference over the size of the model. Measured on two cores that were busy with other
+work:
 
 | step | dtype | wall s | CPU s | model GB | peak GB | imports GB | ratio | with imports |
 |---|---|---|---|---|---|---|---|---|
@@ -35,7 +35,7 @@ REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
 from nvs_ros.testing.golden import golden, rule_tensor  # noqa: E402
 
-# Width in the golden checkpoint -> width in the real one; sizes that are not here stay.
+# Factors for UNet and VAE, and widths in the golden -> real image tower; others stay the same.
 UNET_FACTOR, VAE_FACTOR = 10, 4
 CLIP_SIZES = {64: 1024, 192: 3072, 256: 4096, 100: 49408}
 CLIP_LAYERS = 24
@@ -87,13 +87,13 @@ print(json.dumps(found))
 
 
 def real_shape(key: str, shape: list[int]) -> list[int]:
-    """Shape in the real checkpoint of a tensor of the golden one."""
+    """Shape that a tensor of the golden checkpoint has in the real one."""
     if key.startswith('cc_projection.'):
         return shape
     if key.startswith('cond_stage_model.'):
         return [CLIP_SIZES.get(size, size) for size in shape]
     factor = VAE_FACTOR if key.startswith('first_stage_model.') else UNET_FACTOR
-    # Channels of pictures and latents, kernel sizes and the context stay.
+    # Channels of images and latents, kernel sizes and the context width stay the same.
     return [size if size < 32 or size == 768 else size * factor for size in shape]
 
 
@@ -136,7 +136,7 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         checkpoint = folder / 'zero123-xl.ckpt'
         if not checkpoint.exists():
-            # In a process of its own: what it needs must not count for this one's children.
+            # In a process of its own, so that its memory does not count in the measurements.
             code = f'import load_full_size; load_full_size.write_checkpoint({str(checkpoint)!r})'
             subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parent, check=True)
         print('| ' + ' | '.join(TITLES) + ' |')

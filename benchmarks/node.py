@@ -1,11 +1,12 @@
-"""Frame in to views out: the real node in a process of its own, through DDS both ways.
+"""Time from a frame to its views: the real node in its own process, through DDS both ways.
 
     python benchmarks/node.py [--model embedded] [--preset NAME] [--views 1]
                               [--size 640x480] [--frames 30] [--rate HZ] [--json FILE]
 
-Without ``--rate`` a frame goes out when the views of the frame before have come: the latency of one
-frame. With it frames go out at that rate and newer ones replace those that wait: ``missed_frames``.
-What the node adds to the network is measured by ``benchmarks/overhead.py``.
+Without ``--rate`` a frame is sent when the views of the frame before have arrived, which measures
+the latency of one frame. With ``--rate`` frames are sent at that rate, and newer frames replace
+waiting ones, which count as ``missed_frames``. For the time that the node adds to the network see
+``benchmarks/overhead.py``.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Be the node until the process is ended."""
+    """Run the node until the process is ended."""
     keep_freed_memory()
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=DOMAIN)
@@ -83,7 +84,7 @@ def stamp_ns(message: NovelViewArray) -> int:
 
 
 class Clock:
-    """When frames went out and when their views had come, by stamp."""
+    """Records by stamp when frames were sent and when their views arrived."""
 
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
@@ -104,7 +105,7 @@ class Clock:
         return self.robot.stamp_ns
 
     def wait_for(self, stamp: int, timeout_s: float) -> None:
-        """Wait for the views of a frame; images go best effort, so they may never come."""
+        """Wait for the views of a frame; they may never arrive, as images are sent best effort."""
         deadline = time.monotonic() + timeout_s
         with contextlib.suppress(queue.Empty):
             while self.received.get(timeout=max(0.0, deadline - time.monotonic())) != stamp:
@@ -117,7 +118,7 @@ class Clock:
 
 
 def first_view(clock: Clock) -> None:
-    """Send frames until the node answers: it loads, and discovery takes its time."""
+    """Send frames until the node answers, which takes as long as loading and discovery."""
     deadline = time.monotonic() + FIRST_TIMEOUT_S
     while time.monotonic() < deadline:
         clock.send()

@@ -1,13 +1,12 @@
-"""Time that the node adds to the network: image in to views out, 640x480, through DDS.
+"""Time that the node adds to the network: from image to views, 640x480, through DDS.
 
     .venv/bin/python benchmarks/overhead.py [--frames 200] [--views 1] [--object 90]
 
-The node runs in a process of its own with the synthesizer of the tests, which answers at once with
-the picture of the frame; camera and subscriber are this process. Printed are the time from the
-first message of a frame to its views, and the processor time that the node spent on a frame, which
-other work on the machine leaves as it is. The floor is the same of a process that takes the same
-messages and answers the last one of a frame with views that it has made before: DDS and rclpy both
-ways. The two get frames in turn.
+The node runs in its own process with the synthesizer of the tests, which at once returns the image
+of the frame; camera and subscriber are in this process. Printed are the time from the first message
+of a frame to its views, and the node's processor time per frame, which does not depend on other
+work on the machine. "floor" is the same for a process that only receives these messages and answers
+with views made beforehand: the cost of DDS and rclpy both ways. The two get frames in turn.
 """
 
 from __future__ import annotations
@@ -54,13 +53,13 @@ FLOOR = '/floor'
 """Namespace of the process that only answers."""
 PAUSE_S = 0.03
 SIDE = 64
-"""Of the pictures of the synthesizer of the tests, pixels."""
+"""Side of the images made by the synthesizer of the tests, pixels."""
 TIMEOUT_S = 300.0
 LOST_S = 1.0
 
 
 def serve(views: int) -> None:
-    """Be the node until the standard input ends."""
+    """Run the node until standard input ends."""
     rclpy.init()
     azimuths_deg = [30.0 + i for i in range(views)]
     node = ViewNode(
@@ -81,7 +80,7 @@ def serve(views: int) -> None:
 
 
 def answer(views: int) -> None:
-    """Be what the node cannot be faster than, until the process is told to end."""
+    """Answer frames with ready-made views, a lower bound for the node, until the process ends."""
     rclpy.init(args=['--ros-args', '-r', f'__ns:={FLOOR}'])
     node = rclpy.create_node('nvs')
     made, header = Scene(), Header()
@@ -124,7 +123,7 @@ class Camera:
         self.lost = 0
 
     def send(self) -> None:
-        """Send a frame; note how long its views took and what the process spent on them."""
+        """Send a frame; record the time to its views and the processor time spent on them."""
         self.robot.stamp_ns += 100_000_000
         messages = self.robot.scene.messages(self.robot.stamp_ns)
         before_s, started_s = cpu_s(self.process.pid), time.monotonic()
@@ -133,13 +132,13 @@ class Camera:
             while self.robot.stamp_ns != stamp_ns(self.views.get(timeout=LOST_S)):
                 pass
             self.seconds.append(time.monotonic() - started_s)
-        except queue.Empty:  # pictures are best effort
+        except queue.Empty:  # images are best effort
             self.lost += 1
         time.sleep(PAUSE_S)
         self.spent_s += cpu_s(self.process.pid) - before_s
 
     def report(self, name: str) -> None:
-        """Print the figures."""
+        """Print the results."""
         tenths = statistics.quantiles(self.seconds, n=10)
         frames = len(self.seconds) + self.lost
         print(

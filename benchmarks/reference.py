@@ -1,21 +1,21 @@
-"""Ours against the same work done plainly with diffusers, in turn, with the ratio of each pair.
+"""Speed of this package against the same work done with plain diffusers, as ratios of pairs.
 
     python benchmarks/reference.py [--model embedded|full-random] [--views 8] [--pairs 3]
                                    [--device cpu] [--dtype float32] [--json FILE]
 
-The work: some viewpoints of one frame, 66 network evaluations each, with classifier-free guidance.
-The plain program is what a user of diffusers writes: for every viewpoint it encodes the picture,
-then evaluates the UNet with its default attention 66 times on ``[uncond, cond]`` with
-``DDIMScheduler``, and decodes. Two forms of it are timed:
+The work: several viewpoints of one frame, 66 network evaluations each, with classifier-free
+guidance. The plain program is what a user of diffusers would write: for every viewpoint it encodes
+the image, evaluates the UNet with its default attention 66 times on ``[uncond, cond]`` with
+``DDIMScheduler``, and decodes. Two variants of it are timed:
 
-* ``target``: the target alone, 132 rows for each viewpoint. That is the work of Zero-1-to-3; it
-  neither filters nor looks at a source branch, which ours does in the same time;
-* ``source``: beside each target its source branch for the evaluations that need it: 50 for the
-  embedded model, 52 with the paper's window, 232 and 236 rows.
-  That is the work of Zero-to-Hero without sharing, still without filtering.
+* ``target``: only the target, 132 rows for each viewpoint. That is the work of Zero-1-to-3, without
+  filtering and without a source branch;
+* ``source``: each target together with its own source branch in the evaluations that need it: 50
+  with the embedded model (232 rows), 52 with the paper's window (236 rows). That is the work of
+  Zero-to-Hero without a shared source branch, still without filtering.
 
-Ours is the default preset on a frame that it has not seen: everything from the picture to the
-pictures. Weights do not matter for time.
+``ours`` is the default preset on a new frame, from its image to the views, with filtering and a
+source branch. The values of the weights do not affect the time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ GUIDANCE = 3.0
 def plain(
     model, picture: np.ndarray, poses: np.ndarray, evaluations: int, with_source: int
 ) -> list[torch.Tensor]:
-    """Each viewpoint by itself, with its source branch in so many of the evaluations."""
+    """Each viewpoint on its own; source branches in the first ``with_source`` evaluations."""
     return [plain_view(model, picture, pose, evaluations, with_source) for pose in poses]
 
 
@@ -84,7 +84,7 @@ def seconds(work, clock) -> float:
 
 
 def main() -> None:
-    keep_freed_memory()  # for both
+    keep_freed_memory()  # for both programs
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--model', default='embedded')
     parser.add_argument('--views', type=int, default=8)

@@ -1,23 +1,23 @@
-"""The node under everything at once, for long: it stays as large as it was, and serves.
+"""Soak test: the node under all kinds of load for a long time must not grow, and must serve.
 
     .venv/bin/python benchmarks/soak.py [--minutes 10] [--cycle 60] [--rate 30] [--json FILE]
 
-The real node with the embedded model, in a process of its own; camera and clients are this one.
-Meanwhile: a camera that moves in TF (tf2_ros, or where it is not installed the light one of the
-tests) round an object that stands in another frame; malformed messages of every input, some of them
-cut off in the middle; requests and orbits good and bad, some of them cancelled; parameters set
-rightly and wrongly; cleanup and configure in every cycle. What is looked at:
+The real node with the embedded model runs in its own process; camera and clients are in this one.
+The load: a camera that moves in TF (tf2_ros or, if it is not installed, the light one of the tests)
+round an object that is fixed in another frame; malformed messages of every input, some of them
+truncated; good and bad requests and orbits, some of them cancelled; valid and invalid changes of
+parameters; cleanup and configure in every cycle. What is checked:
 
 - memory (RSS and PSS), threads, files and shared memory of the node, at work and, after each
-  cleanup, at rest. The first third of the cycles is warm-up. Flat is what, from then to the end,
-  grows by no more than `allowed` in `soaked_node.py` says: the median slope of all pairs of samples
-  times the time between the first and the last of them;
-- every request is answered, good parameters are taken and wrong ones are refused;
+  cleanup, at rest. The first third of the cycles is warm-up. After it each of these may grow by no
+  more than `allowed` in `soaked_node.py` says; growth is the median slope of all pairs of samples
+  times the time between the first and the last;
+- every request is answered, valid parameters are accepted and invalid ones are refused;
 - at the end every good frame and every good request is served, and SIGTERM ends the node with
-  code 0 in two seconds, without a traceback in its log and without shared memory left behind.
+  code 0 within two seconds, without a traceback in its log and without shared memory left behind.
 
-The exit code is 1 if any of it fails. `--leak memory threads files shared` has the node leak one of
-each at every cleanup, to see that it is noticed.
+The exit code is 1 if any check fails. `--leak memory threads files shared` makes the node leak one
+of each at every cleanup, to test that leaks are noticed.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ NODE = '/nvs'
 START_S, ANSWER_S = 120.0, 60.0
 WORLD = 'map'
 ROUND_S = 20.0
-"""The camera goes back and forth along an arc."""
+"""Period in which the camera moves back and forth along an arc."""
 LAST_FRAMES, LAST_REQUESTS = 30, 10
 SENT_AGAIN = 3
-"""Pictures go best effort: a frame that is lost on the way goes out again."""
+"""How often a frame is sent at most: images are sent best effort, and a frame may be lost."""
 PARAMETERS = {
     'preset': 'fast',
     'views.azimuths_deg': '[40.0]',
@@ -88,11 +88,11 @@ TUNING = [
     ({'enabled': True, 'on_demand': True}, True),
     ({'views.azimuths_deg': [40.0], 'views.elevations_deg': [0.0], 'seed': 0}, True),
 ]
-"""Parameters, and whether the node ought to take them."""
+"""Changes of parameters, and whether the node must accept them."""
 
 
 class World:
-    """Camera, clients and what went wrong so far."""
+    """Camera and clients, with counts and the faults found so far."""
 
     def __init__(self, robot: Robot, rate: float, process: Node) -> None:
         self.robot = robot
@@ -104,7 +104,7 @@ class World:
         self.ended = threading.Event()
         self.spoil = threading.Event()
         self.active = threading.Event()
-        """Set while nothing is being configured or cleaned up, when each call is answered."""
+        """Set while the node is active and must answer each call."""
         self.turns = 0
         self.last_diagnosis = 'no diagnostics'
         node = robot.node
@@ -134,14 +134,14 @@ class World:
         self.last_diagnosis = status.message
 
     def _messages(self, stamp_ns: int) -> dict:
-        """A frame, in which the object's pose is where the object stands in the world."""
+        """The messages of a frame, with the object's pose given in the world frame."""
         found = self._still_messages(stamp_ns)
         found['object_pose'].header.frame_id = WORLD
         found['object_pose'].pose = pose_from_rigid(np.eye(4))
         return found
 
     def _send_frame(self, frame: dict | None = None) -> None:
-        """Publish where the camera is, and a frame: the next one, or what was made of it."""
+        """Publish the camera's transform and a frame, the robot's present one if none is given."""
         stamp_ns = self.robot.stamp_ns
         azimuth_rad = np.sin(2 * np.pi * stamp_ns * 1e-9 / ROUND_S)
         world_from_camera = pose_from_spherical(Spherical(azimuth_rad, np.radians(20), 0.2))
@@ -151,7 +151,7 @@ class World:
         self.counts['frames'] += 1
 
     def film(self) -> None:
-        """Publish frames at the rate; with malformed messages among them, if asked."""
+        """Publish frames at the rate until the end, malformed messages too if ``spoil`` is set."""
         due_s = time.monotonic()
         names = list(self.robot.publishers)
         while not self.ended.wait(max(0.0, due_s - time.monotonic())):
@@ -173,7 +173,8 @@ class World:
             self._send_frame(frame)
 
     def call(self, client: Any, request: Any, what: str) -> Any:
-        """Response; None if there is none, a fault unless its server went away meanwhile."""
+        """Response of a service; None without one, which is a fault unless its server was cleaned
+        up meanwhile."""
         turn = self.turns if self.active.is_set() else None
         future = client.call_async(request) if client.wait_for_service(ANSWER_S) else None
         return self._answer(future, turn, what)
@@ -186,7 +187,7 @@ class World:
         while not done.wait(0.1):
             waited_s = time.monotonic() - started_s
             if not self.process.alive:
-                return None  # a fault by itself
+                return None  # reported when the process is checked
             if turn is not None and self.turns != turn and waited_s > 5:
                 return None
             if waited_s > ANSWER_S or future is None:
@@ -196,7 +197,7 @@ class World:
         return future.result()
 
     def ask(self) -> None:
-        """Requests and orbits, good and bad, until the end."""
+        """Send good and bad requests and orbits until the end."""
         while not self.ended.wait(0.3):
             if not self.active.wait(1.0):
                 continue
@@ -209,7 +210,7 @@ class World:
                 self._orbit(cancel=self.rng.random() < 0.5)
 
     def _request(self, bad: bool) -> SynthesizeView.Request:
-        """A viewpoint by angles, or as the pose of a camera that looks from where ours was."""
+        """A request for a viewpoint by angles, or at an earlier pose of the camera."""
         viewpoint = Viewpoint(azimuth_rad=float(self.rng.uniform(-3, 3)))
         if self.rng.random() < 0.3:
             earlier_ns = self.robot.stamp_ns - int(self.rng.integers(30)) * round(1e9 / self.rate)
@@ -244,7 +245,7 @@ class World:
         self._answer(handle.get_result_async(), turn, 'orbits')
 
     def tune(self) -> None:
-        """Set parameters rightly and wrongly, until the end."""
+        """Make valid and invalid changes of parameters until the end."""
         for number in range(10**9):
             if self.ended.wait(0.7):
                 return
@@ -258,13 +259,13 @@ class World:
                 self.faults.append(f'{values} was {"taken" if taken else f"refused: {reasons}"}')
 
     def change_parameters(self, values: dict[str, Any]) -> Any:
-        """Response to a change, which there is in every state of the node."""
+        """Response to a change of parameters; the node must answer in every state."""
         parameters = [Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
         request = SetParameters.Request(parameters=parameters)
         return self._answer(self.set.call_async(request), None, 'changes')
 
     def turn(self, *transitions: int) -> None:
-        """Go through transitions of the lifecycle; each must succeed."""
+        """Make transitions of the lifecycle; each must succeed."""
         self.active.clear()
         self.turns += 1
         for transition in transitions:
@@ -275,7 +276,7 @@ class World:
         self.active.set()
 
     def serve_frame(self, timeout_s: float) -> bool:
-        """Publish the next frame; return whether its views came in time."""
+        """Publish the next frame; return whether its views arrive in time."""
         self.robot.stamp_ns += 100_000_000
         stamp_ns = self.robot.stamp_ns
         self._send_frame()
@@ -283,7 +284,7 @@ class World:
             return self._came.wait_for(lambda: stamp_ns in self._served, timeout_s)
 
     def serve_last(self) -> None:
-        """Good frames one by one, then good requests; the views of each come."""
+        """Send good frames one by one, then good requests; each must be served."""
         for _ in range(LAST_FRAMES):
             sent = 1
             while not self.serve_frame(ANSWER_S / SENT_AGAIN):
@@ -300,7 +301,7 @@ class World:
 
 
 def soak(world: World, minutes: float, cycle_s: float) -> list[tuple[Sample, Sample]]:
-    """Everything at once until the time is over; samples at work and at rest of each cycle."""
+    """Run all load until the time is over; return samples at work and at rest of each cycle."""
     deadline_s = time.monotonic() + START_S
     while not (world.serve_frame(1.0) or world.counts['views']):
         if time.monotonic() > deadline_s or not world.process.alive:
@@ -338,7 +339,7 @@ HEADER = 'minute  RSS, PSS [MB], threads, files, shared [MB]: first at work, the
 
 
 def line(samples: tuple[Sample, Sample]) -> str:
-    """Samples at work and at rest, for people."""
+    """A line of text for the samples of a cycle, at work and at rest."""
     return '    '.join(
         f'{one.rss_mb:7.1f} {one.pss_mb:7.1f} {one.threads:4} {one.files:4} '
         f'{one.shared:3} ({one.shared_mb:.0f})'
@@ -347,7 +348,7 @@ def line(samples: tuple[Sample, Sample]) -> str:
 
 
 def judge(samples: list[tuple[Sample, Sample]], minutes: float) -> list[str]:
-    """Print how much everything grew; return what grew too much."""
+    """Print how much each quantity grew; return a fault for each that grew too much."""
     faults = []
     for where, series in zip(('at work', 'at rest'), zip(*samples, strict=True), strict=False):
         most = allowed(minutes, where == 'at work')
@@ -358,7 +359,7 @@ def judge(samples: list[tuple[Sample, Sample]], minutes: float) -> list[str]:
 
 
 def main() -> int:
-    """Run, print, and return 1 if anything is wrong."""
+    """Run the soak test, print its results, and return 1 if there is any fault."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--minutes', type=float, default=10.0)
     parser.add_argument('--cycle', type=float, default=60.0, help='seconds between two cleanups')

@@ -1,4 +1,4 @@
-"""The node's process as a soak sees it: what it holds, whether that stays flat, and how it ends."""
+"""The node's process in the soak test: its resources, whether they stay flat, and how it ends."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path('/dev/shm')
 END_S = 2.0
 WARM_UP = 1 / 3
-"""Share of the samples that is left out: arenas, pools of threads and caches fill."""
+"""Share of the samples that is ignored, while memory arenas, thread pools and caches fill."""
 ALLOWED = {'rss_mb': 8.0, 'pss_mb': 8.0, 'threads': 2.0, 'files': 2.0, 'shared': 2.0}
-"""Growth from the first sample after the warm-up to the last one."""
+"""Allowed growth from the first sample after the warm-up to the last one."""
 
 
 def allowed(minutes: float, at_work: bool) -> dict[str, float]:
-    """What may grow by how much in a run of so many minutes.
+    """Allowed growth of each quantity in a run of some minutes.
 
-    In the first minutes the heap still fills, and a leak of memory has to be large to be told from
-    that. At work memory also depends on how many pictures wait, and for what.
+    In the first minutes the heap still fills, so that only a large leak of memory can be told from
+    that. At work, memory also depends on how many images are waiting.
     """
     memory_mb = (48.0 if at_work else 8.0) if minutes >= 5 else 48.0
     return {**ALLOWED, 'rss_mb': memory_mb, 'pss_mb': memory_mb}
@@ -39,25 +39,26 @@ def allowed(minutes: float, at_work: bool) -> dict[str, float]:
 
 LEAKS = ('memory', 'threads', 'files', 'shared')
 _KEPT: list[object] = []
-"""What is leaked on purpose."""
+"""Objects that are leaked on purpose."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a process holds."""
+    """Resources that a process holds."""
 
     rss_mb: float
     pss_mb: float
-    """Its share of what is in no file: that of libraries depends on who else has loaded them."""
+    """Proportional share of anonymous and shared memory; not of libraries, which depends on what
+    other processes have loaded."""
     threads: int
     files: int
     shared: int
-    """Files of /dev/shm that it has mapped."""
+    """Number of files in /dev/shm that it has mapped."""
     shared_mb: float
 
 
 def sample(pid: int) -> Sample:
-    """What a process holds now."""
+    """Measure the resources of a process."""
     folder = Path(f'/proc/{pid}')
     memory = (folder / 'smaps_rollup').read_text()
     segments = shared_segments(pid)
@@ -72,7 +73,7 @@ def sample(pid: int) -> Sample:
 
 
 def shared_segments(pid: int) -> dict[str, int]:
-    """Files of shared memory that a process has mapped, and how many bytes of them."""
+    """File in /dev/shm -> bytes of it that a process has mapped."""
     segments: dict[str, int] = {}
     for line in Path(f'/proc/{pid}/maps').read_text().splitlines():
         span, *_, name = line.split(maxsplit=5)
@@ -83,7 +84,7 @@ def shared_segments(pid: int) -> dict[str, int]:
 
 
 def own_segments(pid: int) -> set[str]:
-    """Shared memory that a process has made for itself: it holds the lock beside it (Fast DDS)."""
+    """Files in /dev/shm that a process has created: it holds Fast DDS's lock file beside them."""
     owned = set()
     for entry in Path(f'/proc/{pid}/fd').iterdir():
         with contextlib.suppress(OSError):  # closed meanwhile
@@ -98,17 +99,16 @@ def _number(text: str, name: str) -> int:
 
 
 def growth(values: Sequence[float]) -> float:
-    """Growth over a series: the median slope of all pairs (Theil and Sen) times its length.
+    """Growth over a series: the median slope of all pairs (Theil-Sen) times its length.
 
-    A step that happens once hardly changes it, as one value that is out of line; what grows
-    steadily does.
+    Steady growth counts in full; a single step or outlier hardly counts.
     """
     pairs = itertools.combinations(enumerate(values), 2)
     return statistics.median((b - a) / (j - i) for (i, a), (j, b) in pairs) * (len(values) - 1)
 
 
 def after_warm_up(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples that count.
+    """The samples after the warm-up.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def after_warm_up(samples: Sequence[Sample]) -> Sequence[Sample]:
 def not_flat(
     samples: Sequence[Sample], most: dict[str, float] = ALLOWED, where: str = 'at rest'
 ) -> list[str]:
-    """What grew by more than it may, after the warm-up."""
+    """A fault for each quantity that grew by more than ``most`` allows, after the warm-up."""
     try:
         after = after_warm_up(samples)
     except ValueError as error:
@@ -139,7 +139,7 @@ def not_flat(
 
 
 def grown(samples: Sequence[Sample], most: dict[str, float]) -> str:
-    """How much everything grew after the warm-up, and how much it may, for people."""
+    """Text with the growth of each quantity after the warm-up, and the allowed growth."""
     after = after_warm_up(samples)
     return ', '.join(
         f'{field} {growth([getattr(one, field) for one in after]):+.1f} ({limit:g})'
@@ -168,17 +168,17 @@ class Node:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self.process.poll() is None
 
     def sample(self) -> Sample:
-        """What it holds now."""
+        """Measure the resources of the process."""
         taken = sample(self.process.pid)
         self._own |= own_segments(self.process.pid)
         return taken
 
     def end(self) -> list[str]:
-        """Send SIGTERM; return what is wrong with the end, or with the log."""
+        """End the process with SIGTERM; return faults in how it ended and in its log."""
         faults = []
         if self.alive:
             self._own |= own_segments(self.process.pid)
@@ -207,7 +207,7 @@ class Node:
 
 
 def leak(kind: str) -> None:
-    """Leak a little of something, to see that it is noticed."""
+    """Leak a little of one resource, to test that it is noticed."""
     if kind == 'memory':
         _KEPT.append(bytearray(os.urandom(16 << 20)))
     elif kind == 'files':
@@ -223,7 +223,7 @@ def leak(kind: str) -> None:
 
 
 def main() -> None:
-    """Be the node, with transforms also where there is no tf2_ros, and with a leak if asked."""
+    """Run the node; substitutes tf2_ros if it is missing, and leaks what ``NVS_LEAK`` names."""
     sys.path.insert(0, str(ROOT))
     from nvs_ros.messages import transforms
     from nvs_ros.node import main as node

@@ -1,4 +1,4 @@
-"""The demo's side of the graph: waits for the node, hears its views, asks for one."""
+"""The demo's client of the node: starts it, receives its views, requests one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class DemoError(RuntimeError):
 
 
 class Client:
-    """Talks to a node called ``/nvs``.
+    """Client of a node called ``/nvs``.
 
     Parameters
     ----------
     deadline_s : float
         When to give up, seconds of the monotonic clock.
     tick : callable
-        Called several times a second while waiting; raises to give up.
+        Called several times a second while waiting; may raise to give up.
     """
 
     def __init__(self, deadline_s: float, tick: Callable[[], None]) -> None:
@@ -51,12 +51,12 @@ class Client:
         rclpy.try_shutdown()
 
     def wait_until(self, done: Callable[[], Any], what: str, show: bool = True) -> Any:
-        """Handle what comes until ``done()`` returns something true; return that.
+        """Spin until ``done()`` returns a true value; return that value.
 
         Raises
         ------
         DemoError
-            It did not come in time.
+            It did not do so before the deadline.
         """
         clock = tqdm(
             desc=what, bar_format='{desc}: {elapsed}', mininterval=1, miniters=1, disable=not show
@@ -71,7 +71,13 @@ class Client:
             return result
 
     def start(self) -> None:
-        """Take the node through its lifecycle to active."""
+        """Configure and activate the node.
+
+        Raises
+        ------
+        DemoError
+            A transition fails or takes too long.
+        """
         what = 'starting the node'
         self.wait_until(self._change_state.service_is_ready, what)
         for name, transition in (
@@ -87,7 +93,10 @@ class Client:
         self.wait_until(lambda: self._node.count_publishers('/nvs/views'), what, show=False)
 
     def ask(self, request: SynthesizeView.Request) -> Callable[[], SynthesizeView.Response]:
-        """Send a request; returns what waits for its answer."""
+        """Send a request; return a function that waits for its response and returns it.
+
+        That function raises DemoError if the response comes too late or is a refusal.
+        """
         what = 'making one more view on request'
         self.wait_until(self._synthesize_view.service_is_ready, what, show=False)
         future = self._synthesize_view.call_async(request)

@@ -1,13 +1,12 @@
 """Make the bundled bag and its ground truth again: ``python demo/make_bag.py``.
 
-``mug.mcap``: three seconds of raw 320x240 pictures at 5 Hz with their camera_info, aligned depth,
-mask and object pose. Raw, because that is what the node reads unless told otherwise; few and small,
-because noise does not compress (160 kB an image, 20 kB a depth picture).
+``mug.mcap``: three seconds of raw 320x240 images at 5 Hz with their camera_info, aligned depth,
+mask and object pose. The images are raw, which the node reads by default; they are few and small,
+because noise does not compress (160 kB per image, 20 kB per depth image).
 
-``truth/``: the mug as cameras round it truly see it, for the viewpoints that the node makes by
-default and one of the demo's own, all relative to the camera at rest. The camera rests in the first
-and in the last second, so that truth fits the frame that the node takes, be it an early one or the
-last.
+``truth/``: true images of the mug from the node's default viewpoints and one more that the demo
+requests, all relative to the camera at rest. The camera rests in the first and in the last second,
+so that the truth fits the frame that the node takes, whether an early one or the last.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ FOLDER = Path(__file__).parent
 FRAMES, PERIOD_NS = 15, 200_000_000
 START_NS = 1_760_000_000_000_000_000
 ARRIVAL_NS = {'/image': 9, '/camera_info': 10, '/depth': 21, '/mask': 48, '/object_pose': 61}
-"""Milliseconds after the exposure: depth is computed from two images, mask and pose from one."""
+"""Topic -> delay of its message after the exposure, milliseconds."""
 TRUTH_SIZE = 256
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
@@ -58,13 +57,13 @@ Quaternion = TYPES.types['geometry_msgs/msg/Quaternion']
 
 
 def sway(index: int) -> float:
-    """Where the hand is at a frame: away from rest only in the middle second."""
+    """Displacement of the hand at a frame, 0..1; not 0 only in the middle second."""
     phase = (index - 4) / 7
     return math.sin(math.pi * phase) ** 2 if 0 < phase < 1 else 0.0
 
 
 def frame(index: int) -> dict[str, Any]:
-    """The messages of one frame by topic."""
+    """The messages of one frame: topic -> message."""
     stamp_ns = START_NS + index * PERIOD_NS
     header = Header(Time(stamp_ns // 10**9, stamp_ns % 10**9), 'camera_optical_frame')
     pose = scene.object_from_camera(sway(index))
@@ -109,7 +108,7 @@ def _pose(target_from_source: np.ndarray) -> Any:
 
 
 def write_bag(path: Path) -> None:
-    """Write all frames in the order in which their messages arrive."""
+    """Write all frames; each message is recorded at the time of its arrival."""
     with tempfile.TemporaryDirectory() as folder:
         bag = Path(folder, 'bag')
         writer = Writer(bag, version=8, storage_plugin=StoragePlugin.MCAP)
@@ -127,7 +126,7 @@ def write_bag(path: Path) -> None:
 
 
 def viewpoints_deg() -> list[tuple[float, float]]:
-    """Azimuth and elevation of every picture in ``truth/``, relative to the camera at rest."""
+    """Azimuth and elevation of every image in ``truth/``, relative to the camera at rest."""
     return [
         *((azimuth, elevation) for azimuth, elevation, _ in ViewSettings().viewpoints),
         OWN_VIEWPOINT_DEG,
@@ -135,7 +134,7 @@ def viewpoints_deg() -> list[tuple[float, float]]:
 
 
 def truths() -> Iterator[tuple[dict, np.ndarray]]:
-    """Description and picture (RGBA, uint8) of every viewpoint."""
+    """Description and image (RGBA, uint8) of every viewpoint."""
     camera = truth_camera()
     for azimuth_deg, elevation_deg in viewpoints_deg():
         pose = pose_from_spherical(
@@ -156,12 +155,12 @@ def truths() -> Iterator[tuple[dict, np.ndarray]]:
 
 
 def truth_camera() -> Camera:
-    """Zero-1-to-3's camera, zoomed so that the mug looks as near as those it was trained on."""
+    """Zero-1-to-3's camera, zoomed so that the mug appears as large as training objects."""
     return Camera.canonical(TRUTH_SIZE, zoom=scene.REST.radius / scene.OBJECT_SIZE_M / 1.85)
 
 
 def write_truth(folder: Path) -> None:
-    """Write the pictures, composited on white with the mask as alpha, and ``truth.json``."""
+    """Write the images, composited on white with the mask as alpha, and ``truth.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptions = []
     for description, picture in truths():

@@ -1,4 +1,4 @@
-"""What the demo leaves: pictures, a bag, a contact sheet, and figures against the truth."""
+"""The results of the demo: images, a bag, a contact sheet, and a comparison with the truth."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ CELL = 176
 
 
 class Comparison(NamedTuple):
-    """A view beside the truth."""
+    """A view compared with the truth."""
 
     view: NovelView
     image: np.ndarray
     true_image: np.ndarray
     score: Score
     copy_score: Score
-    """Of the source picture in place of the view."""
+    """Score of the source image in place of the view."""
     measured_share: float
-    """Of the object in the view, 0 ... 1."""
+    """Measured share of the object's pixels in the view, 0 ... 1."""
 
 
 class Source(NamedTuple):
-    """What the views were made from: as in the bag, and as the model sees it."""
+    """The frame that the views were made from: image and depth as in the bag, canonical view."""
 
     image: np.ndarray
     depth_m: np.ndarray
@@ -50,26 +50,26 @@ class Source(NamedTuple):
 
 
 def object_from_view(view: NovelView) -> np.ndarray:
-    """Pose of a view's camera in the frame of the object, (4, 4)."""
+    """``object_from_camera`` (4, 4), metres, of a view's camera."""
     frame_from_object = rigid_from_pose(view.object_pose, 'object_pose')
     return inverse(frame_from_object) @ rigid_from_pose(view.camera_pose, 'camera_pose')
 
 
 def is_at_rest(message: NovelViewArray) -> bool:
-    """Whether the views are of a frame for which there is truth."""
+    """Whether the views were made from a frame of the camera at rest, for which there is truth."""
     truths = read_truths()
     return all(truth_at(object_from_view(view), truths) for view in message.views)
 
 
 def remove_results(output: Path) -> None:
-    """Take away what an earlier run left, so that nothing old is taken for new."""
+    """Remove the results of an earlier run."""
     shutil.rmtree(output / VIEWS, ignore_errors=True)
     for name in (BAG, SHEET):
         (output / name).unlink(missing_ok=True)
 
 
 def report(bag: Path, views: NovelViewArray, requested: NovelView, output: Path) -> None:
-    """Write everything and print what was written and how true it is."""
+    """Write all results, and print what was written and how close it is to the truth."""
     source = _source(bag, views.views[0])
     truths = read_truths()
     compared = [_compare(view, source.canonical, truths) for view in (*views.views, requested)]
@@ -146,7 +146,7 @@ def _write_views(views: list[NovelView], folder: Path) -> None:
 
 
 def _write_bag(views: NovelViewArray, requested: NovelView, file: Path) -> None:
-    """The node's topics, and those of the requested view in the same manner."""
+    """Write the node's topics, and the requested view under topics of its own."""
     with BagWriter(file) as writer:
         names = list(map(view_name, range(len(views.views))))
         write_views(writer, Time.from_msg(views.header.stamp).nanoseconds, views, names)
@@ -155,7 +155,8 @@ def _write_bag(views: NovelViewArray, requested: NovelView, file: Path) -> None:
 
 
 def _write_sheet(source: Source, compared: list[Comparison], file: Path) -> None:
-    """The views, what of them was measured, and the truth; at the left what the camera took."""
+    """Write a contact sheet: camera image and depth at the left; views, their measured parts and
+    the truth."""
     names = [_name(c.view) for c in compared]
     apart, shares = zip(*(told_apart_picture(c.view, CELL) for c in compared), strict=True)
     rows = [
@@ -176,7 +177,7 @@ def _write_sheet(source: Source, compared: list[Comparison], file: Path) -> None
 
 
 def _depth_picture(depth_m: np.ndarray) -> np.ndarray:
-    """Depth as colours (RGB) from near, red, to far, blue; black where there is none."""
+    """Depth as colours (RGB) from red (near) to blue (far); black where it is unknown."""
     known = np.isfinite(depth_m)
     near, far = depth_m[known].min(), depth_m[known].max()
     levels = np.where(known, 255 * (far - depth_m) / (far - near), 0).astype(np.uint8)

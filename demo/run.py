@@ -1,7 +1,8 @@
-"""``make demo``: a bag through the node, and what came out compared with the truth.
+"""``make demo``: replay a bag to the node, and compare the views with the truth.
 
-Starts the node as its own process, replays the bundled bag through DDS, collects the views and asks
-for one more. Leaves ``contact_sheet.png``, ``views/*.png`` and ``views.mcap`` in the output folder.
+Starts the node as its own process, replays the bundled bag through DDS, collects the views and
+requests one more. Writes ``contact_sheet.png``, ``views/*.png`` and ``views.mcap`` to the output
+folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 HERE = Path(__file__).resolve().parent
-# Read when rclpy starts: a graph that no other machine and no second demo is part of.
+# Read when rclpy starts: keep the graph apart from other machines and from a second demo.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(HERE.parent / 'config' / 'fastdds.xml')
@@ -35,7 +36,7 @@ BAG = HERE / 'mug.mcap'
 END_S = 5.0
 """How long a process may take to end after SIGINT."""
 LOG_LINES = 15
-"""How much of the node's log is shown when the demo fails."""
+"""Number of lines of the node's log that are shown when the demo fails."""
 
 
 def run(output: Path, model: str, time_limit_s: float) -> None:
@@ -47,12 +48,12 @@ def run(output: Path, model: str, time_limit_s: float) -> None:
     model : str
         Parameter ``model.source`` of the node.
     time_limit_s : float
-        Until the last view; writing takes a few seconds more.
+        Most time until the last view; writing the results takes a few seconds more.
 
     Raises
     ------
     DemoError
-        It cannot go on.
+        The node or the replay fails or takes too long.
     """
     started_s = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def run(output: Path, model: str, time_limit_s: float) -> None:
 
 
 def _views(log: Path, model: str, deadline_s: float) -> tuple[NovelViewArray, NovelView]:
-    """The node's views of the bag, and the one that is asked for."""
+    """The node's views of the bag, and the requested one."""
     values = ('autostart:=false', 'input.depth:=true', f'model.source:={model}')
     parameters = [word for value in values for word in ('-p', value)]
     command = ['nvs_ros.node.main', '--ros-args', *parameters]
@@ -97,7 +98,7 @@ def _request() -> SynthesizeView.Request:
 
 @contextlib.contextmanager
 def _process(command: list[str], output: IO | None = None) -> Iterator[subprocess.Popen]:
-    """A Python module as a process that does not outlive the context."""
+    """Run a Python module as a process, which is ended with the ``with`` block."""
     process = subprocess.Popen(
         [sys.executable, '-m', *command],
         stdout=output,
@@ -122,7 +123,7 @@ def _check(node: subprocess.Popen) -> None:
 
 
 def main() -> int:
-    """Run the demo from the command line; 1 when it fails, and why."""
+    """Run the demo from the command line; returns 1 after printing why if it fails."""
     parser = argparse.ArgumentParser(
         description='A bag through the node: views and how true they are.'
     )

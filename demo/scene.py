@@ -1,7 +1,7 @@
-"""What the bundled bag shows: a mug on a table, seen by a hand-held camera.
+"""The scene in the bundled bag: a mug on a table, seen by a hand-held camera.
 
-Everything follows from the constants here. The mug comes from the generator of the training objects
-with a seed that training never draws.
+Everything is computed from the constants here. The mug is made by the generator of the training
+objects, with a seed that training never uses.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.render import LIGHT_IN_CAMERA, Rendering, render
 
 OBJECT_SEED = (20251122, 0)
-"""Training draws from (seed of the dataset, index of the object)."""
+"""Seed of the mug; those of training objects are (seed of the dataset, index of the object)."""
 OBJECT_SIZE_M = 0.1
 """Longest side of the mug's bounding box."""
 
 WIDTH, HEIGHT = 320, 240
 MATRIX = np.array([[298.4, 0, 157.3], [0, 297.9, 122.1], [0, 0, 1]])
 DISTORTION = (-0.28, 0.09, 0.0007, -0.0004, 0.0)
-"""plumb_bob, a cheap lens of this angle: 4 pixels inwards at the corners."""
+"""plumb_bob coefficients of a cheap lens of this angle: 4 pixels inwards at the corners."""
 NOISE_READ, NOISE_SHOT = 1.0, 0.018
-"""Variance of a pixel in grey levels: read noise, and that of each level of brightness."""
+"""Variance of a pixel, squared grey levels: read noise, and shot noise per grey level."""
 DEPTH_BASELINE_M, DISPARITY_NOISE_PX, DISPARITY_BLUR_PX = 0.05, 0.05, 1.5
-"""A depth camera of two eyes, the second to the right; matching smooths what it measures."""
+"""A stereo depth camera, its second lens to the right: baseline, noise, and correlation length of
+that noise, which comes from matching."""
 DEPTH_RANGE_M = 0.6
-"""Drivers can cut off what is farther away; it costs space in a bag and is of no use here."""
+"""Farthest depth that is recorded: what is farther costs space in the bag and is of no use."""
 HOLES, HOLE_PX = 0.012, 2.0
-"""Share of the pixels without a match, and how large their patches are."""
+"""Share of pixels without a stereo match, and size of their patches."""
 
 REST = Spherical(math.radians(-65), math.radians(28), 0.35)
-"""Where the camera rests, metres. The handle is at azimuth 0, to the right in its picture."""
+"""Position of the camera at rest, metres. The handle (azimuth 0) is at the right of its image."""
 REST_ROLL_RAD, REST_PAN_RAD, REST_TILT_RAD = (
     math.radians(2.5),
     math.radians(2.0),
@@ -50,18 +51,18 @@ WALL = np.array([0.74, 0.75, 0.72])
 WALL_DISTANCE_M = 0.5
 SHADOW_STRENGTH, SHADOW_BLUR_M = 0.55, 0.006
 OVERSAMPLING, ZOOM = 2, 4
-"""Samples per pixel and axis; pixels of the sharp picture in one of the camera's."""
+"""Samples per pixel and axis; pixels of the sharp image per pixel of the camera and axis."""
 
 
 @functools.cache
 def mug() -> Mesh:
-    """The mug in metres, in its own frame: centre of the bounding box, z up, handle along x."""
+    """The mug in metres; origin in the centre of its bounding box, z up, handle along x."""
     mesh = CATEGORIES['mug'](np.random.default_rng(OBJECT_SEED)).normalised()
     return dataclasses.replace(mesh, vertices=mesh.vertices * OBJECT_SIZE_M)
 
 
 def object_from_camera(sway: float) -> np.ndarray:
-    """Pose of the camera, (4, 4).
+    """Pose of the camera, (4, 4), metres.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def object_from_camera(sway: float) -> np.ndarray:
 
 
 def picture(pose: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """What the camera takes at ``object_from_camera`` = ``pose``.
+    """Image and mask of the camera at ``object_from_camera`` = ``pose``.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def picture(pose: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 def depth(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a depth camera of two eyes measures, aligned with :func:`picture`.
+    """Measurement of a stereo depth camera, aligned with the image of :func:`picture`.
 
     Parameters
     ----------
@@ -114,8 +115,8 @@ def depth(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Returns
     -------
     (HEIGHT, WIDTH) uint16
-        Millimetres along the optical axis; 0 where the second eye sees something nearer, where no
-        match was found, and beyond the range.
+        Millimetres along the optical axis; 0 where something nearer hides the point from the second
+        lens, where no match was found, and beyond the range.
     """
     slopes = _slopes(np.arange(WIDTH), np.arange(HEIGHT))
     sharp, matrix = _sharp(pose)
@@ -123,7 +124,7 @@ def depth(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     true = _looked_up(np.nan_to_num(sharp.depth_m), at, cv2.INTER_NEAREST).astype(np.float64)
     true = np.where(true > 0, true, _room_depth(pose, slopes)[0])
     disparity = MATRIX[0, 0] * DEPTH_BASELINE_M / true
-    # The second eye sees a point so far to the left; of two on one ray, the right one is nearer.
+    # Columns in the second image. Of points with the same column there, the rightmost is nearest.
     second = np.arange(WIDTH) - disparity
     nearest = np.minimum.accumulate(second[:, ::-1], axis=1)[:, ::-1]
     noise, patches = (_correlated(rng, width) for width in (DISPARITY_BLUR_PX, HOLE_PX))
@@ -133,18 +134,18 @@ def depth(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _correlated(rng: np.random.Generator, blur_px: float) -> np.ndarray:
-    """Noise of variance 1 with neighbours alike, (HEIGHT, WIDTH)."""
+    """Spatially correlated noise of variance 1, (HEIGHT, WIDTH)."""
     noise = cv2.GaussianBlur(rng.normal(size=(HEIGHT, WIDTH)), (0, 0), blur_px)
     return noise / noise.std()
 
 
 def truth(pose: np.ndarray, matrix: np.ndarray, size: int) -> Rendering:
-    """The mug on white as an undistorted camera truly sees it."""
+    """True image of the mug on white by a camera without distortion."""
     return render(mug(), pose, matrix, size, size, supersample=4)
 
 
 def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rays (slopes, 1) of the pixels in these columns and rows of a distorted picture."""
+    """Rays (slopes, 1) of the pixels in these columns and rows of a distorted image."""
     pixels = np.stack(np.meshgrid(x, y), -1).astype(np.float64)
     return cv2.undistortPointsIter(  # type: ignore[call-overload]  # R and P may be None
         pixels.reshape(-1, 1, 2),
@@ -157,7 +158,7 @@ def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _sharp(pose: np.ndarray) -> tuple[Rendering, np.ndarray]:
-    """The mug on black as a camera without distortion sees it, ZOOM times as large, and K."""
+    """The mug on black by a camera without distortion and ZOOM times the resolution, and its K."""
     matrix = np.array(
         [[ZOOM * 300, 0, ZOOM * 200 - 0.5], [0, ZOOM * 300, ZOOM * 150 - 0.5], [0, 0, 1]]
     )
@@ -165,7 +166,7 @@ def _sharp(pose: np.ndarray) -> tuple[Rendering, np.ndarray]:
 
 
 def _pixels(slopes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Where a camera without distortion sees rays (slopes, 1)."""
+    """Pixels of rays (slopes, 1) in a camera without distortion."""
     return (slopes * matrix[[0, 1], [0, 1]] + matrix[:2, 2]).astype(np.float32)
 
 
@@ -177,7 +178,7 @@ def _looked_up(
 
 
 def _through_lens(pose: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mug on black and its coverage 0..1, at the rays (slopes, 1) of a distorted picture."""
+    """The mug on black and its coverage 0..1, at the rays (slopes, 1) of a distorted image."""
     sharp, matrix = _sharp(pose)
     layers = np.dstack([sharp.image, sharp.mask]).astype(np.float32)
     soft = cv2.GaussianBlur(layers, (0, 0), ZOOM / OVERSAMPLING / 2)
@@ -186,7 +187,7 @@ def _through_lens(pose: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _room(pose: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Table and wall, 0..255, at the rays (slopes, 1)."""
+    """Colours 0..255 of table and wall at the rays (slopes, 1)."""
     depth_m, on_table = _room_depth(pose, slopes)
     points = pose[:3, 3] + depth_m[..., None] * (_rays(slopes) @ pose[:3, :3].T)
     table_z = mug().vertices[:, 2].min()
@@ -212,7 +213,7 @@ def _rays(slopes: np.ndarray) -> np.ndarray:
 
 
 def _grain(points: np.ndarray) -> np.ndarray:
-    """Brightness of wooden boards 9 cm wide, about 1."""
+    """Relative brightness of wooden boards 9 cm wide, around 1."""
     x, y = points[..., 0] + 0.03, points[..., 1]
     board = np.floor(x / 0.09)
     rings = np.sin(900 * (x + 0.01 * np.sin(9 * y + 3 * board) + 0.002 * np.sin(70 * y)))
@@ -221,7 +222,7 @@ def _grain(points: np.ndarray) -> np.ndarray:
 
 
 def _shadow(points: np.ndarray, table_z: float) -> np.ndarray:
-    """Light that reaches points of the table, 0..1."""
+    """Share of the light that reaches points of the table, 0..1."""
     soft, scale = _shadow_map(table_z)
     at = (points[..., :2] * scale + (len(soft) - 1) / 2).astype(np.float32)
     return 1 - SHADOW_STRENGTH * _looked_up(soft, at)

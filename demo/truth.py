@@ -15,14 +15,14 @@ from nvs_ros.geometry.resample import redraw
 
 FOLDER = Path(__file__).parent / 'truth'
 OWN_VIEWPOINT_DEG = (30.0, 15.0)
-"""Azimuth and elevation that the demo asks for by service."""
+"""Azimuth and elevation of the view that the demo requests by service."""
 MAX_ERROR_M, MAX_ERROR_RAD = 1e-4, 1e-3
-"""How far a camera may stand from that of a true picture to be compared with it."""
+"""Largest differences in position and direction between the cameras of a view and its truth."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A true picture.
+    """A true image.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Truth:
     def seen_by(
         self, camera: Camera, object_from_camera: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask that a pinhole camera at the same place takes."""
+        """The true image and mask, warped into another pinhole camera at the same place."""
         turn = self.object_from_camera[:3, :3].T @ object_from_camera[:3, :3]
         ratio = self.camera.matrix[0, 0] / camera.matrix[0, 0]
         drawn = redraw(self.picture, self.camera, camera, turn, ratio)
@@ -47,7 +47,7 @@ class Truth:
 
 
 def read_truths(folder: Path = FOLDER) -> list[Truth]:
-    """All true pictures."""
+    """Read all true images."""
     text = json.loads((folder / 'truth.json').read_text())
     camera = Camera(text['size'], text['size'], np.reshape(text['k'], (3, 3)))
     return [
@@ -61,7 +61,7 @@ def read_truths(folder: Path = FOLDER) -> list[Truth]:
 
 
 def truth_at(object_from_camera: np.ndarray, truths: list[Truth]) -> Truth | None:
-    """The true picture taken by a camera at this place and in this direction, None without one."""
+    """The true image of a camera with this position and direction; None if there is none."""
     for truth in truths:
         apart = inverse(truth.object_from_camera) @ object_from_camera
         turn = np.arccos(np.clip((np.trace(apart[:3, :3]) - 1) / 2, -1, 1))
@@ -72,7 +72,7 @@ def truth_at(object_from_camera: np.ndarray, truths: list[Truth]) -> Truth | Non
 
 @dataclass(frozen=True)
 class Score:
-    """Mask IoU (0 .. 1) and foreground PSNR (dB) of a picture."""
+    """Mask IoU (0 .. 1) and foreground PSNR (dB) of an image."""
 
     iou: float
     psnr_db: float
@@ -81,12 +81,12 @@ class Score:
 def score(
     image: np.ndarray, mask: np.ndarray, true_image: np.ndarray, true_mask: np.ndarray
 ) -> Score:
-    """Compare a picture (S, S, 3) and mask (S, S) with the true ones."""
+    """Compare an image (S, S, 3) and mask (S, S) with the true ones."""
     return Score(mask_iou(mask, true_mask), foreground_psnr(image, true_image, true_mask))
 
 
 def mean(scores: list[Score]) -> Score:
-    """Mean of each figure."""
+    """Means of IoU and PSNR."""
     return Score(
         float(np.mean([s.iou for s in scores])), float(np.mean([s.psnr_db for s in scores]))
     )

@@ -1,6 +1,7 @@
 """Map filtering on ControlNet: python controlnet.py [STABLE_DIFFUSION CONTROLNET CONDITION PROMPT]
 
-Two diffusers folders, a pose or segmentation picture, and a text; random weights when omitted.
+The arguments are two diffusers folders, a pose or segmentation image, and a text. Without them the
+example runs with random weights.
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Map filtering on MVDream: python mvdream.py [CHECKPOINT STABLE_DIFFUSION_2_1 PROMPT]
 
-The original checkpoint, a diffusers folder for text and VAE, a text; random weights when omitted.
+The arguments are the original checkpoint, a diffusers folder for text encoder and VAE, and a text.
+Without them the example runs with random weights.
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Novel views of an object: python novel_views.py [MODEL RGBA_IMAGE]
 
-MODEL is 'embedded', a diffusers folder or an original checkpoint; random weights when omitted.
+MODEL is 'embedded', a diffusers folder or an original checkpoint. Without arguments the example
+runs with random weights.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Tiny pipelines with random weights: the examples run on them where no real weights are given."""
+"""Tiny pipelines with random weights, on which the examples run when no real weights are given."""
 
 import json
 import string
@@ -76,7 +76,7 @@ def scheduler():
 
 
 def zero123():
-    """Components of a Zero-1-to-3 model for pictures of 32x32 pixels."""
+    """Components of a Zero-1-to-3 model for images of 32x32 pixels."""
     return Zero123Components(
         vae=vae(),
         unet=unet(in_channels=8),
@@ -92,13 +92,13 @@ def zero123():
 
 
 def text():
-    """Text encoder and tokenizer for prompts in lower case."""
+    """Text encoder and tokenizer for prompts in lower case, as arguments of a pipeline."""
     letters = [*string.ascii_lowercase, *(letter + '</w>' for letter in string.ascii_lowercase)]
     names = [*letters, '<|startoftext|>', '<|endoftext|>']
     config = CLIPTextConfig(
         vocab_size=len(names), bos_token_id=len(letters), eos_token_id=len(letters) + 1, **CLIP
     )
-    with tempfile.TemporaryDirectory() as folder:  # the one way that all versions have
+    with tempfile.TemporaryDirectory() as folder:  # the only way that works in all versions
         vocabulary, merges = Path(folder, 'vocab.json'), Path(folder, 'merges.txt')
         vocabulary.write_text(json.dumps({name: i for i, name in enumerate(names)}))
         merges.write_text('#version: 0.2\n')
@@ -107,7 +107,7 @@ def text():
 
 
 def controlnet():
-    """A ControlNet pipeline for pictures of 32x32 pixels."""
+    """A ControlNet pipeline for images of 32x32 pixels."""
     return StableDiffusionControlNetPipeline(
         vae=vae(),
         **text(),
@@ -119,7 +119,7 @@ def controlnet():
 
 
 def mvdream():
-    """A text-to-image pipeline whose UNet takes a camera of 16 numbers as class embedding."""
+    """A text-to-image pipeline whose UNet takes a camera, 16 numbers, as class embedding."""
     return StableDiffusionPipeline(
         vae=vae(),
         **text(),

@@ -1,4 +1,4 @@
-"""Views in batches that fit memory."""
+"""Make views in batches that fit into memory."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ def in_batches(
     make: Callable[[Sequence[int], Callback | None], Sequence[Any]],
     callback: Callback | None = None,
 ) -> list[Any]:
-    """Make views batch by batch; a batch that does not fit memory is halved and tried again.
+    """Make views batch by batch; a batch that does not fit into memory is halved and tried again.
 
     Parameters
     ----------
     batches : sequence of sequences of int
-        Numbers of the views that may be made together; 0 to n - 1, each once.
+        Indices of the views that may be made together; 0 to n - 1, each once.
     make : callable
-        Takes the numbers of some views and a callback, and returns the views in that order.
+        Takes the indices of some views and a callback; returns the views in that order.
     callback : callable, optional
-        Gets what `make` reports of each network evaluation, counted over all batches:
-        ``evaluations`` grows where a batch is halved.
+        Gets the reports that `make` gives after each network evaluation, counted over all batches;
+        ``evaluations`` grows when a batch is halved.
 
     Returns
     -------
     list
-        The views in the order of their numbers.
+        The views in the order of their indices.
 
     Raises
     ------
     MemoryError
-        Not even a single view fits.
+        Not even a single view fits into memory.
     """
     waiting, done = deque(batches), 0
     made: dict[int, Any] = {}
@@ -52,7 +52,7 @@ def in_batches(
             if not is_out_of_memory(error):
                 raise
             reason = ' '.join(str(error).split())
-        # Here the exception is gone, and with it what its frames held.
+        # Only now has the exception been freed, with the tensors that its stack frames held.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -64,7 +64,7 @@ def in_batches(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or on the CPU, where torch has no exception of its own."""
+    """Whether memory ran out; on a CPU torch has no exception of its own for it."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

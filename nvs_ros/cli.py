@@ -1,5 +1,5 @@
-"""The command line: one module of :mod:`nvs_ros.commands` for each command, imported when asked
-for."""
+"""The command line. Each command is a module of :mod:`nvs_ros.commands`, imported only when it is
+used."""
 
 from __future__ import annotations
 
@@ -27,30 +27,29 @@ COMMANDS = {
     'bench': 'How fast a model is on this machine.',
     'train': 'Train the embedded model.',
 }
-"""Name -> one line of help; the module is ``nvs_ros.commands.<name>``."""
+"""Name of a command -> one line of help; its module is ``nvs_ros.commands.<name>``."""
 
 FOLLOWING = {'synthesize', 'complete', 'process'}
-"""Use as many threads as other programs leave; what trains or measures keeps their number."""
+"""Commands that adapt the number of threads to other programs; training and benchmarks do not."""
 
 EXTRAS = {'evaluate': 'evaluate', 'assess': 'evaluate', 'train': 'train'}
-"""Command -> extra of the wheel that has what it imports; of the others ``inference`` has it."""
+"""Command -> extra of the package that installs its imports; ``inference`` for other commands."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, without the usage."""
+        """Print an error as one line, without the usage, and exit with code 2."""
         self.exit(2, f'{self.prog}: {message}; see --help\n')
 
 
 class _Interrupts:
-    """Remembers that SIGINT came, for some libraries go on when they are interrupted while they are
-    imported."""
+    """Records SIGINT, because some libraries swallow a KeyboardInterrupt during their import."""
 
     def __init__(self) -> None:
         self.came = False
 
     def count(self) -> None:
-        """From now on."""
+        """Begin to record."""
         signal.signal(signal.SIGINT, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
@@ -69,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 success, 2 something the user gave cannot be used or does not fit memory, 130 interrupted.
+        0: success; 2: an input cannot be used or does not fit into memory; 130: interrupted.
     """
     is_own_process, argv = argv is None, sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if not word.startswith('-')), None)
@@ -89,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         if name == chosen:
             try:
                 command = importlib.import_module(f'nvs_ros.commands.{name}')
-            except KeyboardInterrupt:  # some import torch, which takes seconds
+            except KeyboardInterrupt:  # some commands import torch, which takes seconds
                 return 130
             except ImportError as error:
                 return _lacks(chosen, error)
@@ -102,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         if interrupts.came:  # a library has swallowed it
             return 130
-        # Messages of libraries within may have several lines.
+        # The message may contain one of a library with several lines.
         print(f'nvs_ros {chosen}: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
     except MemoryError as error:
@@ -114,9 +113,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _lacks(command: str, error: ImportError) -> int:
-    """Say where to get a library that a command imports."""
+    """Print how to install a library that a command needs; return the exit code.
+
+    Raises
+    ------
+    ImportError
+        The missing module is one of this package.
+    """
     library = (error.name or '').partition('.')[0]
-    if library in ('', 'nvs_ros'):  # ours: a fault and no matter of installation
+    if library in ('', 'nvs_ros'):  # a fault of this package, not of the installation
         raise error
     if library in ('rclpy', 'nvs_interfaces') or library.endswith('_msgs'):
         advice = WITHOUT_ROS

@@ -1,4 +1,4 @@
-"""Contact sheets for people: images in rows with captions, and what of a view is imagined."""
+"""Contact sheets for people: pictures in rows with captions; imagined parts can be marked."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 
 PALEST, STRIPE, STRIPE_PX = 150, 0.75, 7
-"""What is imagined, in a picture that tells it apart: grey level of what was black, brightness of
-the stripes over it, and how far apart they are."""
+"""How imagined pixels are drawn: grey level of black ones, factor of brightness in the stripes, and
+period of the stripes in pixels."""
 
 
 def told_apart(
     image: np.ndarray, mask: np.ndarray, measured: np.ndarray, size: int = 192
 ) -> np.ndarray:
-    """A view in which people see what was measured: that is in colour, the rest grey and striped.
+    """Picture of a view with measured pixels in colour and imagined ones grey and striped.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def told_apart(
     mask : (H, W) uint8
         Coverage by the object.
     measured : (H, W) uint8
-        Share of each pixel that was measured.
+        Share of each pixel that was measured, 0..255.
     size : int
         Longest side of the result, pixels.
 
@@ -44,7 +44,7 @@ def told_apart(
 
 
 def _fitted(picture: np.ndarray, size: int) -> np.ndarray:
-    """A picture resized so that its longest side is ``size``."""
+    """An image resized so that its longest side is ``size``."""
     scale = size / max(picture.shape[:2])
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=smooth)
@@ -55,12 +55,12 @@ def contact_sheet(
     captions: Sequence[Sequence[str]],
     cell: int = 192,
 ) -> np.ndarray:
-    """Pictures in rows with a caption under each.
+    """Draw pictures in rows with a caption under each.
 
     Parameters
     ----------
     rows : sequence of sequences of (h, w, 3) uint8
-        None leaves a place empty.
+        RGB; None leaves a place empty.
     captions : sequence of sequences of str
         One for each picture.
     cell : int
@@ -82,7 +82,7 @@ def contact_sheet(
             small = _fitted(picture, cell)
             sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
             (long, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
-            scale = 0.42 * min(1.0, cell / max(long, 1))  # into the width of its picture
+            scale = 0.42 * min(1.0, cell / max(long, 1))  # fits the width of its picture
             cv2.putText(
                 sheet,
                 caption,

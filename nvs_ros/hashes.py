@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PIECE = 1 << 22
-"""Bytes that are read at once."""
+"""Bytes read at once."""
 
 
 def sha256_of(files: Iterable[Path], progress: Callable[[int], object] = lambda count: None) -> str:
-    """Hexadecimal SHA-256 of the contents of files, one after another.
+    """Hexadecimal SHA-256 of the concatenated contents of files.
 
     Parameters
     ----------
     files : iterable of Path
     progress : callable
-        Told the bytes of each piece that has been read.
+        Called with the number of bytes after each read.
     """
     digest = hashlib.sha256()
     for path in files:

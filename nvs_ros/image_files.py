@@ -1,4 +1,4 @@
-"""Pictures in files: a photograph with its mask in, a synthesised view with its provenance out."""
+"""Image files: read a photograph with its mask, write a synthesised view with its provenance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL.PngImagePlugin import PngInfo
 from nvs_ros.errors import UserError
 
 IMAGE_DESCRIPTION = 0x010E
-"""Number of the EXIF field."""
+"""Number of the EXIF field ImageDescription."""
 WITH_ALPHA = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
-"""Modes of Pillow; a band called A may also be a colour (LAB)."""
+"""Modes of Pillow with an alpha channel; in other modes a band called A may be a colour (LAB)."""
 LOSSY = ('JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF', 'HEIF')
-"""Formats of Pillow that may change values."""
+"""Formats of Pillow whose compression may change values."""
 LABELS = 256
-"""Colours that a picture of labels has at most; one with more of them was compressed or resized."""
+"""Most colours of a label image; an image with more was compressed or resized."""
 HALF = 128
 
 
@@ -29,13 +29,13 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
     Parameters
     ----------
     file : Path
-        Any format that Pillow reads, of 8 or 16 bits per channel; its alpha channel is the mask
-        when there is no other. It is turned as its EXIF data say.
+        Any format that Pillow reads, with 8 or 16 bits per channel. Rotated according to its EXIF
+        data. Its alpha channel is the mask unless ``mask_file`` is given.
     mask_file : Path, optional
-        Picture of the same size; its alpha channel where that has a shape, else its values: above 0
-        is the object, or above half where they were compressed with loss. Grey levels and
-        floating-point numbers to 1 are coverage; colours and numbers of 16 bits are labels. Of a
-        palette, black or index 0 is the background.
+        Image of the same size. Its alpha channel is used if it is not uniform, else its values.
+        Grey levels, and floating-point numbers up to 1, are coverage. Colours, 16-bit numbers and
+        dark grey levels are labels: every value above 0 is the object (above half the greatest if
+        the compression is lossy). In a palette, black or index 0 is the background.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
     Raises
     ------
     UserError
-        Missing or unreadable files, no mask, sizes that differ, an empty mask.
+        A file is missing or unreadable, there is no mask, or it is empty or differs in size.
     """
     picture = _open(file)
     mask = _alpha(picture) if mask_file is None else _coverage(_open(mask_file))
@@ -66,7 +66,7 @@ def read_photograph(file: Path, mask_file: Path | None = None) -> tuple[np.ndarr
 
 
 def read_rgb(file: Path) -> np.ndarray:
-    """The colours of a photograph, (H, W, 3) uint8; see :func:`read_photograph`."""
+    """Read only the colours of a photograph, (H, W, 3) uint8 RGB; see :func:`read_photograph`."""
     return _colours(_open(file), file)
 
 
@@ -77,7 +77,13 @@ def _colours(picture: Image.Image, file: Path) -> np.ndarray:
 
 
 def _open(file: Path) -> Image.Image:
-    """A picture the right way up; transparency of 8 bits of any kind is an alpha channel."""
+    """Open an image, rotate it upright, and turn 8-bit transparency into an alpha channel.
+
+    Raises
+    ------
+    UserError
+        The file is missing, unreadable or too large.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -87,7 +93,7 @@ def _open(file: Path) -> Image.Image:
         if 'transparency' in picture.info and picture.mode in ('1', 'L', 'P', 'RGB'):
             picture = picture.convert('RGBA')
         picture = ImageOps.exif_transpose(picture)
-        picture.format = format_read  # of which nothing is left otherwise
+        picture.format = format_read  # lost by the conversions above
         return picture
     except FileNotFoundError:
         raise UserError(f'no such file: {file}') from None
@@ -96,7 +102,7 @@ def _open(file: Path) -> Image.Image:
         raise UserError(f'{file}: expected at most {limit} pixels, got more') from None
     except MemoryError:
         raise
-    except Exception as error:  # whatever a decoder stumbles over in a foreign file
+    except Exception as error:  # decoders raise errors of any type for foreign files
         said = str(error) or type(error).__name__
         raise UserError(f'{file} is not a readable picture: {said}') from None
 
@@ -104,7 +110,7 @@ def _open(file: Path) -> Image.Image:
 def _rgb(picture: Image.Image) -> np.ndarray:
     if not picture.mode.startswith('I'):
         return np.asarray(picture.convert('RGB'))
-    # Grey of 16 bits, of which Pillow would clip whatever is above 255.
+    # 16-bit grey, which Pillow would clip at 255.
     grey = (np.clip(np.asarray(picture), 0, 65535) // 256).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
 
@@ -114,7 +120,7 @@ def _has_alpha(picture: Image.Image) -> bool:
 
 
 def _alpha(picture: Image.Image) -> np.ndarray | None:
-    """Alpha channel (H, W) uint8; None where there is none, or it has no shape."""
+    """Alpha channel (H, W) uint8; None if there is none, or nothing in it stands out."""
     if picture.mode in WITH_ALPHA:
         alpha = np.asarray(picture.convert('RGBA').getchannel('A'))
     elif picture.mode.startswith('I') and isinstance(picture.info.get('transparency'), int):
@@ -127,7 +133,7 @@ def _alpha(picture: Image.Image) -> np.ndarray | None:
 
 
 def _coverage(picture: Image.Image) -> np.ndarray:
-    """What a mask says, (H, W) uint8."""
+    """Coverage (H, W) uint8, 0..255, from an image of a mask; see :func:`read_photograph`."""
     alpha = _alpha(picture)
     if alpha is not None:
         return _levels(alpha, exact=True)
@@ -148,17 +154,17 @@ def _coverage(picture: Image.Image) -> np.ndarray:
 
 
 def _levels(grey: np.ndarray, exact: bool) -> np.ndarray:
-    """Grey levels are coverage, unless all of them are dark: then they are labels."""
+    """Coverage from grey levels: as they are, or, if all are dark, labels."""
     if grey.max(initial=0) >= HALF:
         return grey
     return np.where(grey > (0 if exact else grey.max(initial=0) // 2), 255, 0).astype(np.uint8)
 
 
 def _background(indices: np.ndarray, colours: np.ndarray) -> np.ndarray | None:
-    """Where a palette has index 0, if that is the background and not black.
+    """Pixels with palette index 0, if that is the background; None if black is.
 
-    Palettes of labels start with the background in any colour, those that a program has reduced the
-    colours to may have black anywhere: the background is what most of the border is.
+    Palettes of label images begin with the background in any colour; in palettes of images with
+    reduced colours black may have any index. What covers most of the border is the background.
     """
     zero, black = indices == 0, ~colours.any(-1)
     if not (zero & ~black).any():
@@ -169,21 +175,22 @@ def _background(indices: np.ndarray, colours: np.ndarray) -> np.ndarray | None:
 
 
 def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> None:
-    """Write a synthesised picture as PNG or JPEG, as the name ends, marked as such.
+    """Write a synthesised image as PNG or JPEG, marked as synthetic.
 
     Parameters
     ----------
     image : (H, W, 3) uint8
         RGB.
     file : Path
+        Its ending chooses the format.
     provenance : dict
-        Written beside ``synthetic: true``: model, seed, preset, source stamp, ... As PNG text, or
-        as JSON in the EXIF field ImageDescription.
+        Model, seed, preset, source stamp and so on. Written together with ``synthetic: true``, as
+        PNG text or as JSON in the EXIF field ImageDescription.
 
     Raises
     ------
     UserError
-        Another ending, or the file cannot be written.
+        The file has another ending or cannot be written.
     """
     marks = {f'nvs_ros:{k}': str(v) for k, v in {'synthetic': 'true', **provenance}.items()}
     picture = Image.fromarray(image)

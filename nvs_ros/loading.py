@@ -1,4 +1,4 @@
-"""Loading the synthesizer: the one place of the node that knows torch."""
+"""Load the synthesizer of the node; the only module for the node that uses torch directly."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PROGRESS_S = 5.0
 
 
 def load_synthesizer(settings: ModelSettings, log: Callable[[str], object]) -> Synthesizer:
-    """Load the configured model; says every few seconds that it is still at it.
+    """Load and warm up the configured model; logs progress every few seconds.
 
     Parameters
     ----------
     settings : ModelSettings
     log : callable
-        Takes a line for a person.
+        Called with a line for a person.
 
     Raises
     ------
     Exception
-        Whatever the loader raises: the model cannot be had.
+        The model cannot be loaded; usually UserError, but of any type.
     """
     use_threads(settings.threads)
     device = None if settings.device == 'auto' else torch.device(settings.device)
@@ -64,18 +64,18 @@ def load_synthesizer(settings: ModelSettings, log: Callable[[str], object]) -> S
 
 
 def _in_a_thread(work: Callable[[], Synthesizer]) -> Future[Synthesizer]:
-    """Start work in a thread that ends with it.
+    """Run work in a thread that ends afterwards, and with it the team of OpenMP threads it used.
 
-    The threads that OpenMP gives to a thread end with it, too. Those of a callback's, which is kept
-    for the next one, would stay, and OpenMP spins hardly at all while it has more than there are
-    cores: on idle cores each network evaluation would take longer.
+    The thread of a callback stays in its pool, and so would its team. While OpenMP has more threads
+    than there are cores it hardly spins, and each network evaluation would take longer on idle
+    cores.
     """
     future: Future[Synthesizer] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # raised in the thread that waits for the result
             future.set_exception(error)
 
     threading.Thread(target=run, name='loading', daemon=True).start()
@@ -83,14 +83,14 @@ def _in_a_thread(work: Callable[[], Synthesizer]) -> Future[Synthesizer]:
 
 
 def gpu_memory_mb() -> float | None:
-    """Memory of the GPU in use by this process in megabytes, None without one."""
+    """GPU memory of this process's tensors in megabytes; None without a GPU."""
     if not torch.cuda.is_available():
         return None
     return torch.cuda.memory_allocated() / 1e6
 
 
 def give_back_memory() -> None:
-    """Give the system the memory of a model that nobody holds any more."""
+    """Return the memory of a released model to the system."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

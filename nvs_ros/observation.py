@@ -1,4 +1,4 @@
-"""What a camera saw of an object, and what is computed of it once for all views."""
+"""Frames of an object, and what is computed from them once for all views."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Frame:
     image : (H, W, 3) uint8
         RGB.
     mask : (H, W) uint8 or bool
-        Coverage by the object, 0..255; where nothing reaches 128, above 0 is the object.
+        Coverage by the object, 0..255. If no value reaches 128, every value above 0 is the object.
     camera : Camera
-        Intrinsics of the picture.
+        Intrinsics and distortion of the image.
     object_from_camera : (4, 4) float
         Pose of the camera (optical frame) in the object frame (origin in the object's centre, z
         up), metres.
     object_size_m : float, optional
         Longest side of the object's bounding box; estimated from the mask when omitted.
     depth_m : (H, W) float, optional
-        Metres along the optical axis (REP-118), aligned with the picture.
+        Metres along the optical axis (REP-118), aligned with the image.
     unknown : (H, W) bool, optional
-        Pixels of other things, which may hide a part of the object: it may be behind them.
+        Pixels of other things, which may hide a part of the object.
     """
 
     image: np.ndarray
@@ -48,12 +48,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """A picture that the network is shown.
+    """A frame as the network is shown it.
 
     Attributes
     ----------
     view : CanonicalView
+        The frame warped into the camera the network was trained on.
     condition : ImageCondition
+        Embedding and latent of its image.
     """
 
     view: CanonicalView
@@ -67,10 +69,11 @@ class Observation:
     Attributes
     ----------
     source : CanonicalView
-        Of the first frame: viewpoints are counted from it.
+        Of the first frame: viewpoints are relative to it.
     condition : ImageCondition
+        Of the first frame.
     measurement : Measurement
-        What all frames say of the object's shape: by their depth, or by their masks alone.
+        What all frames together say of the object's shape, from depth and masks.
     further : tuple of Source
         The other frames, in the object frame of the first.
     """
@@ -86,14 +89,14 @@ class Observation:
         return (Source(self.source, self.condition), *self.further)
 
     def nearest(self, target: TargetCamera) -> int:
-        """Place in :attr:`sources` of the camera that stands nearest in angle to a target's."""
+        """Index in :attr:`sources` of the camera nearest to a target, by angle about the object."""
         asked = target.object_from_camera[:3, 3]
         stand = np.stack([source.view.object_from_camera[:3, 3] for source in self.sources])
         return int(np.argmax(stand @ asked / np.linalg.norm(stand, axis=1)))
 
 
 def measurement_of(frames: Sequence[Frame | CanonicalView], unit_m: float) -> Measurement:
-    """What frames of one object say of its shape, as they were taken.
+    """What frames of one object say of its shape; computed from the images as they were taken.
 
     Parameters
     ----------
@@ -101,6 +104,11 @@ def measurement_of(frames: Sequence[Frame | CanonicalView], unit_m: float) -> Me
         One or more, all in one object frame.
     unit_m : float
         Longest side of the object's bounding box.
+
+    Raises
+    ------
+    ValueError
+        There is no frame, or depth or ``unknown`` of a frame has another shape than its mask.
     """
     return Measurement.joined([_measurement(frame, unit_m) for frame in frames])
 

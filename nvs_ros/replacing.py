@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Write files so that they never exist in part."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from uuid import uuid4
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A path beside ``file`` to write to, which takes its place when all is written.
+    """Give a temporary path beside ``file`` to write to; it replaces ``file`` at the end.
 
-    An error leaves the old file as it was, and so does a process that is killed, whose path stays.
-    Several processes may replace one file at the same time: the last one's is kept.
+    After an error the old file is unchanged, also when the process is killed; the temporary file is
+    then left behind. Several processes may replace the same file at once: the last one wins.
     """
     partial = file.with_name(f'.{file.name}.{uuid4().hex[:8]}.partial')
     try:

@@ -1,4 +1,4 @@
-"""The object's silhouette in a picture on white."""
+"""The silhouette of an object in an image on white, and the IoU of masks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 
 OBJECT_FROM = 24
-"""Darkest channel this far below white: object. Chosen on decoded training pictures."""
+"""A pixel whose darkest channel is this far below 255 belongs to the object; chosen on decoded
+training images."""
 
 
 def silhouette(image: np.ndarray) -> np.ndarray:
     """Separate an object from the white background it was drawn on.
 
-    Background is what is nearly white and connected with the border of the picture, so that white
-    parts inside the object stay object. White parts on its outline cannot be told from the
-    background.
+    Background is every nearly white region that is connected to the border of the image. So white
+    parts inside the object belong to the object, but white parts on its outline do not.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def silhouette(image: np.ndarray) -> np.ndarray:
 
 
 def mask_iou(mask: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two (H, W) uint8 masks, object where more than half covered; 1
-    when both are empty."""
+    """Intersection over union of two masks (H, W) uint8, thresholded at half coverage; 1 if both
+    are empty."""
     a, b = mask > 127, other > 127
     union = np.logical_or(a, b).sum()
     return float(np.logical_and(a, b).sum() / union) if union else 1.0

@@ -1,4 +1,4 @@
-"""The public door of the algorithm: observe a frame once, synthesise any views of it.
+"""The public interface of the algorithm: observe a frame once, synthesise any views of it.
 
 Works without ROS::
 
@@ -47,8 +47,8 @@ from nvs_ros.zero123.random_weights import FULL_RANDOM, full_random
 
 IDENTITY_POSE = RelativePose(0.0, 0.0, 0.0)
 SOURCE_SEED_OFFSET = 2**32
-"""The source branch of mutual self-attention has noise of its own, the same for all targets of a
-frame."""
+"""Added to the seed of a view for the noise of its source branch (mutual self-attention), so that
+targets with one seed share a branch whose noise differs from theirs."""
 
 
 class Synthesizer:
@@ -60,7 +60,7 @@ class Synthesizer:
     ----------
     components : Zero123Components
     source_memory_mb : int
-        As the setting of the model of that name.
+        Most memory for remembered source branches, MB (the setting ``model.source_memory_mb``).
     """
 
     def __init__(
@@ -90,23 +90,23 @@ class Synthesizer:
         source : str or Path
             What :func:`nvs_ros.zero123.components.load_components` takes; or ``'full-random'``,
             a model of the real size with random weights.
-        device : optional
-            CUDA where there is one, else the CPU.
-        dtype : optional
-            float16 on CUDA, else float32.
+        device : str or torch.device, optional
+            When omitted: CUDA if it is available, else the CPU.
+        dtype : torch.dtype, optional
+            When omitted: float16 on CUDA, else float32.
         kind : str, optional
             One of :data:`nvs_ros.zero123.layout.KINDS`; from the files or their name when omitted.
         source_memory_mb : int
             See :class:`Synthesizer`.
         compiled : bool
-            As the setting ``model.compile``.
+            Compile the blocks of the network (the setting ``model.compile``).
 
         Raises
         ------
         UserError
-            There is no such device, or the model cannot be used.
+            The device cannot be used, or the model cannot be loaded.
         """
-        follow_cores(begins=True)  # loading computes, too
+        follow_cores(begins=True)  # loading also computes
         device = _usable(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
         if source == FULL_RANDOM:
@@ -117,7 +117,7 @@ class Synthesizer:
         return cls(components, source_memory_mb=source_memory_mb)
 
     def preset(self, name: str = DEFAULT_PRESET, **overrides: object) -> SamplerSettings:
-        """A preset as this model wants it, with some fields replaced.
+        """Settings of a preset with the values tuned for this model, and some fields replaced.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class Synthesizer:
     def photograph(
         self, image: np.ndarray, mask: np.ndarray, *, elevation_rad: float = 0.0
     ) -> CanonicalView:
-        """Show the model a photograph without calibration; see :func:`photograph_view`."""
+        """Canonical view of a photograph without calibration; see :func:`photograph_view`."""
         return photograph_view(
             image,
             mask,
@@ -140,7 +140,7 @@ class Synthesizer:
         )
 
     def canonical(self, frame: Frame) -> CanonicalView:
-        """Re-project a frame into the camera that the model knows; see :func:`canonical_view`."""
+        """Warp a frame into the camera the model was trained on; see :func:`canonical_view`."""
         return canonical_view(
             frame.image,
             frame.mask,
@@ -153,16 +153,16 @@ class Synthesizer:
         )
 
     def warm_up(self, settings: SamplerSettings | None = None, *, views: int = 1) -> None:
-        """Make views of nothing, so that the first request finds everything chosen and compiled.
+        """Make views of a blank image, so that the first request need not wait for compilation.
 
-        On the CPU without compilation there is nothing to do, and nothing is done.
+        Also lets CUDA choose its kernels. Does nothing on the CPU without compilation.
 
         Parameters
         ----------
         settings : SamplerSettings, optional
-            :meth:`preset` when omitted. Cut to a few timesteps.
+            :meth:`preset` when omitted. Shortened to a few timesteps.
         views : int
-            As many as will be asked for at once.
+            Number of views that one request will ask for.
         """
         if not is_slow_at_first(self.components):
             return
@@ -172,7 +172,7 @@ class Synthesizer:
         source = self.photograph(blank, np.full((size, size), 255, np.uint8))
         targets = [target_from_angles(source, 0.0, 0.0)] * views
         observation = self.observe(source)
-        for _ in range(2):  # with the source branch, and with what was remembered of it
+        for _ in range(2):  # first with the source branch, then with the remembered one
             self.synthesize(observation, targets, quick)
 
     def observe(
@@ -180,22 +180,22 @@ class Synthesizer:
         frames: Frame | CanonicalView | Sequence[Frame | CanonicalView],
         measurement: Measurement | None = None,
     ) -> Observation:
-        """Encode a frame, or several of one object, once for all views of it.
+        """Encode one or several frames of one object, once for all its views.
 
         Parameters
         ----------
         frames : Frame or CanonicalView, or a sequence of them
-            Calibrated frames, or what :meth:`canonical` or :meth:`photograph` made. Several are in
-            one object frame, and the object has the size that the first one says. Viewpoints are
-            counted from the first; the network is shown the one nearest to each target.
+            Calibrated frames, or results of :meth:`canonical` or :meth:`photograph`. Several
+            frames share one object frame and take the object size of the first. Viewpoints are
+            relative to the first; for each target the network is shown the nearest frame.
         measurement : Measurement, optional
-            What is known of the object's shape; that of all frames when omitted. Of a
-            ``CanonicalView`` that is its silhouette.
+            What is known of the object's shape; computed from all frames when omitted (a
+            ``CanonicalView`` contributes its silhouette).
 
         Raises
         ------
         ValueError
-            No frame, or one that cannot be used; the message says why.
+            There is no frame, or a frame cannot be used.
         """
         frames = list(frames) if isinstance(frames, Sequence) else [frames]
         if not frames:
@@ -234,9 +234,9 @@ class Synthesizer:
     ) -> list[View]:
         """Synthesise the object as the target cameras would see it.
 
-        A view depends on the frames, its camera, the settings and its seed, not on what else is in
-        the batch. All targets that are nearest to one of the frames are one batch, with mutual
-        self-attention one for each seed; a batch that does not fit memory is halved.
+        A view depends on the frames, its camera, the settings and its seed, not on the other
+        targets. Targets with the same nearest frame are one batch; with mutual self-attention they
+        must share the seed as well. A batch that does not fit into memory is halved.
 
         Parameters
         ----------
@@ -245,27 +245,28 @@ class Synthesizer:
         settings : SamplerSettings, optional
             :meth:`preset` when omitted.
         seed : int or sequence of int
-            0 to 2**63 - 1, of all targets or of each. Same seed, same view, on the same device.
+            0 to 2**63 - 1, one for all targets or for each. Same seed, same view on a device.
         keep : bool
-            What was measured and the target sees stays in the view as it was measured, and what
-            was seen empty stays empty.
+            Measured surface that the target sees replaces the network's pixels, and what the
+            network drew in space that was seen empty is removed.
         callback : callable, optional
-            See :func:`nvs_ros.hero.sampler.sample`, counted over all batches; may raise to cancel.
+            See :func:`nvs_ros.hero.sampler.sample`; evaluations are counted over all batches.
         remember : bool
-            Keep what was computed of the source branch for further views, in place of what is
-            remembered of another frame; False for a frame that will not be asked for again.
+            Keep the source branch for further views of this frame and forget that of another frame.
+            False for a frame of which no further views will be made.
 
         Raises
         ------
         ValueError
-            A seed is another, or there are not as many as targets.
+            A seed is outside 0 to 2**63 - 1, or the number of seeds differs from the number of
+            targets.
         MemoryError
-            Not even one view fits memory.
+            Not even one view fits into memory.
         """
         settings = settings or self.preset()
         seeds = _seeds(seed, len(targets))
         nearest = [observation.nearest(target) for target in targets]
-        told = [  # the cameras as the network is told of them
+        told = [  # each with its pose relative to the frame that the network is shown
             target.relative_to(observation.sources[i].view) if i else target
             for i, target in zip(nearest, targets, strict=True)
         ]
@@ -308,8 +309,7 @@ class Synthesizer:
     def _sample(
         self, observation, shown, targets, settings, seeds, callback, remember
     ) -> np.ndarray:
-        """Canonical pictures (n, S, S, 3) uint8 of targets that are shown one of the frames, and
-        share its source branch."""
+        """Canonical images (n, S, S, 3) uint8 of targets that share a frame and source branch."""
         components, source = self.components, observation.sources[shown]
         tokens = self._tokens(source, [IDENTITY_POSE, *(t.relative for t in targets)])
         cond_latents, source_cond_latent = self.conditions(observation, targets, shown)
@@ -344,7 +344,7 @@ class Synthesizer:
         return rgb_images(decode_latents(components, latents))
 
     def _tokens(self, source: Source, poses: Sequence[RelativePose]) -> torch.Tensor:
-        """The token (n, 1, d) of each pose relative to a source."""
+        """Conditioning tokens (n, 1, d) for poses relative to a source."""
         return pose_tokens(
             self.components,
             source.condition.embedding,
@@ -355,14 +355,14 @@ class Synthesizer:
     def conditions(
         self, observation: Observation, targets: Sequence[TargetCamera], shown: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the network takes beside the noisy latent: of each target, and of the source branch.
+        """Channels that the network takes beside the noisy latent, for targets and source branch.
 
         Parameters
         ----------
         observation : Observation
         targets : sequence of n TargetCamera
         shown : int
-            Place of the frame that the network is shown.
+            Index in ``observation.sources`` of the frame that the network is shown.
 
         Returns
         -------
@@ -385,7 +385,7 @@ class Synthesizer:
 
 
 def _following(callback: Callable[[dict], None] | None) -> Callable[[dict], None]:
-    """A callback that has a look at the cores as well, which are looked at now, too."""
+    """Wrap a callback to adapt to the load of the cores between evaluations; adapts now as well."""
     follow_cores(begins=True)
 
     def follow(progress: dict) -> None:
@@ -409,7 +409,7 @@ def _seeds(seed: int | Sequence[int], targets: int) -> list[int]:
 
 
 def _usable(name: str | torch.device) -> torch.device:
-    """The device, after a number has been there and back."""
+    """The device, if a number can be written to it and read back; else raises UserError."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()

@@ -1,4 +1,4 @@
-"""What the synthesizer makes."""
+"""The result of the synthesizer: a view with its camera and provenance."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from nvs_ros.geometry.spherical import RelativePose
 
 @dataclass(frozen=True)
 class View:
-    """A synthesised picture and the camera that would have taken it.
+    """A synthesised image and the camera that would have taken it.
 
     Attributes
     ----------
     image : (H, W, 3) uint8
-        RGB on white, as the asked camera would see it.
+        RGB on white, as the requested camera would see it.
     mask : (H, W) uint8
         Coverage by the object, 0..255.
     measured : (H, W) uint8
-        Share of each pixel that was measured, 0..255; all else is imagined.
+        Share of each pixel that was measured, 0..255; the rest is imagined by the network.
     camera : Camera
+        The requested intrinsics and distortion.
     object_from_camera : (4, 4) float64
         Pose of the virtual camera (optical frame) in the object frame, metres.
     relative : RelativePose
-        From the camera of the (first) frame.
+        Of this camera relative to that of the first frame.
     seed : int
     model_id : str
+        Which weights made the view.
     warnings : tuple of str
-        What makes this view less trustworthy than others.
+        Why this view may be less reliable than others, in sentences for a person.
     """
 
     image: np.ndarray
@@ -45,5 +47,5 @@ class View:
 
     @property
     def measured_share(self) -> float:
-        """Share of the object in the picture that was measured, 0 ... 1."""
+        """Measured share of the object's pixels in this view, 0 ... 1."""
         return float(self.measured.sum() / max(int(self.mask.sum()), 1))

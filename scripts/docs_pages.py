@@ -1,8 +1,8 @@
-"""What the site of ``make docs`` has beside docs/: a hook of MkDocs.
+"""A hook of MkDocs that adds files outside docs/ to the site of ``make docs``.
 
-The README and its like lie in the project's folder, where people look for them, and link to each
-other and to files there. Here they become pages, every link that leads to a page becomes one inside
-the site, and files that are linked to come along.
+The README and similar files are in the project's folder, and link to each other and to other files
+there. This hook makes pages of them, adds the files they link to, and changes their links to point
+inside the site.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LINK = re.compile(r'(?<=\]\()(?![a-z]+:|#|/)([^)#\s]+)')
 
 
 def place(target: str) -> str:
-    """Where a file of the project is in the site; both relative to their roots."""
+    """Path in the site of a file of the project; both relative to their roots."""
     if target in PAGES:
         return PAGES[target]
     return target.removeprefix('docs/') if target.startswith('docs/') else f'{FILES}/{target}'
 
 
 def source_of(page: str) -> str:
-    """The file of the project that a page is made of."""
+    """The file of the project that a page is made from."""
     return SOURCES.get(page, f'docs/{page}')
 
 
@@ -61,7 +61,7 @@ def on_files(files: Files, config, **_) -> Files:
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Turn links to files of the project into links to where they are in the site."""
+    """Change links to files of the project to their paths in the site."""
     source, here = source_of(page.file.src_uri), posixpath.dirname(page.file.src_uri)
 
     def moved(match: re.Match[str]) -> str:
@@ -72,7 +72,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 
 
 def on_page_content(html: str, **_) -> str:
-    """Docstrings name each other in Sphinx's way, which Markdown would show as it is written."""
+    """Convert Sphinx roles in docstrings, which Markdown would show literally, to plain code."""
     html = re.sub(
         r':(?:attr|class|data|func|meth|mod):<code>~?([^<]+)</code>', r'<code>\1</code>', html
     )

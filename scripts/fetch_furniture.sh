@@ -3,8 +3,8 @@
 #
 #   scripts/fetch_furniture.sh OUTPUT
 #
-# Takes the package from the archive of Debian or Ubuntu and installs nothing. Root is needed only
-# where apt has no lists of packages yet.
+# Downloads the package from the archive of Debian or Ubuntu without installing it. Root is needed
+# only if apt has no package lists yet.
 set -euo pipefail
 
 mkdir -p "${1:?"OUTPUT, the folder to fill, is missing"}"
@@ -16,7 +16,7 @@ if [[ -z $(apt-cache show "$package" 2>/dev/null) ]]; then
 fi
 partial=$(mktemp -d)
 trap 'rm -rf "$partial"' EXIT
-# As root apt warns that its own user may not write there, and downloads all the same.
+# As root, apt warns that its own user may not write there, but downloads the package.
 (cd "$partial" && apt-get download "$package")
 dpkg-deb --extract "$partial"/*.deb "$partial/files"
 cp "$partial"/files/usr/share/sweethome3d/furniture/*.sh3f "$output"

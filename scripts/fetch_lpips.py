@@ -1,4 +1,4 @@
-"""Bring the weights of LPIPS (AlexNet) to this machine, for ``evaluate``: 64 MB read, 10 MB kept.
+"""Download the weights of LPIPS (AlexNet) for ``evaluate``: 64 MB are read, 10 MB are kept.
 
     python scripts/fetch_lpips.py
 
@@ -32,7 +32,7 @@ ALLOWED = {
 
 
 class _Arrays(pickle.Unpickler):
-    """Makes NumPy arrays and nothing else."""
+    """Unpickles NumPy arrays and refuses everything else."""
 
     def find_class(self, module, name):
         if (module, name) not in ALLOWED:

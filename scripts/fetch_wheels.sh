@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Wheels to carry to a machine without a network, for scripts/train_gpu.sh: Python 3.12, Linux x86-64.
+# Fetch wheels for a machine without a network, for scripts/train_gpu.sh: Python 3.12, Linux x86-64.
 #
 #   scripts/fetch_wheels.sh FOLDER [PACKAGE...]
 #
-# By default what a machine with PyTorch, transformers, numba, OpenCV, SciPy and matplotlib lacks;
-# versions are those of constraints.txt, and nothing is fetched but what is named.
+# By default the packages missing on a machine with PyTorch, transformers, numba, OpenCV, SciPy and
+# matplotlib. Versions are those of constraints.txt; dependencies are not fetched.
 set -euo pipefail
 
 folder=${1:?"FOLDER is missing"}

@@ -1,8 +1,8 @@
-"""Make the CMake files of the ROS 2 wheels fit the Python environment they were installed in.
+"""Adapt the CMake files of the ROS 2 wheels to the Python environment they were installed in.
 
-The wheels' ``share/**/*.cmake`` name folders of the machine that built them, so interface packages
-would be compiled against headers that are not there. Run with the environment's own Python after
-every (re)installation of ``ros-*``; running it again changes nothing.
+``share/**/*.cmake`` of the wheels contain paths of the machine that built them, so interface
+packages would be compiled against headers that do not exist. Run this with the environment's own
+Python after every (re)installation of ``ros-*``; running it again changes nothing.
 """
 
 import sys
@@ -15,13 +15,13 @@ BUILD_MACHINE = '/opt/python/cp311-cp311'
 
 
 def main() -> int:
-    """Rewrite the files and say how many; 1 when there are no wheels or a path stays unknown."""
+    """Rewrite the files and print their number; 1 if there are no wheels or a path is unknown."""
     share = Path(sys.prefix, 'share')
     if not (share / 'rclpy').is_dir():
         print(f'no ROS 2 wheels in {sys.prefix}', file=sys.stderr)
         return 1
     site_packages = f'{BUILD_MACHINE}/lib/python3.11/site-packages'
-    # The NumPy folder lies inside site-packages: it has to go first.
+    # The NumPy folder is inside site-packages, so it has to be replaced first.
     replacements = {
         f'{site_packages}/numpy/_core/include': numpy.get_include(),
         site_packages: sysconfig.get_path('purelib'),

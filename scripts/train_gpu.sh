@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# One chunk of a training on a machine with a GPU: with PyTorch, without ROS and without a network.
+# Run one chunk of a training on a machine with a GPU and PyTorch, without ROS and network.
 #
 #   scripts/train_gpu.sh RUN [OPTIONS of `python -m nvs_ros train`]
 #
-# Call it again on the same machine until the recipe is done: RUN (an ignored folder, runs/gpu) keeps
-# the state between chunks. Paths are relative to the repository. Each chunk leaves in OUT plots and
-# the averaged weights in float16 as model.tar.00, model.tar.01, ... of at most 14 MiB;
-# `cat model.tar.* | tar -x` puts the model together. The progress bar tells the steps a second:
-# `--steps N` fits the last stage to the time that is left, until its learning rate begins to fall.
+# Call it again on the same machine until the recipe is finished: RUN (an ignored folder, such as
+# runs/gpu) keeps the state between chunks. Paths are relative to the repository. Each chunk writes
+# plots to OUT, and the averaged weights in float16 as model.tar.00, model.tar.01, ... of at most
+# 14 MiB; `cat model.tar.* | tar -x` unpacks the model. The progress bar shows the steps per second:
+# choose `--steps N` to fit the last stage to the remaining time, as long as its learning rate has
+# not begun to fall.
 #
 #   LIMIT   seconds that the call may take                      540
-#   OUT     where results go                                    RUN/out
+#   OUT     folder for results                                  RUN/out
 #   CONFIG  recipe                                              config/training_gpu.yaml
-#   WHEELS  folder of wheels for what the machine lacks, from scripts/fetch_wheels.sh
+#   WHEELS  folder of wheels that the machine lacks, from scripts/fetch_wheels.sh
 #   PYTHON  the Python that has PyTorch                         python3
 set -euo pipefail
 
@@ -21,7 +22,7 @@ shift
 limit=${LIMIT:-540}
 out=${OUT:-$run/out}
 python=${PYTHON:-python3}
-# For the last checkpoint, the model and the archive.
+# Seconds for the last checkpoint, the model and the archive.
 reserve=30
 
 cd "$(dirname "$0")/.."

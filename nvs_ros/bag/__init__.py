@@ -1,1 +1,1 @@
-"""Bags: replay one into the graph, process one without any graph."""
+"""Bags: replay one into the ROS graph, or process one without a graph."""

@@ -1,7 +1,7 @@
-"""The frames of a bag: every image with its partners, however much later those were recorded.
+"""The frames of a bag: every image with its partners, however much later they were recorded.
 
-The bag is read twice. First the stamps alone are matched, then the messages of the frames that are
-wanted are taken out.
+The bag is read twice: first to match the stamps of all messages, then to get the messages of the
+wanted frames.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from nvs_ros.messages.frames import stamp_ns
 from nvs_ros.messages.synchronizer import IMAGE, FrameMessages
 
 PICTURES = ('mask', 'depth', 'occluders')
-"""Partners of which each belongs to one image."""
+"""Partners that are images and belong to one image only."""
 HELD_BYTES = 2_000_000_000
-"""What the messages of unfinished frames may take; for frames beyond, the bag is read again."""
+"""Most memory for messages of incomplete frames; for further frames the bag is read again."""
 
 
 class Stamped(NamedTuple):
@@ -32,25 +32,25 @@ class Stamped(NamedTuple):
     stamp_ns: int
     recorded_ns: int
     number: int
-    """Place among all messages read."""
+    """Index among all messages read."""
 
 
 @dataclass
 class Matched:
-    """What goes together in a bag.
+    """The frames of a bag, and what could not be used.
 
     Parameters
     ----------
     frames : list of dict
-        Input -> message, of every complete frame in the order of its image.
+        Input -> message, for every complete frame, in the order of the images.
     images : int
-        All images, malformed ones included.
+        Number of images, including malformed ones.
     dropped : Counter
-        Why so many images are in no frame.
+        Reason -> number of images that are in no frame.
     malformed : Counter
-        Messages that cannot be used, by input.
+        Input -> number of messages that cannot be used.
     reasons : list of str
-        What is wrong with the inputs, in words.
+        Problems of the inputs, in sentences for a person.
     """
 
     frames: list[dict[str, Stamped]] = field(default_factory=list)
@@ -71,10 +71,11 @@ def match_frames(
     names : mapping
         Topic -> input.
     slop_s : float
-        Largest difference between the stamps of an image and its partners, in seconds. The closest
-        is taken; of those of one stamp, the one that was recorded the least time apart.
+        Largest difference between the stamps of an image and its partners, seconds. Of several
+        partners the closest is taken; of those with the same stamp, the one recorded closest in
+        time.
     check : callable
-        Raises ValueError for a message that cannot be used.
+        Raises for a message that cannot be used.
     """
     matched = Matched()
     found = _stamps(bag, names, check, matched)
@@ -110,23 +111,24 @@ def match_frames(
 def frames(
     bag: Bag, matched: Matched, wanted: Collection[int], held_bytes: int = HELD_BYTES
 ) -> Iterator[tuple[int, FrameMessages]]:
-    """Take frames out of a bag.
+    """Read frames from a bag.
 
     Parameters
     ----------
     bag : Bag
-        The one that was matched.
+        The bag that was matched.
     matched : Matched
     wanted : collection of int
-        Places among ``matched.frames``.
+        Indices of ``matched.frames``.
     held_bytes : int
         See :data:`HELD_BYTES`.
 
     Yields
     ------
     place : int
+        Index of the frame in ``matched.frames``.
     frame : FrameMessages
-        As soon as the last of its messages was read.
+        As soon as the last of its messages has been read.
     """
     left = set(wanted)
     while left:
@@ -135,14 +137,14 @@ def frames(
             done.add(place)
             yield place, frame
         left -= done
-        if not done:  # the bag broke off between the two readings
+        if not done:  # the bag has become unreadable since it was matched
             return
 
 
 def _stamps(
     bag: Bag, names: Mapping[str, str], check: Callable[[Any], None], matched: Matched
 ) -> dict[str, list[Stamped]]:
-    """Stamps of the well-formed messages by input; what is wrong with the others is told."""
+    """Stamps of the well-formed messages by input; problems of others are added to ``matched``."""
     found: dict[str, list[Stamped]] = {name: [] for name in names.values()}
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -154,7 +156,7 @@ def _stamps(
             try:
                 message = record.read(record.data)
                 check(message)
-            except Exception as error:  # broken bytes make rosbags raise anything
+            except Exception as error:  # rosbags raises errors of any type for broken bytes
                 matched.malformed[name] += 1
                 if name not in first:
                     problem = ' '.join(str(error).split()) or type(error).__name__
@@ -175,7 +177,7 @@ def _distance(image: Stamped, partner: Stamped) -> tuple[int, int]:
 
 
 def _closest(image: Stamped, partners: list[Stamped], slop_ns: int) -> Stamped | None:
-    """Of partners sorted by stamp and by recording."""
+    """The partner that belongs to an image, or None; ``partners`` are sorted."""
     near = []
     after = bisect.bisect_left(partners, (image.stamp_ns,))
     for stamp in {partner.stamp_ns for partner in partners[max(after - 1, 0) : after + 1]}:
@@ -187,7 +189,7 @@ def _closest(image: Stamped, partners: list[Stamped], slop_ns: int) -> Stamped |
 
 
 def _give_once(images: list[Stamped], chosen: list[dict[str, Stamped | None]], name: str) -> None:
-    """Leave each picture to the closest of the images that chose it."""
+    """Leave each partner of an input to the closest of the images that chose it."""
     choosers: defaultdict[Stamped, list[int]] = defaultdict(list)
     for place, partners in enumerate(chosen):
         if (picture := partners[name]) is not None:
@@ -200,7 +202,7 @@ def _give_once(images: list[Stamped], chosen: list[dict[str, Stamped | None]], n
 
 
 def _smallest_gap_s(a: list[Stamped], b: list[Stamped]) -> float | None:
-    """Smallest difference between two sorted lists of stamps; None when one is empty."""
+    """Smallest difference between stamps of two sorted lists; None if either is empty."""
     smallest = None
     for item in a:
         at = bisect.bisect_left(b, (item.stamp_ns,))
@@ -213,7 +215,7 @@ def _smallest_gap_s(a: list[Stamped], b: list[Stamped]) -> float | None:
 def _pass(
     bag: Bag, matched: Matched, wanted: Collection[int], held_bytes: int
 ) -> Iterator[tuple[int, FrameMessages]]:
-    """Read the bag once; frames that find no more room are left for another time."""
+    """Read the bag once; frames beyond the memory limit are left for the next pass."""
     users: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for place in wanted:
         for name, stamped in matched.frames[place].items():
@@ -242,7 +244,7 @@ def _pass(
 def _until_broken(
     bag: Bag, tell: Callable[[str], None] = lambda problem: None
 ) -> Iterator[tuple[int, Record]]:
-    """The numbered messages of a bag, as far as it can be read."""
+    """The numbered messages of a bag up to the first error, which ``tell`` is called with."""
     records = enumerate(bag.records())
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The last frame of an object in a bag, with those before it that are remembered."""
+"""The last usable frame of an object in a bag, with remembered frames before it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def latest_object(
     synthesizer: Synthesizer,
     remap: Mapping[str, str] | None = None,
 ) -> SourceFrame:
-    """The first object of the last frame that can be used, or the one that ``object.id`` names.
+    """The object in the last usable frame; the first one, or the one with the id ``object.id``.
 
     Parameters
     ----------
     bag : Path
     configuration : Configuration
-        With ``memory.frames`` above 0 the frames before it are looked at as well.
+        With ``memory.frames`` above 0 earlier frames are converted and remembered as well.
     synthesizer : Synthesizer
     remap : mapping, optional
         See :func:`nvs_ros.bag.process.input_topics`.
@@ -36,7 +36,7 @@ def latest_object(
     Raises
     ------
     UserError
-        The bag cannot be used, or no frame of it.
+        The bag, or every frame in it, cannot be used.
     """
     topics = input_topics(configuration, remap or {})
     found = None
@@ -45,7 +45,7 @@ def latest_object(
         matched = matched_frames(recording, topics, configuration)
         engine = Engine(synthesizer, BagTransforms(bag), lambda stage, seconds: None)
         everything = range(len(matched.frames))
-        # Without a memory from the last one back, one at a time.
+        # Without memory: backwards from the last frame, one at a time.
         readings = [everything] if configuration.memory.frames else [[i] for i in everything[::-1]]
         for wanted in readings:
             for _, frame in frames(recording, matched, wanted):

@@ -1,7 +1,7 @@
-"""Reading mcap files for what ROS needs of them, whatever else they hold.
+"""Read mcap files as far as ROS needs it (format: https://mcap.dev/spec).
 
-Topics of other encodings are listed like any other and never looked into. A file whose recorder
-was killed is read as far as it is whole. See the format's specification, https://mcap.dev/spec.
+Topics with encodings other than those of ROS are listed, but not decoded. A file whose recorder was
+killed is read as far as it is intact.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class _Chunk(NamedTuple):
     start_ns: int
     offset: int
     channels: frozenset[int]
-    """Empty: not known."""
+    """Channels with messages in the chunk; empty if not known."""
 
 
 class _Fields:
-    """The fields of a record, one after the other."""
+    """Reads the fields of a record in order."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self.at = data, 0
@@ -50,7 +50,7 @@ class _Fields:
         return int.from_bytes(self.take(size), 'little')
 
     def block(self, size: int = 4) -> bytes:
-        """Bytes after their length, which is a number of ``size`` bytes."""
+        """Bytes that are preceded by their length, a number of ``size`` bytes."""
         return self.take(self.number(size))
 
     def text(self) -> str:
@@ -70,13 +70,13 @@ class McapFile:
     Raises
     ------
     ValueError
-        It is none, or broken before its first message.
+        It is no mcap file, or is broken before its first message.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open('rb')
         self.damage = ''
-        """What is lost of the file, in words."""
+        """What is lost of the file, as a sentence; ``''`` if nothing is known to be lost."""
         try:
             self._size = self._file.seek(0, 2)
             self._file.seek(0)
@@ -101,23 +101,23 @@ class McapFile:
 
     @property
     def channels(self) -> list[Channel]:
-        """Its topics, also those without messages."""
+        """The topics of the file, including those without messages."""
         return [c._replace(count=self._counts[c.key]) for c in self._channels.values()]
 
     @property
     def start_ns(self) -> int | None:
-        """When the first message was recorded."""
+        """Time at which the first message was recorded, nanoseconds; None without messages."""
         return self._start_ns
 
     def messages(self, keys: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
-        """Key of the channel, nanoseconds of recording and bytes, of some channels.
+        """Messages of some channels: key of the channel, time of recording (ns), bytes.
 
-        In the order of recording, but for messages outside chunks: they come as they are written.
+        In the order of recording; files with messages outside chunks in the order of the file.
 
         Raises
         ------
         ValueError
-            The rest cannot be read.
+            The rest of the file cannot be read.
         """
         if self._has_loose:
             for operation, data in self._records():
@@ -126,7 +126,7 @@ class McapFile:
                 elif operation == CHUNK:
                     yield from sorted(_only(keys, _messages(data)), key=lambda item: item[1])
             return
-        # Chunks may overlap in time: one is read as soon as a message of it may be next.
+        # Chunks may overlap in time: each is read as soon as one of its messages may be next.
         waiting: list[tuple[int, int, int, bytes]] = []
         count = 0
         for chunk in sorted(self._chunks):
@@ -150,7 +150,7 @@ class McapFile:
         self._has_loose = False
 
     def _read_summary(self) -> bool:
-        """Read the index at the end; return whether it says all that is needed."""
+        """Read the index at the end of the file; return whether it is complete."""
         if self._size < FOOTER_SIZE + len(MAGIC):
             return False
         self._file.seek(-FOOTER_SIZE, 2)
@@ -187,14 +187,14 @@ class McapFile:
         )
 
     def _scan(self) -> None:
-        """Learn from the whole file what the index would say."""
+        """Read the whole file to find out what a complete index would say."""
         self._forget()
         for operation, data in self._records():
             if operation == CHUNK:
                 offset = self._file.tell() - 9 - len(data)
                 try:
                     found = self._learn_chunk(data)
-                except Exception as error:  # whatever a broken chunk makes zstd or lz4 raise
+                except Exception as error:  # zstd and lz4 raise errors of any type
                     self.damage = f'a chunk is broken, what comes after is lost: {error}'
                     break
                 self._count(found)
@@ -215,7 +215,7 @@ class McapFile:
             self._start_ns = ns if self._start_ns is None else min(ns, self._start_ns)
 
     def _learn_chunk(self, data: bytes) -> list[tuple[int, int]]:
-        """Learn the topics in a chunk; return channel and time of each message."""
+        """Store the topics defined in a chunk; return channel key and time of each message."""
         fields, found = _Fields(_content(data)), []
         while fields:
             operation, record = fields.record()
@@ -244,7 +244,7 @@ class McapFile:
             )
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
-        """The records outside chunks up to the end of the data, or as far as the file is whole."""
+        """The records outside chunks, up to the end of the data or to where the file is cut off."""
         self._file.seek(len(MAGIC))
         while True:
             try:
@@ -294,7 +294,13 @@ def _messages(chunk: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _content(chunk: bytes) -> bytes:
-    """The records of a chunk."""
+    """The decompressed records of a chunk.
+
+    Raises
+    ------
+    ValueError
+        Unknown compression, or a wrong size or checksum.
+    """
     fields = _Fields(chunk)
     fields.take(16)
     size, checksum, compression = fields.number(8), fields.number(4), fields.text()

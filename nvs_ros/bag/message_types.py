@@ -1,7 +1,7 @@
-"""Whether and how the messages of a topic are read: its types, one topic at a time.
+"""Message class and deserialiser of a topic in a bag.
 
-Each topic has the definitions that its own file gives of it, so that what is wrong with one is of
-no concern to another.
+Each topic is read with the definitions in its own file, so that a wrong definition of one topic
+does not affect others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def topic_type(channel: Channel) -> type:
     Raises
     ------
     ValueError
-        Its messages are none of ROS, or their type is not installed.
+        Its messages are not ROS messages, or their type is not installed.
     """
     if channel.serialization not in ('cdr', 'ros1'):
         raise ValueError(
@@ -41,19 +41,19 @@ def topic_type(channel: Channel) -> type:
 
 
 def reader(channel: Channel) -> Callable[[bytes], Any]:
-    """Function from the bytes of a message to a message of the installed ROS 2.
+    """Function that makes a message of the installed ROS 2 from its bytes.
 
     Raises
     ------
     ValueError
-        See :func:`topic_type`; or the definition in the file cannot be read.
+        As for :func:`topic_type`, or the definition in the file cannot be read.
     """
     kind, name = topic_type(channel), _name(channel)
     try:
         store = _typestore(channel, name)
         deserialize = store.deserialize_ros1 if _is_ros1(channel) else store.deserialize_cdr
         store.get_msgdef(name)
-    except Exception as error:  # rosbags raises whatever odd text makes it raise
+    except Exception as error:  # rosbags raises errors of any type for malformed definitions
         reason = ' '.join(str(error).split())[:200]
         raise ValueError(
             f'the definition of {channel.type} of {channel.topic} cannot be read: '
@@ -67,7 +67,7 @@ def _is_ros1(channel: Channel) -> bool:
 
 
 def _name(channel: Channel) -> str:
-    """``package/msg/Name`` also where ``msg`` is left out; ``''`` for what is no message."""
+    """Type as ``package/msg/Name``, also if ``msg`` is left out; ``''`` if it is no message."""
     found = TYPE.fullmatch(channel.type)
     return f'{found[1]}/msg/{found[2]}' if found else ''
 
@@ -84,7 +84,7 @@ def _typestore(channel: Channel, name: str) -> Any:
         for part in texts:
             types.update(get_types_from_idl(part))
     elif channel.definition_format in ('', 'unknown'):
-        # Bags of sqlite3 from before Iron hold no definitions: those of a later ROS 2 stand in.
+        # sqlite3 bags from before Iron hold no definitions: use those of the latest ROS 2.
         return get_typestore(Stores.ROS1_NOETIC if _is_ros1(channel) else Stores.LATEST)
     else:
         raise ValueError(f'expected ros2msg or ros2idl, got {channel.definition_format!r}')

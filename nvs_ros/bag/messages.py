@@ -1,4 +1,4 @@
-"""Messages as bags hold them, made into the messages of the ROS 2 that is installed."""
+"""Convert messages of a bag to message classes of the installed ROS 2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosidl_parser.definition import NamespacedType
 
 
 def message_class(name: str) -> type[Any] | None:
-    """Class of a type such as ``sensor_msgs/msg/Image``; None where it is not installed."""
+    """Class of a type such as ``sensor_msgs/msg/Image``; None if it is not installed."""
     package, _, kind = name.partition('/msg/')
     try:
         return getattr(importlib.import_module(f'{package}.msg'), kind, None)
@@ -29,11 +29,11 @@ def nested_class(element: NamespacedType) -> type[Any]:
 
 
 def message_from_bag(kind: type[Any], source: Any) -> Any:
-    """Message with the fields of what rosbags read.
+    """Copy the fields of a message that rosbags has read to one of the installed ROS 2.
 
     Fields are matched by name, so that messages of ROS 1 (``header.seq``, capital K and D of
-    CameraInfo) and of other distributions fit as far as they agree. What is only in the bag is
-    dropped; what is only in the message keeps its default.
+    CameraInfo) and of other distributions can be converted too. Fields that exist only in the bag
+    are dropped; fields that exist only in the message class keep their defaults.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def message_from_bag(kind: type[Any], source: Any) -> Any:
     """
     message = kind()
     given = {name: getattr(source, name) for name in source.__dataclass_fields__}
-    # Constants are among them: POINTS of a Marker is not its points.
+    # Constants are included: the constant POINTS of a Marker must not replace its points.
     values = {name.lower(): value for name, value in given.items()} | given
     for name, slot in zip(kind.get_fields_and_field_types(), kind.SLOT_TYPES, strict=True):
         if name in values:
@@ -59,7 +59,7 @@ def _value(slot: Any, default: Any, value: Any) -> Any:
     if isinstance(default, np.ndarray):
         return np.asarray(value, default.dtype)
     if isinstance(default, array.array):
-        # An array.array is taken over as it is; bytes or an ndarray are checked item by item.
+        # rclpy stores an array.array without a check; bytes or an ndarray are checked item by item.
         return array.array(default.typecode, np.asarray(value, default.typecode).tobytes())
     if isinstance(default, bytes):
         return bytes([value])

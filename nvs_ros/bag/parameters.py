@@ -13,7 +13,7 @@ from nvs_ros.messages.configuration import Configuration
 from nvs_ros.settings.text import parameter_fields
 
 NODES = ('/**', 'nvs', '/nvs')
-"""Sections of a parameter file that concern the node; a later one comes before an earlier one."""
+"""Sections of a parameter file that concern the node; later ones override earlier ones."""
 
 
 def read_configuration(file: Path | None, given: Mapping[str, str]) -> Configuration:
@@ -24,12 +24,12 @@ def read_configuration(file: Path | None, given: Mapping[str, str]) -> Configura
     file : Path, optional
         ROS parameter file, as for the node.
     given : mapping
-        Parameter -> value in YAML; they come before those of the file.
+        Parameter -> value in YAML; they override those of the file.
 
     Raises
     ------
     UserError
-        The file cannot be read, a name is unknown, a value of the wrong type or range.
+        The file cannot be read, a given name is unknown, or a value has a wrong type or range.
     """
     values = _read(file) if file is not None else {}
     for name, text in given.items():
@@ -46,7 +46,7 @@ def read_configuration(file: Path | None, given: Mapping[str, str]) -> Configura
 
 
 def _read(file: Path) -> dict[str, Any]:
-    # rclpy's own reader wants the node's name in the file up to Jazzy, even beside a wildcard.
+    # rclpy's reader, up to Jazzy, requires the node's name in the file even beside a wildcard.
     try:
         tree = yaml.safe_load(file.read_text())
         sections = [tree[node]['ros__parameters'] for node in NODES if node in tree]
@@ -59,7 +59,7 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
     if not sections:
         raise UserError(f'{file}: expected parameters of {" or ".join(NODES)}, got none')
-    # As for the node, names that it does not declare (use_sim_time, ...) are of no concern.
+    # Like the node, ignore names that it does not declare (use_sim_time, ...).
     return {name: value for name, value in found.items() if name in parameter_fields()}
 
 

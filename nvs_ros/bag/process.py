@@ -1,4 +1,4 @@
-"""Run the synthesizer over a bag, without any graph."""
+"""Run the synthesizer over a bag, without a ROS graph."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from nvs_ros.messages.views import views_message
 from nvs_ros.synthesizer import Synthesizer
 
 PREFIX = 'nvs_'
-"""Of frames: what a node called ``/nvs`` takes when ``views.frame_prefix`` is empty."""
+"""Prefix of TF frames that a node called ``/nvs`` has when ``views.frame_prefix`` is empty."""
 
 
 def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict[str, str]:
@@ -50,7 +50,7 @@ def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict
     Raises
     ------
     UserError
-        There is no such input, or two of them have one topic.
+        There is no such input, or two inputs have the same topic.
     """
     settings = configuration.input
     objects = {'pose': ['object_pose'], 'detections': ['detections'], 'mask': []}[settings.objects]
@@ -84,14 +84,14 @@ def process(
 ) -> None:
     """Make the configured views of the frames of a bag.
 
-    The views are those that the node makes of the same frames. What is finished is kept beside the
-    output until all is: the same call goes on where an interrupted one ended.
+    They are the same views that the node makes of these frames. Finished frames are kept in a
+    folder beside the output, so that the same call continues after an interruption.
 
     Parameters
     ----------
     bag : Path
     output : Path
-        New mcap file with the topics of a node called ``/nvs``.
+        New mcap file, with the topics of a node called ``/nvs``.
     configuration : Configuration
     remap : mapping, optional
         See :func:`input_topics`.
@@ -99,14 +99,16 @@ def process(
         1: every frame, 2: every other one, ...
     shapes : Path, optional
         Folder for a cloud (PLY) and a mesh (OBJ) of each object in each frame, in its object frame;
-        their topics are in the output as well.
+        their topics are written to the output as well.
     synthesizer : Synthesizer, optional
-        Loaded as the configuration says when omitted.
+        Loaded according to ``configuration.model`` when omitted.
 
     Raises
     ------
     UserError
-        The bag or the output cannot be used, or no frame is complete.
+        The bag cannot be used, the output exists, the folder of finished frames belongs to another
+        call, or no frame is usable. Also at the end, with the output written, when parts of the bag
+        could not be read.
     """
     topics = input_topics(configuration, remap or {})
     if output.exists():
@@ -137,7 +139,7 @@ def process(
 def matched_frames(
     recording: Bag, topics: Mapping[str, str], configuration: Configuration
 ) -> Matched:
-    """The frames of a bag, whose inputs are recorded under these topics."""
+    """The frames of a bag; ``topics`` gives the topic of each input."""
     return match_frames(
         recording,
         {topic: name for name, topic in topics.items()},
@@ -147,7 +149,13 @@ def matched_frames(
 
 
 def check_types(recording: Bag, topics: Mapping[str, str], configuration: Configuration) -> None:
-    """Refuse topics whose messages no input can be."""
+    """Check that the topic of each input has one of the input's message types.
+
+    Raises
+    ------
+    UserError
+        A topic has another type, or vision_msgs is needed and not installed.
+    """
     try:
         types = input_types(configuration.input)
     except ValueError as error:
@@ -175,7 +183,13 @@ def _open_parts(
     every: int,
     shapes: Path | None,
 ) -> Path:
-    """Folder for one file of each finished frame, which holds what the same call has left there."""
+    """Folder with a file for each finished frame; those of an interrupted same call are kept.
+
+    Raises
+    ------
+    UserError
+        The folder was left by a call with other arguments.
+    """
     parts = output.with_name(f'{output.name}.parts')
     job = {
         'bag': str(bag.resolve()),
@@ -195,10 +209,10 @@ def _open_parts(
 
 
 def _run(recording: Bag, matched: Matched, maker: _FrameMaker, parts: Path, every: int) -> None:
-    """Make what is missing in ``parts``; frames that cannot be used are counted as dropped."""
+    """Make the frames that are missing in ``parts``; unusable frames are counted as dropped."""
     files = {i: parts / f'{i:06}.mcap' for i in range(0, len(matched.frames), every)}
     missing = {i for i, file in files.items() if not file.exists()}
-    # What is finished may have to be remembered for what is not.
+    # Views of unfinished frames may need memory of finished ones.
     wanted = sorted(files if missing and maker.configuration.memory.frames else missing)
     with tqdm(total=len(missing), desc='process', unit='frame') as progress:
         for i, frame in frames(recording, matched, wanted):
@@ -214,14 +228,14 @@ def _run(recording: Bag, matched: Matched, maker: _FrameMaker, parts: Path, ever
                 continue
             with BagWriter(files[i]) as writer:
                 for k, object_ in enumerate(made):
-                    # As the node does: topics of single views are those of the first object.
+                    # Like the node, publish single views only for the first object.
                     write_views(writer, frame.stamp_ns, object_.views, [] if k else object_.names)
                     for topic, message in object_.shape.items():
                         writer.write(f'/nvs/{topic}', frame.stamp_ns, message)
 
 
 def left_out(matched: Matched) -> str:
-    """What was not used of the bag and why, counted; ``''`` when all was."""
+    """Which images were left out and why, with counts; ``''`` if none was."""
     images = [
         f'{n} of {matched.images} images left out: {reason}'
         for reason, n in matched.dropped.most_common()
@@ -242,9 +256,9 @@ class _Made(NamedTuple):
 
     views: NovelViewArray
     names: list[str]
-    """Of the configured views, in the same order."""
+    """Names of these views (``view_0``, ...), in the same order."""
     shape: dict[str, Any]
-    """By topic; empty where none is asked for, or can be made."""
+    """Topic -> message; empty if no shape is wanted or can be made."""
 
 
 class _FrameMaker:
@@ -269,13 +283,20 @@ class _FrameMaker:
         )
 
     def views(self, frame: FrameMessages, on_progress: Callable[[float], None]) -> list[_Made]:
-        """What is made of each object in the frame; raise what the first one did if there is
-        none."""
+        """Messages of each object in the frame; failed objects are left out.
+
+        Raises
+        ------
+        ValueError
+            The frame cannot be used.
+        Exception
+            Every object failed: the error of the first one.
+        """
         made, errors = [], []
         for source in self._engine.sources(frame, self.configuration):
             try:
                 made.append(self._made_of(source, on_progress))
-            except Exception as error:  # whatever it is: the other objects are not to blame
+            except Exception as error:  # of any kind: the other objects may still be usable
                 errors.append((source.object_id, error))
         if not made:
             raise errors[0][1]
@@ -284,12 +305,12 @@ class _FrameMaker:
         return made
 
     def remember(self, frame: FrameMessages) -> None:
-        """Look at a frame whose views are made already, for those after it."""
+        """Convert a frame whose views are made already, so that later frames can remember it."""
         self._engine.sources(frame, self.configuration)
 
     @property
     def left_out(self) -> str:
-        """Which objects were left out of frames that have others, and why; ``''`` when none was."""
+        """Which objects were left out of frames with other objects, and why; ``''`` if none."""
         return '; '.join(
             f'object {identity!r} left out of {n} frames, the first time: '
             f'{self._problems[identity]}'

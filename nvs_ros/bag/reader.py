@@ -1,4 +1,4 @@
-"""Reading bags: mcap and sqlite3 of ROS 2, files or folders, and the .bag of ROS 1."""
+"""Read bags: mcap and sqlite3 of ROS 2, as files or folders, and the .bag of ROS 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nvs_ros.errors import UserError
 
 
 def recorded_topics(path: Path) -> set[str]:
-    """Names of all topics with messages in a bag, also of those whose types are not installed.
+    """Names of all topics with messages in a bag, even if their types are not installed.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def recorded_topics(path: Path) -> set[str]:
 
 
 class IncompleteBag(UserError):
-    """All that could be read was handed out, and something is missing."""
+    """Raised after all readable messages of a bag when some are missing or cannot be decoded."""
 
 
 class Topic(NamedTuple):
@@ -37,7 +37,7 @@ class Topic(NamedTuple):
     """Message class."""
     count: int  # type: ignore[assignment]  # hides tuple.count
     latched: bool
-    """Late subscribers are to get the last message too."""
+    """Whether late subscribers should get the last message too (transient local)."""
 
 
 class Record(NamedTuple):
@@ -47,13 +47,13 @@ class Record(NamedTuple):
     recorded_ns: int
     data: bytes
     read: Callable[[bytes], Any]
-    """Makes a message of the bytes."""
+    """Decodes the bytes to a message."""
 
 
 class Bag:
     """An open bag; use it as a context manager.
 
-    Topics have absolute names here, however they are recorded.
+    Topic names are absolute, however they are recorded.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Bag:
     Raises
     ------
     UserError
-        The bag cannot be read, lacks a topic, or one of those asked for cannot be read.
+        The bag cannot be read or is empty, or a requested topic is missing or cannot be read.
     """
 
     def __init__(self, path: Path, topics: Collection[str] = ()) -> None:
@@ -76,7 +76,7 @@ class Bag:
         self._problems: dict[str, str] = {}
         self.topics: dict[str, Topic] = {}
         self.left_out: dict[str, str] = {}
-        """Topics that nobody asked for and that cannot be read -> why."""
+        """Topic that was not requested and cannot be read -> why."""
         self._readers: dict[Channel, Callable[[bytes], Any]] = {}
         try:
             self._choose([full_name(topic) for topic in topics])
@@ -86,23 +86,23 @@ class Bag:
 
     @property
     def start_ns(self) -> int:
-        """When the first message was recorded."""
+        """Time at which the first message was recorded, nanoseconds."""
         return self._files.start_ns
 
     @property
     def message_count(self) -> int:
-        """Messages that the bag promises on the chosen topics."""
+        """Number of messages on the chosen topics, according to the bag's index."""
         return sum(topic.count for topic in self.topics.values())
 
     @property
     def notes(self) -> list[str]:
-        """What is odd about the bag but loses no message of the chosen topics, in words."""
+        """Oddities of the bag that lose no message of the chosen topics, as sentences."""
         return [*self._files.notes, *(f'{reason}: left out' for reason in self.left_out.values())]
 
     def shortfall(self) -> str:
-        """What the bag promises and was not read, in words; ``''`` when all is there.
+        """What is missing or broken, as a sentence; ``''`` if everything was read.
 
-        To be asked after all of :meth:`records`; :meth:`messages` raises it.
+        Call it after iterating over all of :meth:`records`. :meth:`messages` raises it at its end.
         """
         broken = [
             f'{count} of {self.topics[name].count} messages on {name} cannot be decoded, '
@@ -118,21 +118,21 @@ class Bag:
         return '; '.join(filter(None, [*parts, self._files.damage, *broken]))
 
     def messages(self) -> Iterator[tuple[str, int, Any]]:
-        """Topic, nanoseconds of recording and message, in the order of recording.
+        """Topic, time of recording (ns) and message, in the order of recording.
 
-        One that cannot be decoded is left out.
+        Messages that cannot be decoded are left out.
 
         Raises
         ------
         IncompleteBag
-            At the end, when some were left out or the bag holds less than it promises.
+            At the end, if messages were left out or are missing, see :meth:`shortfall`.
         UserError
             The rest of the bag cannot be read.
         """
         for record in self.records():
             try:
                 message = record.read(record.data)
-            except Exception as error:  # broken bytes make rosbags raise anything
+            except Exception as error:  # rosbags raises errors of any type for broken bytes
                 self._broken[record.topic] += 1
                 self._problems.setdefault(record.topic, _reason(error))
                 continue
@@ -141,7 +141,7 @@ class Bag:
             raise IncompleteBag(f'{self._path}: {lost}')
 
     def records(self) -> Iterator[Record]:
-        """The same, not yet made into messages, and without a word about those that are missing.
+        """The messages undecoded, in the order of recording; missing ones raise nothing.
 
         Raises
         ------
@@ -216,10 +216,10 @@ def _open(path: Path) -> BagFiles:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    """rosbags and the libraries below it raise whatever broken bytes make them raise."""
+    """UserError for an error of any type, as rosbags and its libraries raise for broken bytes."""
     return UserError(f'cannot read {path}: {_reason(error)}')
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line."""
+    """Message of an error in one line."""
     return ' '.join(str(error).split()) or type(error).__name__

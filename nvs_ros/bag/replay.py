@@ -1,4 +1,4 @@
-"""Publish a bag into the graph."""
+"""Publish the messages of a bag into the ROS graph."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from nvs_ros.errors import UserError
 from nvs_ros.node.qos import PublisherEventCallbacks
 
 RULE = re.compile(r'[~/A-Za-z_][\w/]*:=[~/A-Za-z_][\w/]*')
-"""A remapping rule; rcl's own message about a wrong one takes three lines."""
+"""A remapping rule; checked here because rcl's message about a wrong one takes three lines."""
 DEPTH = 10
 DELIVERY_S = 2.0
-"""How long the end waits for reliable subscribers to have everything."""
+"""How long to wait at the end until reliable subscribers have received everything."""
 
 
 def replay(
@@ -42,9 +42,9 @@ def replay(
     wait_s: float = 3.0,
     remap: Sequence[str] = (),
 ) -> None:
-    """Publish the messages of a bag at the pace at which they were recorded.
+    """Publish the messages of a bag with the timing of their recording.
 
-    Publishers are reliable, and transient local where the recorded ones were.
+    Publishers are reliable, and transient local if the recorded ones were.
 
     Parameters
     ----------
@@ -55,19 +55,18 @@ def replay(
     rate : float
         1: as recorded, 2: twice as fast.
     loop : bool
-        Begin again at the end, until interrupted. Stamps go back with it.
+        Start over at the end, until interrupted; stamps then jump back.
     clock_hz : float
-        How often ``/clock`` tells the time of the bag (for ``use_sim_time``); 0: not at all.
+        Rate at which ``/clock`` publishes the time of the bag (for ``use_sim_time``); 0: never.
     wait_s : float
-        Longest wait for every topic to have a subscriber.
+        Longest wait at the start until every topic has a subscriber.
     remap : sequence of str
         ROS remapping rules, ``from:=to``.
 
     Raises
     ------
     UserError
-        The bag or a rule cannot be used; at the end, when the bag holds less than it promises or
-        messages that cannot be decoded.
+        The bag or a rule cannot be used; or, at the end, messages are missing or cannot be decoded.
     """
     with Bag(path, topics) as bag:
         for note in bag.notes:
@@ -94,8 +93,8 @@ def _start(remap: Sequence[str]) -> Node:
         if not RULE.fullmatch(rule):
             raise UserError(f'--remap: expected a rule from:=to, got {rule!r}')
     arguments = [word for rule in remap for word in ('--ros-args', '-r', rule)]
-    # Python's own handler of SIGINT ends the sleep between two messages. It is set here because a
-    # process that a script starts in the background ignores SIGINT.
+    # Python's own SIGINT handler interrupts the sleep between two messages. It is set explicitly
+    # because a process started in the background by a script ignores SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     return rclpy.create_node('nvs_replay', start_parameter_services=False)
@@ -118,7 +117,7 @@ class _Player:
         qos = QoSProfile(depth=DEPTH)
         if topic.latched:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
-        # A match ends spin_once at once. Humble knows no such event: there the time-out does.
+        # This event ends spin_once as soon as a subscriber matches; Humble lacks it and times out.
         has_matched = 'matched' in inspect.signature(PublisherEventCallbacks).parameters
         events: dict[str, Any] = {'matched': lambda info: None} if has_matched else {}
         return self._node.create_publisher(
@@ -126,7 +125,7 @@ class _Player:
         )
 
     def wait_for_subscribers(self, wait_s: float) -> None:
-        """Wait until every topic has a subscriber; say which have none in the end."""
+        """Wait until every topic has a subscriber; print which ones have none in the end."""
         deadline = time.monotonic() + wait_s
         while (lonely := self._lonely()) and time.monotonic() < deadline:
             rclpy.spin_once(self._node, timeout_sec=0.1)
@@ -137,7 +136,7 @@ class _Player:
         return [p.topic_name for p in self._publishers.values() if not p.get_subscription_count()]
 
     def play(self) -> str:
-        """Publish all messages once; return what is missing among them, in words."""
+        """Publish all messages once; return what was missing as a sentence, ``''`` if nothing."""
         try:
             self._play()
         except IncompleteBag as error:
@@ -162,6 +161,6 @@ class _Player:
             self._clock.publish(Clock(clock=Time(sec=now_ns // 10**9, nanosec=now_ns % 10**9)))
 
     def finish(self) -> None:
-        """Wait until reliable subscribers have everything."""
+        """Wait until reliable subscribers have received everything."""
         for publisher in self._publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))

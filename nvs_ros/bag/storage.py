@@ -1,4 +1,4 @@
-"""The files of a bag behind one door: mcap, sqlite3, the .bag of ROS 1, and folders of them."""
+"""One interface to the files of a bag: mcap, sqlite3, the .bag of ROS 1, and folders of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METADATA = 'metadata.yaml'
 
 
 class BagFile(Protocol):
-    """One file."""
+    """Interface of one file of a bag; see :class:`~nvs_ros.bag.mcap.McapFile`."""
 
     damage: str
 
@@ -41,13 +41,13 @@ class BagFile(Protocol):
 
 
 class SqliteFile:
-    """One file of sqlite3, of any version of rosbag2."""
+    """One sqlite3 file, of any version of rosbag2."""
 
     damage = ''
 
     def __init__(self, path: Path) -> None:
-        # What a killed recorder has not written back stands in a file beside it, which sqlite reads
-        # unless it is told that nothing changes; told so, it reads from folders that are read-only.
+        # A killed recorder leaves data in a file beside this one, which sqlite reads only without
+        # immutable=1. With it, sqlite can read from read-only folders.
         beside = (path.with_name(f'{path.name}-{kind}') for kind in ('wal', 'journal'))
         is_whole = not any(file.exists() and file.stat().st_size for file in beside)
         uri = f'file:{quote(str(path.absolute()))}?mode=ro' + ('&immutable=1' if is_whole else '')
@@ -64,7 +64,7 @@ class SqliteFile:
         self._database.close()
 
     def messages(self, keys: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
-        """Key of the channel, nanoseconds of recording and bytes, in the order of recording."""
+        """Key of the channel, time of recording (ns) and bytes, in the order of recording."""
         marks = ','.join('?' * len(keys))
         yield from self._database.execute(
             f'SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) '
@@ -102,7 +102,7 @@ class SqliteFile:
 
 
 class Ros1File:
-    """One .bag of ROS 1."""
+    """One .bag file of ROS 1."""
 
     damage = ''
 
@@ -132,7 +132,7 @@ class Ros1File:
         self._reader.close()
 
     def messages(self, keys: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
-        """Key of the channel, nanoseconds of recording and bytes, in the order of recording."""
+        """Key of the channel, time of recording (ns) and bytes, in the order of recording."""
         chosen = [c for c in self._reader.connections if c.id in keys]
         for connection, recorded_ns, data in self._reader.messages(chosen):
             yield connection.id, recorded_ns, data
@@ -143,12 +143,12 @@ KINDS: dict[str, Callable[[Path], BagFile]] = {
     '.db3': SqliteFile,
     '.bag': Ros1File,
 }
-"""Suffix -> class of file."""
+"""Suffix -> class that reads the file."""
 SUFFIXES = (*KINDS, '.mcap.zstd', '.db3.zstd')
 
 
 def is_bag_file(path: Path) -> bool:
-    """Whether a file has the name of one of a bag."""
+    """Whether the name of a file ends in one of :data:`SUFFIXES`."""
     return path.name.endswith(SUFFIXES)
 
 
@@ -162,21 +162,22 @@ class BagFiles:
 
     Raises
     ------
-    ValueError, OSError, and what broken bytes make the libraries below raise
-        A file cannot be read; the message names it if there are several.
+    Exception
+        A file cannot be read. Often ValueError or OSError, but the libraries raise errors of any
+        type for broken bytes. With several files always ValueError, which names the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.promised: Counter[str] = Counter()
-        """Topic -> messages that the bag says it holds."""
+        """Topic -> number of messages according to metadata and files, the greater of both."""
         self.latched: set[str] = set()
         self.notes: list[str] = []
-        """What is odd about the bag but spoils nothing, in words."""
+        """Oddities of the bag that lose nothing, as sentences."""
         self._stack = contextlib.ExitStack()
         try:
             paths = [path] if path.is_file() else self._paths(path)
             self.files = [self._open(file, several=len(paths) > 1) for file in paths]
-            # Not always in the order of metadata.yaml; one without messages may stand anywhere.
+            # Files in metadata.yaml are not always in order; an empty one may be anywhere.
             self.files.sort(key=lambda file: file.start_ns or 0)
             held: Counter[str] = Counter()
             for channel in (channel for file in self.files for channel in file.channels):
@@ -191,19 +192,19 @@ class BagFiles:
 
     @property
     def start_ns(self) -> int:
-        """When the first message was recorded."""
+        """Time at which the first message was recorded, nanoseconds; 0 without messages."""
         starts = [file.start_ns for file in self.files if file.start_ns is not None]
         return min(starts, default=0)
 
     @property
     def damage(self) -> str:
-        """What is lost of the files, in words."""
+        """What is lost of the files, as a sentence; ``''`` if nothing is known to be lost."""
         return '; '.join(file.damage for file in self.files if file.damage)
 
     def messages(self, wanted: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
-        """Channel, nanoseconds of recording and bytes of some channels, in the order of recording.
+        """Messages of some channels: channel, time of recording (ns), bytes; in recorded order.
 
-        Files may overlap in time: one is begun as soon as a message of it may be next.
+        Files may overlap in time: each is opened as soon as one of its messages may be next.
         """
         waiting: list[_Next] = []
         for place, file in enumerate(self.files):
@@ -226,7 +227,7 @@ class BagFiles:
         text = (folder / METADATA).read_text()
         try:
             information = yaml.safe_load(text)['rosbag2_bagfile_information']
-            # Before version 4 they stand there with the name of the folder.
+            # Before version 4 the names include that of the folder.
             names = [PurePath(name).name for name in information['relative_file_paths']]
             topics = information.get('topics_with_message_count') or []
             for topic in topics:
@@ -270,7 +271,7 @@ class _Next(NamedTuple):
 
     recorded_ns: int
     place: int
-    """Of the file: of messages of one time, that of the earlier file comes first."""
+    """Index of the file: of messages with the same time, that of the earlier file comes first."""
     channel: Channel
     data: bytes
     rest: Iterator[tuple[Channel, int, bytes]]
@@ -290,18 +291,18 @@ def _put(waiting: list[_Next], place: int, rest: Iterator[tuple[Channel, int, by
 
 
 def _first(waiting: list[_Next]) -> Iterator[tuple[Channel, int, bytes]]:
-    """Take the earliest message off a heap and put there what follows it in its file."""
+    """Yield the earliest message of a heap and add the next message of its file."""
     first = heapq.heappop(waiting)
     yield first.channel, first.recorded_ns, first.data
     _put(waiting, first.place, first.rest)
 
 
 def unpacked_message(data: bytes) -> bytes:
-    """The bytes of a message, which rosbag2 may have compressed one by one."""
-    # No message of CDR begins like this.
+    """The bytes of a message, decompressed if rosbag2 compressed each message on its own."""
+    # No CDR message begins with these bytes.
     return zstd.decompress(data) if data.startswith(ZSTD_MAGIC) else data
 
 
 def _natural(path: Path) -> list[Any]:
-    """Key that puts ``x_10`` after ``x_9``."""
+    """Sort key that puts ``x_10`` after ``x_9``."""
     return [int(word) if word.isdigit() else word for word in re.split(r'(\d+)', path.name)]

@@ -1,4 +1,4 @@
-"""What the files of all kinds of bag say of a topic."""
+"""A topic in a file of a bag, of any format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 from rosbags.rosbag2 import storage_mcap
 
-# That of rosbags, which takes it from one of three packages.
+# The module that rosbags uses, which may be one of three packages.
 zstd = storage_mcap.zstd
 
 
@@ -15,22 +15,22 @@ class Channel(NamedTuple):
     """A topic in one file, as it is recorded there."""
 
     key: int
-    """Identifies it in the file."""
+    """Id of the channel in the file."""
     topic: str
     type: str
     serialization: str
-    """``cdr`` of ROS 2, ``ros1``, or what ROS does not know."""
+    """``cdr`` (ROS 2), ``ros1``, or a format that ROS does not know."""
     definition_format: str
-    """``ros2msg``, ``ros2idl``, ``ros1msg``, ...; ``''`` when there is no definition."""
+    """``ros2msg``, ``ros2idl``, ``ros1msg``, ...; ``''`` if there is no definition."""
     definition: bytes
     count: int  # type: ignore[assignment]  # hides tuple.count
-    """Messages that the file says it holds."""
+    """Number of messages according to the file."""
     latched: bool
-    """Late subscribers got the last message too."""
+    """Whether late subscribers got the last message too (transient local)."""
 
 
 def full_name(topic: str) -> str:
-    """Absolute name of a topic: ``image``, ``/image`` and ``//image/`` are one."""
+    """Absolute name of a topic: ``image``, ``/image`` and ``//image/`` are the same."""
     return '/' + '/'.join(part for part in topic.split('/') if part)
 
 
@@ -40,7 +40,7 @@ def is_latched(profiles: Any) -> bool:
     Parameters
     ----------
     profiles : str or list
-        ``offered_qos_profiles`` as some version of rosbag2 writes it. What is odd is none.
+        ``offered_qos_profiles`` as any version of rosbag2 writes it; False if it is malformed.
     """
     try:
         found = yaml.safe_load(profiles) if isinstance(profiles, str) else profiles

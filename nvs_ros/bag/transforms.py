@@ -17,11 +17,12 @@ from nvs_ros.messages.input_types import type_name
 
 TOPICS = ('/tf', '/tf_static')
 CACHE_S = 5e9
-"""Nothing in a bag is too old: stamps of messages span 4.3e9 s, and tf2 adds both in 63 bits."""
+"""Cache time in seconds that keeps all transforms of a bag: stamps of messages span 4.3e9 s, and
+the sum of both still fits into tf2's 63 bits of nanoseconds."""
 
 
 class _Known(transforms.Transforms):
-    """Looks up what it was told; listens to nothing and waits for nothing."""
+    """Looks up transforms that were put into its buffer; neither listens nor waits."""
 
     def __init__(self) -> None:
         cache = Duration(seconds=CACHE_S)
@@ -29,7 +30,7 @@ class _Known(transforms.Transforms):
 
 
 class BagTransforms(_Known):
-    """Looks up what ``/tf`` and ``/tf_static`` of a bag say; publishes nothing.
+    """Looks up the transforms on ``/tf`` and ``/tf_static`` of a bag.
 
     Parameters
     ----------
@@ -40,9 +41,9 @@ class BagTransforms(_Known):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.problems: list[str] = []
-        """What could not be read of them, in words."""
+        """What of them could not be read, as sentences."""
         self.notes: list[str] = []
-        """What is odd about them, in words."""
+        """Oddities that lose nothing that is needed, as sentences."""
         self._static = _Known()
         if self.available:
             self._fill(recorded_transforms(path, self.problems.append))
@@ -50,8 +51,13 @@ class BagTransforms(_Known):
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         """See :meth:`nvs_ros.messages.transforms.Transforms.lookup`.
 
-        Without a stamp only what never moves is known: the latest time that tf2 would take is the
-        end of the bag, which is not the time of the frame.
+        With stamp 0 only static transforms are known: tf2 would take the latest ones, which are
+        those at the end of the bag and not at the time of the frame.
+
+        Raises
+        ------
+        UnknownTransform
+            The transform is not in the bag, or not at that time.
         """
         if stamp_ns > 0 or not self.available:
             return super().lookup(target, source, stamp_ns)
@@ -75,7 +81,7 @@ class BagTransforms(_Known):
                 if _said(static.setdefault(child, transform)) != _said(transform):
                     changing.add(child)
                 static[child] = transform
-        # In one buffer each kind throws away what the other has said of a frame, all times of it.
+        # In one buffer, static and moving transforms of the same child frame replace each other.
         for child in static.keys() - moving:
             for known in (self, self._static):
                 known._buffer.set_transform_static(static[child], 'bag')
@@ -91,7 +97,7 @@ class BagTransforms(_Known):
 
 
 def _is_usable(transform: TransformStamped) -> bool:
-    """Whether tf2 takes it; tf2 itself tells the console alone."""
+    """Whether tf2 accepts a transform; tf2 itself only prints an error."""
     shift, turn = transform.transform.translation, transform.transform.rotation
     parent, child = transform.header.frame_id.lstrip('/'), transform.child_frame_id.lstrip('/')
     squared = turn.x**2 + turn.y**2 + turn.z**2 + turn.w**2
@@ -103,7 +109,7 @@ def _is_usable(transform: TransformStamped) -> bool:
 
 
 def _said(transform: TransformStamped) -> tuple[str, Transform]:
-    """What a transform says, without its stamp."""
+    """Parent frame and value of a transform, without its stamp."""
     return transform.header.frame_id.lstrip('/'), transform.transform
 
 
@@ -112,13 +118,18 @@ def recorded_transforms(
 ) -> Iterator[tuple[TransformStamped, bool]]:
     """The transforms of a bag, and whether each is static.
 
-    Frames may need none of them, so that they cannot be read is told and spoils nothing.
+    Transforms that cannot be read are reported but raise nothing, because they may not be needed.
 
     Parameters
     ----------
     path : Path
     tell : callable
-        Takes what is wrong with them, in words.
+        Called with a sentence for each problem.
+
+    Raises
+    ------
+    UserError
+        The bag cannot be opened.
     """
     for topic in sorted(recorded_topics(path) & set(TOPICS)):
         try:

@@ -1,4 +1,4 @@
-"""Writing messages to an mcap file."""
+"""Write messages to an mcap file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nvs_interfaces.msg import NovelView, NovelViewArray
 from nvs_ros.bag.messages import nested_class
 
 PRIMITIVES = {'double': 'float64', 'float': 'float32', 'boolean': 'bool', 'octet': 'byte'}
-"""Names of rclpy -> names in .msg files, where they differ."""
+"""Type names in rclpy -> names in .msg files, where they differ."""
 
 
 class BagWriter:
-    """Writes one mcap file, which appears when it is complete; use it as a context manager.
+    """Writes an mcap file, which appears when it is complete; use it as a context manager.
 
-    The file holds the definitions of its messages, so that any reader of mcap reads it.
+    The file holds the definitions of its messages, so that any mcap reader can read it.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ class BagWriter:
         ----------
         topic : str
         stamp_ns : int
-            When it is to have been recorded, nanoseconds.
+            Time of recording to write, nanoseconds.
         message : Any
-            A message of rclpy.
+            A ROS 2 message.
         """
         if topic not in self._connections:
             self._learn(type(message))
@@ -63,7 +63,7 @@ class BagWriter:
         self._writer.write(self._connections[topic], stamp_ns, serialize_message(message))
 
     def close(self, complete: bool = True) -> None:
-        """Finish the file, or throw it away."""
+        """Finish the file, or discard it if it is not complete."""
         try:
             if complete:
                 self._writer.close()
@@ -80,7 +80,7 @@ class BagWriter:
         self.close(complete=kind is None)
 
     def _learn(self, kind: type[Any]) -> None:
-        """Make rosbags know a type that it does not bring, and those inside it."""
+        """Register a type, and the types of its fields, that rosbags does not know."""
         if _type_name(kind) in self._types.fielddefs:
             return
         for slot in kind.SLOT_TYPES:
@@ -99,11 +99,15 @@ def write_views(
     ----------
     writer : BagWriter
     stamp_ns : int
-        When it is to have been recorded, nanoseconds.
+        Time of recording to write, nanoseconds.
     message : NovelViewArray
     names : sequence of str
-        ``view_0``, ...: of each view, under which it goes to topics of its own as well; none for
-        an object whose views have no such topics.
+        Name of each view (``view_0``, ...) for topics of single views; empty: no such topics.
+
+    Raises
+    ------
+    ValueError
+        There are names, but not one for each view.
     """
     writer.write('/nvs/views', stamp_ns, message)
     for name, view in zip(names, message.views, strict=bool(names)):
@@ -121,7 +125,7 @@ def _type_name(kind: type) -> str:
 
 
 def _definition(kind: type[Any]) -> str:
-    """Text of a .msg file with the fields of a class; the file itself may not be installed."""
+    """Text of a .msg file for a message class; made here as the file may not be installed."""
     fields = kind.get_fields_and_field_types().items()
     return '\n'.join(f'{_field_type(description)} {name}' for name, description in fields)
 

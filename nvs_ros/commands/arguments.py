@@ -1,4 +1,4 @@
-"""Arguments that several commands take."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 AUTO = 'auto'
-"""In place of a mask's file: whatever stands out in the photograph."""
+"""Value of ``--mask`` for the salient object in the photograph, in place of a file."""
 
 
 def add_model(parser: argparse.ArgumentParser, more: str = '') -> None:
-    """``--model`` and ``--device``; ``more`` is added to the help of the model."""
+    """Add ``--model`` and ``--device``; ``more`` is appended to the help of the former."""
     parser.add_argument(
         '--model',
         default=ModelSettings.source,
@@ -31,19 +31,19 @@ def add_model(parser: argparse.ArgumentParser, more: str = '') -> None:
 
 
 def add_sampling(parser: argparse.ArgumentParser, preset: str, seed: str) -> None:
-    """``--preset`` with its default, and ``--seed`` with its help."""
+    """Add ``--preset`` with its default, and ``--seed`` with its help."""
     parser.add_argument('--preset', default=preset, help='(default %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help=f'{seed} (default %(default)s)')
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
-    """``--json FILE``, and what is written there."""
+    """Add ``--json FILE``; ``what`` is its help."""
     parser.add_argument('--json', type=Path, metavar='FILE', help=what)
 
 
 def add_photographs(parser: argparse.ArgumentParser, more: str = '') -> None:
-    """Photographs of an object, the object in them, and where they were taken from; ``more`` is
-    added to the help."""
+    """Add the arguments for photographs, their masks and cameras; ``more`` is appended to the help
+    of the photographs."""
     parser.add_argument(
         'photo',
         type=Path,
@@ -83,7 +83,7 @@ def add_photographs(parser: argparse.ArgumentParser, more: str = '') -> None:
 def read_photographs(
     arguments: argparse.Namespace, size_m: float | None
 ) -> tuple[list[Frame], tuple[str, ...]]:
-    """Calibrated frames of what :func:`add_photographs` was given, and what was assumed.
+    """Read the calibrated frames given by the arguments of :func:`add_photographs`.
 
     Parameters
     ----------
@@ -94,13 +94,14 @@ def read_photographs(
     Returns
     -------
     frames : list of Frame
-        None without ``--transforms``: see :func:`read_one`.
+        Empty without ``--transforms``: then read the one photograph with :func:`read_one`.
     assumptions : tuple of str
+        What was assumed, in sentences for a person.
 
     Raises
     ------
     UserError
-        Arguments that do not go together, or files that cannot be used.
+        The arguments do not fit each other, or a file cannot be used.
     """
     if arguments.transforms is None:
         if arguments.centre is not None:
@@ -129,7 +130,7 @@ def read_photographs(
 
 
 def read_one(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """The one photograph and its mask; see :func:`nvs_ros.image_files.read_photograph`."""
+    """Read the one photograph and its mask; see :func:`nvs_ros.image_files.read_photograph`."""
     return _read(arguments.photo[0], arguments.mask)
 
 
@@ -145,7 +146,7 @@ def _read(file: Path, mask: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sources_of(arguments: argparse.Namespace) -> list[Path]:
-    """Files that must not be overwritten."""
+    """All input files, which must not be overwritten."""
     sources = list(arguments.photo)
     if arguments.mask not in (None, AUTO):
         sources.append(Path(arguments.mask))
@@ -157,13 +158,13 @@ def sources_of(arguments: argparse.Namespace) -> list[Path]:
 
 
 def name_of(arguments: argparse.Namespace) -> str:
-    """What the pictures came from, for provenance."""
+    """Names of the input files, for provenance."""
     names = [photo.name for photo in arguments.photo] or [arguments.transforms.name]
     return ' '.join(names)
 
 
 def add_bag_parameters(parser: argparse.ArgumentParser) -> None:
-    """How the frames of a bag are to be taken."""
+    """Add the arguments with which frames are read from a bag."""
     parser.add_argument('--params-file', type=Path, metavar='YAML', help="the node's parameters")
     parser.add_argument(
         '-p',
@@ -183,12 +184,12 @@ def add_bag_parameters(parser: argparse.ArgumentParser) -> None:
 
 
 def pairs(option: str, rules: list[str]) -> dict[str, str]:
-    """``name:=value`` of each rule.
+    """Parse rules ``name:=value`` to a dict.
 
     Raises
     ------
     UserError
-        A rule is something else.
+        A rule has another form.
     """
     found = {}
     for rule in rules:
@@ -200,18 +201,18 @@ def pairs(option: str, rules: list[str]) -> dict[str, str]:
 
 
 def check_output(option: str, file: Path | None) -> None:
-    """Refuse a place that cannot be written to, before the work is done.
+    """Check that a file can be written, before the work begins.
 
     Parameters
     ----------
     option : str
-        What it was given as, for the message.
+        Name of the option, for the message.
     file : Path, optional
 
     Raises
     ------
     UserError
-        There is no such folder, it or the file is not ours to write, or a folder has the name.
+        Its folder does not exist, it may not be written, or it is a folder.
     """
     if file is None:
         return
@@ -225,12 +226,12 @@ def check_output(option: str, file: Path | None) -> None:
 
 
 def make_output_folder(option: str, folder: Path | None) -> None:
-    """Make a folder for what will be written, before the work is done.
+    """Create a folder for results, before the work begins.
 
     Raises
     ------
     UserError
-        It cannot be made or written to.
+        It cannot be created or written to.
     """
     if folder is None:
         return

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _document(file: Path, section: str, text: str | None = None) -> None:
-    """Put a text between the marks of a section, or only see that it could be."""
+    """Write a text between the marks of a section; without text only check that they exist."""
     from nvs_ros.evaluation.markdown_tables import replaced
 
     try:
@@ -103,7 +103,7 @@ def _document(file: Path, section: str, text: str | None = None) -> None:
 
 
 def _model_index(model: str) -> Path:
-    """The file of a model that holds its profile."""
+    """The ``model_index.json`` of a model, which contains its profile."""
     from nvs_ros.zero123.components import EMBEDDED
 
     index = (EMBEDDED if model == 'embedded' else Path(model)) / 'model_index.json'

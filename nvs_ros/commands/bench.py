@@ -100,7 +100,7 @@ def _load(arguments: argparse.Namespace) -> Synthesizer:
 
 
 def _peak_memory_mb(device: str) -> float:
-    """Of the process on the CPU, of its tensors on a GPU."""
+    """Peak memory in megabytes: of the process on a CPU, of its tensors on a GPU."""
     import torch
 
     if torch.device(device).type == 'cuda':
@@ -109,7 +109,7 @@ def _peak_memory_mb(device: str) -> float:
 
 
 class _Bench:
-    """Measures and prints as it goes."""
+    """Makes the measurements and prints each result at once."""
 
     def __init__(self, synthesizer: Synthesizer, repeats: int) -> None:
         self.synthesizer = synthesizer
@@ -117,11 +117,11 @@ class _Bench:
         self.source = _photograph(synthesizer)
 
     def frame(self) -> Observation:
-        """A frame that was not seen before."""
+        """Observation of a new frame, for which nothing is remembered."""
         return self.synthesizer.observe(self.source)
 
     def seconds(self, observation: Observation, settings: SamplerSettings, views: int) -> float:
-        """Of so many views in one batch."""
+        """Time for a number of views in one batch."""
         from nvs_ros.geometry.target import target_from_angles
 
         targets = [target_from_angles(self.source, 0.7 * (i + 1), 0.1) for i in range(views)]
@@ -130,7 +130,7 @@ class _Bench:
         return time.perf_counter() - started
 
     def preset(self, name: str, settings: SamplerSettings) -> dict[str, Any]:
-        """The first view of a frame, and a further one."""
+        """Times of the first view of a frame and of a following one."""
         import torch
 
         from nvs_ros.computer.timing import duration_figures, stream_figures
@@ -139,7 +139,7 @@ class _Bench:
         scheduler = make_scheduler(self.synthesizer.components.scheduler, settings)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds(self.frame(), settings, 1)  # what is done once
+        self.seconds(self.frame(), settings, 1)  # warm-up
         sent, received, following = [], [], []
         for _ in range(self.repeats):
             sent.append(time.perf_counter())
@@ -163,7 +163,7 @@ class _Bench:
     def batches(
         self, presets: dict[str, SamplerSettings], sizes: list[int]
     ) -> dict[str, dict[int, float]]:
-        """Views a second when so many are made of each frame."""
+        """Preset -> batch size -> views per second, for a new frame each time."""
         found: dict[str, dict[int, float]] = {}
         for name, settings in presets.items():
             found[name] = {}
@@ -175,11 +175,11 @@ class _Bench:
         return found
 
     def default(self, settings: SamplerSettings | None, views: int) -> dict[str, Any]:
-        """What each speed-up saves of the default preset, and what the method costs.
+        """What each speed-up saves with the default preset, and what the method costs.
 
-        ``speedups``: time without over time with. ``over_plain``: time over that of the same
-        network evaluations with neither filtering nor source branch; ``over_unfiltered``: over
-        that of the same batches without filtering. Medians of pairs.
+        ``speedups``: time without over time with the speed-up. ``over_plain``: time over that of
+        the same network evaluations without filtering and source branch. ``over_unfiltered``: time
+        over that of the same batches without filtering. All are medians of ratios of pairs.
         """
         if settings is None:
             return {'speedups': {}, 'over_plain': {}, 'over_unfiltered': {}}
@@ -222,23 +222,23 @@ class _Bench:
         }
 
     def first(self, settings: SamplerSettings, views: int) -> float:
-        """Seconds of views of a new frame."""
+        """Seconds for views of a new frame."""
         return self.seconds(self.frame(), settings, views)
 
     def following(self, settings: SamplerSettings, views: int) -> float:
-        """Seconds of views of a frame whose source branch is remembered."""
+        """Seconds for views of a frame whose source branch is remembered."""
         observation = self.frame()
         if settings.mutual_self_attention:
             self.seconds(observation, settings, 1)
         return self.seconds(observation, settings, views)
 
     def one_by_one(self, settings: SamplerSettings, views: int) -> float:
-        """Seconds of views of a new frame, each in a batch of its own."""
+        """Seconds for views of a new frame, each in a batch of its own."""
         observation = self.frame()
         return sum(self.seconds(observation, settings, 1) for _ in range(views))
 
     def without(self, shortcut: str, take: Callable[[], float]) -> float:
-        """Seconds without a shortcut of the sampler."""
+        """Result of ``take`` with a shortcut of the sampler switched off."""
         from nvs_ros.hero import shortcuts
 
         with shortcuts.without(shortcut):
@@ -247,7 +247,7 @@ class _Bench:
     def ratios(
         self, pairs: Mapping[str, tuple[Callable[[], float], Callable[[], float]]], text: str
     ) -> dict[str, float]:
-        """Median ratio of what is timed in turn, each of the two first every other time."""
+        """Median ratio of two times for each pair; which one is taken first alternates."""
         found = {}
         for name, (one, other) in pairs.items():
             found[name] = statistics.median(
@@ -259,7 +259,7 @@ class _Bench:
 
 
 def _photograph(synthesizer: Synthesizer) -> Any:
-    """A picture of a coloured box."""
+    """An image of a coloured box."""
     import numpy as np
 
     image = np.full((240, 320, 3), 120, np.uint8)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from nvs_ros.synthesizer import Synthesizer
 
 BAGS = ('.mcap', '.db3', '.bag')
-"""Endings of bags; a folder is one as well."""
+"""Endings of bag files; a bag may also be a folder."""
 PHOTOGRAPH_PX = 256
-"""Side of the picture that gives silhouette and colours."""
+"""Side of the image of a photograph from which silhouette and colours are taken, pixels."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +129,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _bag(arguments: argparse.Namespace) -> Path | None:
-    """The bag that is given in place of a photograph."""
+    """The bag given in place of photographs; None if there is none.
+
+    Raises
+    ------
+    UserError
+        An option does not fit the kind of input.
+    """
     given = arguments.photo
     is_bag = len(given) == 1 and (given[0].suffix in BAGS or given[0].is_dir())
     of_photographs = ('mask', 'transforms', 'centre', 'source_elevation')
@@ -159,7 +165,8 @@ def _observed(
     frames: list[Frame],
     picture: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[Observation, list[Frame]]:
-    """What the network is shown, and the frames that carve: of a photograph a sharper picture."""
+    """The observation, and the frames to carve with; for a photograph with a sharper image than the
+    network's."""
     from nvs_ros.geometry import photograph_view
     from nvs_ros.synthesizer import Frame
 

@@ -126,7 +126,8 @@ def _workers(model: str, evaluation: Any) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[Any]]:
-    """What is to be measured, what it is made with, and which of its methods are references."""
+    """The evaluation to run, its configuration for the results, and the methods among it that are
+    references."""
     import torch
 
     from nvs_ros.evaluation import methods, perceptual, protocol, sets

@@ -1,4 +1,4 @@
-"""Measured points and imagined ones in one cloud, and told apart."""
+"""Measured and imagined points of an object in one cloud, marked as what they are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cloud:
     colors : (N, 3) uint8
         RGB.
     synthetic : (N,) bool
-        False: measured by the depth camera, kept as it was.
+        False for points that a depth camera measured; they are not changed.
     confidence : (N,) float32
         0..1; 1 for measured points.
     views : (N,) int16
@@ -71,7 +71,7 @@ def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8
         rows, columns = np.nonzero(inside & np.isfinite(frame.depth_m) & (frame.depth_m > 0))
     pixels = np.column_stack([columns, rows])
     points = frame.camera.points(pixels, frame.depth_m[rows, columns])
-    known = np.isfinite(points).all(1)  # no ray where the distortion model reaches none
+    known = np.isfinite(points).all(1)  # some pixels have no ray in the distortion model
     points = transformed(frame.object_from_camera, points[known])
     return points, frame.image[rows[known], columns[known]]
 
@@ -79,7 +79,7 @@ def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8
 def all_measured_points(
     frames: Sequence[Frame],
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """:func:`measured_points` of all frames, one after another."""
+    """:func:`measured_points` of all frames, concatenated."""
     points, colors = zip(*map(measured_points, frames), strict=True)
     return np.concatenate(points), np.concatenate(colors)
 
@@ -87,18 +87,19 @@ def all_measured_points(
 def completed_cloud(
     points: NDArray[np.float64], colors: NDArray[np.uint8], surface: Surface
 ) -> Cloud:
-    """What was measured, and what of the surface nobody measured.
+    """The measured points, and the vertices of the surface that were not measured.
 
     Parameters
     ----------
     points : (n, 3) float64
-        Measured points, those that the surface knows of.
+        Measured points, the same that the surface was made with; metres.
     colors : (n, 3) uint8
+        RGB of the points.
     surface : Surface
     """
     normals, rest = np.zeros((0, 3)), ~surface.measured
     if len(points):
-        # The hull ends at the measured depth, so its normals hold there.
+        # The hull ends at the measured depth, so its normals are valid for measured points.
         normals = surface.normals[cKDTree(surface.vertices).query(points)[1]]
     count = len(points), int(rest.sum())
     return Cloud(
@@ -112,10 +113,10 @@ def completed_cloud(
 
 
 def view_gains(surface: Surface) -> NDArray[np.float64]:
-    """How much a real picture from each view would add.
+    """How much a real image from each view would add.
 
-    That is the area of the surface it would see and that is not known yet, foreshortened and
-    weighted by the doubt in it (1 - confidence); measured surface adds nothing.
+    That is the area of the surface that it would see, foreshortened and weighted by 1 - confidence;
+    measured surface adds nothing.
 
     Returns
     -------

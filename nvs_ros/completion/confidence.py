@@ -1,5 +1,7 @@
-"""One number for how far to trust a view: the IoU that its silhouette is expected to have with the
-true one, learned on objects whose other sides are known."""
+"""The confidence of a view: the IoU that its silhouette is expected to have with the true one.
+
+It is calibrated on objects whose other sides are known.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ from nvs_ros.completion.cycle import CycleCheck
 from nvs_ros.completion.uncertainty import Estimate
 
 RIDGE = 1e-4
-"""Pull of the weights towards zero, against the mean loss of a view."""
+"""Factor of the squared weights in the loss, relative to the mean loss of a view."""
 
 
 class Evidence(NamedTuple):
-    """What is known of a view without knowing the truth.
+    """Inputs of the calibration: what is known of a view without its true image.
 
     Attributes
     ----------
@@ -30,15 +32,15 @@ class Evidence(NamedTuple):
     spread : float
         Mean standard deviation of the colours over the seeds, 0..1.
     cycle_iou : float
-        IoU of the silhouette that came back with the measured one, 0..1.
+        :attr:`nvs_ros.completion.cycle.CycleCheck.iou`, 0..1.
     cycle_error : float
-        Difference of its colours, 0..1.
+        :attr:`nvs_ros.completion.cycle.CycleCheck.error`, 0..1.
     side : float
         Squared sine of the change of azimuth: 1 at right angles to the source.
     back : float
-        0 at the source's azimuth, 1 opposite of it.
+        0 at the source's azimuth, 1 opposite to it.
     rise : float
-        Change of elevation either way, radians.
+        Absolute change of elevation, radians.
     """
 
     agreement: float
@@ -51,11 +53,11 @@ class Evidence(NamedTuple):
 
 
 SIGNS = {'agreement': 1, 'spread': -1, 'cycle_iou': 1, 'cycle_error': -1, 'rise': -1}
-"""Which way evidence may move the confidence; either way where nothing is said."""
+"""Sign that the weight of a field of the evidence must have; others may have either sign."""
 
 
 def evidence_of(estimate: Estimate, cycle: CycleCheck) -> Evidence:
-    """The evidence of a view."""
+    """The evidence for a view."""
     relative = estimate.target.relative
     turn = relative.delta_azimuth_rad
     return Evidence(
@@ -76,8 +78,13 @@ class Calibration:
     Attributes
     ----------
     bias : float
-    weights : mapping
-        Of each field of :class:`Evidence`.
+    weights : mapping of str to float
+        One for each field of :class:`Evidence`.
+
+    Raises
+    ------
+    ValueError
+        A weight is missing, unknown, not finite or against :data:`SIGNS`.
     """
 
     bias: float
@@ -100,19 +107,19 @@ class Calibration:
 
     @classmethod
     def from_profile(cls, values: Mapping[str, float]) -> Calibration | None:
-        """As a model's profile holds it: ``bias`` and the weights; None when it holds nothing.
+        """Calibration from a model's profile: ``bias`` and the weights; None if it is empty.
 
         Raises
         ------
         ValueError
-            What is there is no calibration.
+            The profile holds something else.
         """
         if not values:
             return None
         return cls(values.get('bias', math.nan), {k: v for k, v in values.items() if k != 'bias'})
 
     def profile(self) -> dict[str, float]:
-        """For :attr:`nvs_ros.zero123.profile.ModelProfile.confidence`."""
+        """Values for :attr:`nvs_ros.zero123.profile.ModelProfile.confidence`."""
         return {'bias': self.bias, **self.weights}
 
     def confidence(self, evidence: Evidence) -> float:
@@ -122,16 +129,21 @@ class Calibration:
 
 
 def fit_calibration(evidence: Sequence[Evidence], ious: ArrayLike) -> Calibration:
-    """Fit to views whose truth is known.
+    """Fit a calibration to views whose true image is known.
 
-    Least cross-entropy between confidence and IoU, with a weak pull towards zero and weights that
-    keep to :data:`SIGNS`.
+    Minimises the cross-entropy between confidence and IoU, with a weak pull of the weights towards
+    zero and with the signs of :data:`SIGNS`.
 
     Parameters
     ----------
-    evidence : sequence of Evidence
+    evidence : sequence of n Evidence
     ious : array_like (n,)
-        True IoU of each view, 0..1.
+        True IoU of each view's silhouette, 0..1.
+
+    Raises
+    ------
+    ValueError
+        There is no view, or not one IoU for each.
     """
     features = np.array(evidence)
     truth = np.asarray(ious, np.float64)
@@ -155,7 +167,7 @@ def fit_calibration(evidence: Sequence[Evidence], ious: ArrayLike) -> Calibratio
 
 
 class Reliability(NamedTuple):
-    """One bin of a reliability diagram."""
+    """One bin of a reliability diagram: number of views, mean confidence, mean true IoU."""
 
     views: int
     confidence: float
@@ -165,22 +177,22 @@ class Reliability(NamedTuple):
 def reliability(
     confidences: ArrayLike, ious: ArrayLike, bins: int = 10
 ) -> tuple[list[Reliability], float]:
-    """How far confidence is what it says.
+    """How well confidence predicts the true IoU.
 
     Parameters
     ----------
     confidences, ious : array_like (n,)
-        Of each view, 0..1.
+        Confidence and true IoU of each view, 0..1; at least one.
     bins : int
-        Of equal numbers of views.
+        Number of bins, of about equal numbers of views.
 
     Returns
     -------
     bins : list of Reliability
-        Means.
+        In order of confidence.
     error : float
-        Expected calibration error: mean distance of confidence and IoU over the bins, weighted by
-        their views.
+        Expected calibration error: mean absolute difference of confidence and IoU over the bins,
+        weighted by their numbers of views.
     """
     confidences, ious = np.asarray(confidences, float), np.asarray(ious, float)
     order = np.argsort(confidences, kind='stable')

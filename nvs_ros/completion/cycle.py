@@ -1,4 +1,4 @@
-"""There and back: a synthesised view as source must lead back to the measured picture."""
+"""Cycle check: with a synthesised view as source, the network must give back the measured image."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nvs_ros.synthesizer import Synthesizer
 
 
 class CycleCheck(NamedTuple):
-    """The picture that came back against the measured one.
+    """Comparison of the measured image with the one synthesised back from a view.
 
     Attributes
     ----------
     iou : float
-        Of the silhouettes, 0..1.
+        IoU of the two silhouettes, 0..1.
     error : float
-        Root mean square difference of the colours where the measured object is, 0..1.
+        Root mean square difference of the colours inside the measured silhouette, 0..1.
     """
 
     iou: float
@@ -36,15 +36,15 @@ def cycle_check(
     settings: SamplerSettings,
     callback: Callable[[dict], None] | None = None,
 ) -> CycleCheck:
-    """Synthesise the measured picture again, from the view of an estimate's first seed.
+    """Synthesise the measured image back from the view of an estimate's first seed.
 
     Parameters
     ----------
     synthesizer : Synthesizer
     source : CanonicalView
-        What was measured.
+        The measured image.
     estimate : Estimate
-        Of a view of it.
+        Of a view synthesised from ``source``.
     settings : SamplerSettings
     callback : callable, optional
         As for :meth:`nvs_ros.synthesizer.Synthesizer.synthesize`.
@@ -69,7 +69,7 @@ def cycle_check(
         settings,
         seed=estimate.seeds[0],
         callback=callback,
-        remember=False,  # of the measured frame there may be further views
+        remember=False,  # the memory stays for further views of the measured frame
     )
     inside = source.mask > 127
     difference = (view.image[inside].astype(np.float32) - source.image[inside]) / 255

@@ -1,4 +1,4 @@
-"""Clouds and meshes in files, marked as what they are."""
+"""Write clouds and meshes to files, with measured and imagined parts marked."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def save_cloud(cloud: Cloud, file: Path, provenance: Mapping[str, object]) -> No
     """Write a cloud as binary PLY.
 
     Each vertex has ``x y z nx ny nz red green blue``, ``synthetic`` (0 or 1), ``confidence`` and
-    ``view`` (index of the view that it is from; -1 the measured camera, -2 none).
+    ``view`` (index of the view that gave its colour; -1: a measured image, -2: none).
 
     Parameters
     ----------
     cloud : Cloud
     file : Path
     provenance : mapping
-        Written as comments, beside how many of the points are synthetic.
+        Written as comments, together with the numbers of all points and of synthetic ones.
 
     Raises
     ------
@@ -57,11 +57,11 @@ MESHES = ('.ply', '.glb', '.obj', '.stl')
 
 
 def save_mesh(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:
-    """Write a surface as its name ends: binary PLY or STL, GLB, or OBJ.
+    """Write a surface in the format of the file's ending: binary PLY or STL, GLB, or OBJ.
 
-    What was measured is told apart from what is imagined: in PLY as in :func:`save_cloud`; in GLB
-    by vertex attributes ``_SYNTHETIC`` and ``_CONFIDENCE``; in OBJ by the groups ``measured`` and
-    ``imagined``. STL has no place for that, nor for colours.
+    Measured and imagined surface are marked: in PLY as in :func:`save_cloud`; in GLB by the vertex
+    attributes ``_SYNTHETIC`` and ``_CONFIDENCE``; in OBJ by the groups ``measured`` and
+    ``imagined``. STL has room for neither marks nor colours.
 
     Parameters
     ----------
@@ -69,13 +69,13 @@ def save_mesh(surface: Surface, file: Path, provenance: Mapping[str, object]) ->
         Metres.
     file : Path
     provenance : mapping
-        Written as comments into PLY and OBJ, as extras into GLB, into the header of STL as far as
-        it has room.
+        Written as comments into PLY and OBJ, as extras into GLB, and into the header of STL as far
+        as it fits.
 
     Raises
     ------
     UserError
-        Another ending, the file cannot be written, or trimesh is missing, which writes GLB.
+        The file has another ending or cannot be written, or trimesh, which writes GLB, is missing.
     """
     writers = dict(zip(MESHES, (_write_ply, _write_glb, _write_obj, _write_stl), strict=True))
     writer = writers.get(file.suffix.lower())

@@ -1,7 +1,7 @@
-"""A soft visual hull: what is left of a block when every picture has carved away what it sees to be
-empty.
+"""A soft visual hull: what is left of a block of cells after each image has carved away the space
+that it shows to be empty.
 
-Measured pictures carve for certain, synthesised ones as far as they are assessed.
+Measured images carve completely, synthesised views in proportion to their confidence.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from nvs_ros.geometry.canonical import coverage
 from nvs_ros.synthesizer import Frame
 
 SURFACE = 0.5
-"""Occupancy at the surface."""
+"""Occupancy at the surface of the object."""
 MARGIN = 1.1
-"""The block is larger than the object may be by this factor, for sizes that were estimated."""
+"""Factor by which the block is larger than the object, because its size may be an estimate."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Cubic cells about the origin of the object frame.
+    """A block of cubic cells about the origin of the object frame.
 
-    It holds any object of the given size, whichever way it is turned about z: half of its longest
-    side up and down, half the diagonal of its square to the sides.
+    It holds any object of the given size, however it is rotated about z: half the longest side up
+    and down, half the diagonal of a square of that side to the sides; all times :data:`MARGIN`.
 
     Parameters
     ----------
     size_m : float
         Longest side of the object's bounding box.
     cells : int
-        Along x and y.
+        Number of cells along x and along y.
     """
 
     size_m: float
@@ -44,12 +44,12 @@ class Grid:
 
     @property
     def cell_m(self) -> float:
-        """Side of a cell."""
+        """Side of a cell, metres."""
         return np.sqrt(2) * MARGIN * self.size_m / self.cells
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Cells along x, y and z."""
+        """Numbers of cells along x, y and z."""
         return self.cells, self.cells, round(self.cells / np.sqrt(2))
 
     @property
@@ -59,7 +59,7 @@ class Grid:
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """Of all cells, (cells, 3), metres."""
+        """Centres (N, 3) of all cells, metres."""
         index = np.indices(self.shape).reshape(3, -1).T
         return self.corner + index * self.cell_m
 
@@ -72,19 +72,19 @@ def carve(
 ) -> NDArray[np.float32]:
     """Occupancy of the cells.
 
-    Nothing outside a measured silhouette or before measured depth is left. A view that is
-    right with probability ``c`` and has the object in a pixel with probability ``p`` leaves ``1 -
-    c (1 - p)`` of what lies behind that pixel.
+    Cells outside a measured silhouette or in front of measured depth become empty. A view with
+    confidence ``c`` that shows the object in a pixel with probability ``p`` multiplies the
+    occupancy of the cells on the ray of that pixel by ``1 - c (1 - p)``.
 
     Parameters
     ----------
     grid : Grid
     frames : sequence of Frame
-        What was measured, one or more; with or without depth.
+        The measured frames, one or more; with or without depth.
     estimates : sequence of Estimate
-        What was synthesised from them.
+        The views synthesised from them.
     confidences : sequence of float
-        Of each, 0..1.
+        Confidence of each view, 0..1.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def carve(
 def measured_occupancy(
     centres: NDArray[np.float64], cell_m: float, frame: Frame
 ) -> NDArray[np.float32]:
-    """What one measured picture leaves of cells: also those that other things may hide.
+    """Occupancy that one measured frame leaves to cells; cells hidden by other things are kept.
 
     Parameters
     ----------
@@ -128,11 +128,11 @@ def measured_occupancy(
     inside = look_up(shown, frame.camera, pose, centres)
     if frame.depth_m is None:
         return inside
-    # Depth is looked up in the nearest pixel: blending it over an edge makes surfaces up.
+    # Depth is looked up in the nearest pixel: interpolating over an edge would invent surfaces.
     known = np.where(frame.depth_m > 0, frame.depth_m, 0).astype(np.float32)
     surface = look_up(known, frame.camera, pose, centres, cv2.INTER_NEAREST)
     before = surface - transformed(inverse(pose), centres)[:, 2]
-    # Half of the cell on the surface lies behind it.
+    # A cell whose centre is on the surface lies half behind it.
     behind = np.clip(0.5 - before / cell_m, 0, 1)
     return np.where(surface > 0, np.minimum(inside, behind), inside).astype(np.float32)
 
@@ -144,11 +144,13 @@ def look_up(
     points: NDArray[np.float64],
     interpolation: int = cv2.INTER_LINEAR,
 ) -> NDArray[np.float32]:
-    """What a picture (H, W) or (H, W, C) shows where points (N, 3) of the object frame are; 0
-    outside of it."""
+    """Sample an image (H, W) or (H, W, C) where points (N, 3) of the object frame project to.
+
+    Returns (N,) or (N, C) float32; 0 for points outside the image or behind the camera.
+    """
     pixels = camera.project(transformed(inverse(object_from_camera), points))
     pixels = np.where(camera.contains(pixels)[:, None], pixels, -2).astype(np.float32)
-    columns = 4096  # remap takes pictures, of at most 32767 pixels a side
+    columns = 4096  # remap takes images, of at most 32767 pixels a side
     rows = len(pixels) // columns + 1
     padded = np.full((rows * columns, 2), -2, np.float32)
     padded[: len(pixels)] = pixels
@@ -161,5 +163,5 @@ def look_up(
 def transformed(
     target_from_source: NDArray[np.float64], points: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Points (N, 3) in another frame."""
+    """Points (N, 3) transformed into another frame."""
     return points @ target_from_source[:3, :3].T + target_from_source[:3, 3]

@@ -32,16 +32,17 @@ NOT_CALIBRATED = (
 
 @dataclass(frozen=True, eq=False)
 class AssessedView:
-    """A viewpoint with what is known of it.
+    """A synthesised viewpoint with its confidence.
 
     Attributes
     ----------
     estimate : Estimate
     evidence : Evidence
     confidence : float
-        0..1: the IoU that the silhouette is expected to have with the true one.
+        0..1: the IoU that the silhouette is expected to have with the true one. If the model has no
+        calibration, the agreement of the seeds' silhouettes instead, with a warning.
     warnings : tuple of str
-        What there is to know about the confidence.
+        Remarks on the confidence, in sentences for a person.
     """
 
     estimate: Estimate
@@ -52,15 +53,16 @@ class AssessedView:
 
 @dataclass(frozen=True, eq=False)
 class Completion:
-    """The whole shape of an object, most of it imagined. Frames are the object frame.
+    """The whole shape of an object, most of it imagined; in the object frame.
 
     Attributes
     ----------
     cloud : Cloud
     surface : Surface
-        Closed; its vertices are those of the hull.
+        Closed surface of the hull.
     gains : (views,) float64
-        Unknown surface that a real picture from each viewpoint would show, m^2.
+        Surface that a real image from each viewpoint would add, m^2; see
+        :func:`nvs_ros.completion.cloud.view_gains`.
     """
 
     cloud: Cloud
@@ -69,11 +71,11 @@ class Completion:
 
     @property
     def next_best_view(self) -> int:
-        """Index of the viewpoint from which a real picture would add most."""
+        """Index of the viewpoint from which a real image would add most."""
         return int(self.gains.argmax())
 
     def scaled(self, factor: float) -> Completion:
-        """The same shape in another size."""
+        """The shape scaled about the origin of the object frame."""
         cloud = dataclasses.replace(self.cloud, points=self.cloud.points * factor)
         surface = dataclasses.replace(self.surface, vertices=self.surface.vertices * factor)
         return Completion(cloud, surface, self.gains * factor**2)
@@ -88,7 +90,7 @@ def assess_views(
     seed: int = 0,
     callback: Callable[[dict], None] | None = None,
 ) -> list[AssessedView]:
-    """Synthesise viewpoints with several seeds, and back again, and say how far to trust them.
+    """Synthesise viewpoints with several seeds, check the cycle back, and give their confidence.
 
     Parameters
     ----------
@@ -97,9 +99,15 @@ def assess_views(
     targets : sequence of TargetCamera
     settings : CompletionSettings
     seed : int
-        The first one.
+        The first of the seeds.
     callback : callable, optional
-        As for :meth:`nvs_ros.synthesizer.Synthesizer.synthesize`, for each batch anew.
+        As for :meth:`nvs_ros.synthesizer.Synthesizer.synthesize`; the count starts again for the
+        cycle check of each view.
+
+    Raises
+    ------
+    ValueError
+        The preset is unknown, or the profile of the model holds an unusable calibration.
     """
     sampler = synthesizer.preset(settings.preset)
     estimates = estimate_views(
@@ -129,18 +137,18 @@ def assess_views(
 
 
 def calibration_of(synthesizer: Synthesizer) -> Calibration | None:
-    """What the model's profile brings, None when it brings nothing.
+    """The calibration in the model's profile; None if there is none.
 
     Raises
     ------
     ValueError
-        It brings something else.
+        The profile holds an unusable calibration.
     """
     return Calibration.from_profile(synthesizer.components.profile.confidence)
 
 
 def provenance_of(views: Sequence[AssessedView], settings: CompletionSettings) -> dict[str, object]:
-    """What a shape was made with, for its files."""
+    """Model, preset and seeds that a shape was made with, for its files."""
     estimate = views[0].estimate
     return {
         'model': estimate.model_id,
@@ -155,23 +163,23 @@ def complete_shape(
     views: Sequence[AssessedView],
     settings: CompletionSettings,
 ) -> Completion:
-    """Carve the object out of a block.
+    """Carve the whole shape of an object from its frames and synthesised views.
 
     Parameters
     ----------
     frames : sequence of Frame
-        What was measured, one or more.
+        The measured frames, one or more.
     observation : Observation
         Of the frames.
     views : sequence of AssessedView
-        Of the observation; those under ``settings.min_confidence`` are not used.
+        Of the observation; those with a confidence below ``settings.min_confidence`` are not used.
     settings : CompletionSettings
 
     Raises
     ------
     ValueError
-        Depth that is not aligned with the picture, no view that is trusted enough, or nothing left
-        of the object.
+        Depth of another size than the mask, no view with enough confidence, or nothing left of the
+        object.
     """
     for frame in frames:
         shape = np.shape(frame.mask)
@@ -187,7 +195,7 @@ def complete_shape(
         )
     grid = Grid(observation.source.unit_m, settings.cells)
     estimates = [view.estimate for view in views]
-    # No confidence, no carving and no colours; the places in the lists stay.
+    # With confidence 0 a view neither carves nor colours, and the indices of views stay the same.
     confidences = [c if c >= settings.min_confidence else 0.0 for c in confidences]
     sources = [source.view for source in observation.sources]
     occupancy = carve(grid, frames, estimates, confidences)

@@ -1,4 +1,4 @@
-"""The surface of a hull, coloured by the pictures that see it."""
+"""The surface of a hull, coloured from the images that see it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nvs_ros.completion.uncertainty import Estimate
 from nvs_ros.geometry import CanonicalView, inverse
 
 MEASURED = -1
-"""In place of the index of a view: the camera that was there."""
+"""In place of the index of a view: the colour is from a measured image."""
 UNSEEN = -2
-"""In place of the index of a view: no camera sees this."""
+"""In place of the index of a view: neither an image nor a view sees the vertex."""
 CELLS = 2**26
-"""Most cells of a picture across; what lies further out is in the last one."""
+"""Most cells across in the visibility test; points further out share the last cell."""
 GRAZING = 0.1
 """Cosine between normal and line of sight below which a camera does not see a surface."""
 
@@ -41,13 +41,14 @@ class Surface:
     colors : (N, 3) uint8
         RGB.
     views : (N,) int16
-        Which view gave the colour: its index, :data:`MEASURED` or :data:`UNSEEN`.
+        Index of the view that gave the colour, or :data:`MEASURED` or :data:`UNSEEN`.
     confidence : (N,) float32
-        0..1; 0 where no camera looks.
+        0..1; 0 where neither an image nor a view sees the vertex.
     seen : (views, N) float64
-        Cosine between normal and line of sight of each synthesised view, 0 where it sees nothing.
+        Cosine between normal and line of sight of each synthesised view, 0 where it does not see
+        the vertex.
     measured : (N,) bool
-        Where a depth camera has measured a point beside the vertex; all else is imagined.
+        Whether a depth camera measured a point within a cell of the vertex; the rest is imagined.
     """
 
     vertices: NDArray[np.float64]
@@ -76,22 +77,26 @@ def hull_surface(
 ) -> Surface:
     """Triangulate where the occupancy falls below :data:`nvs_ros.completion.hull.SURFACE`.
 
-    A vertex takes the colour of the measured picture that sees it best, else of the view that does:
-    confidence times cosine of the angle to its normal. Its own confidence is that of the view,
-    times the share of the seeds that put the object there; what a measured camera sees has the mean
-    of all views, since they alone say how far away it is.
+    A vertex takes its colour from the measured image that sees it most frontally; if none does,
+    from the view with the greatest product of confidence and cosine of the angle to its normal.
+
+    A vertex coloured by a view gets the confidence of that view times the share of its seeds that
+    show the object there. One coloured by a measured image gets the mean confidence of all views,
+    because only they tell its distance from the camera.
 
     Parameters
     ----------
     grid : Grid
     occupancy : (X, Y, Z) float32
+        0..1.
     sources : sequence of CanonicalView
-        The measured pictures.
+        The measured images.
     estimates : sequence of Estimate
+        The synthesised views.
     confidences : sequence of float
-        Of each, 0..1.
+        Confidence of each view, 0..1.
     points : (n, 3) float64, optional
-        Measured points, metres. Vertices within a cell of one are measured.
+        Measured points, metres. Vertices within the side of a cell from one count as measured.
 
     Raises
     ------
@@ -140,7 +145,7 @@ def triangulated(
     Raises
     ------
     ValueError
-        There is none.
+        No cell is occupied by more than :data:`nvs_ros.completion.hull.SURFACE`.
     """
     if not occupancy.max(initial=0) > SURFACE:
         raise ValueError('the views leave nothing of the object: their silhouettes do not fit')
@@ -155,7 +160,7 @@ def visible(
     object_from_camera: NDArray[np.float64],
     spacing_m: float,
 ) -> NDArray[np.float64]:
-    """Which points of a surface a camera sees, whatever its picture.
+    """Which points of a surface a camera sees, regardless of the borders of its image.
 
     Parameters
     ----------
@@ -164,25 +169,25 @@ def visible(
     normals : (N, 3)
         Unit vectors.
     object_from_camera : (4, 4)
-        The camera looks at the object.
+        Pose of a camera that looks at the object, metres.
     spacing_m : float
         Distance between neighbouring points.
 
     Returns
     -------
     (N,) float64
-        Cosine of the angle between normal and line of sight; 0 for what faces away, or lies more
-        than two spacings behind another point.
+        Cosine of the angle between normal and line of sight; 0 for points that face away (cosine
+        under :data:`GRAZING`) or lie more than two spacings behind another point.
     """
     x, y, z = transformed(inverse(object_from_camera), points).T
     front = z > 0
     if not front.any():
         return np.zeros(len(points))
-    # Cells of the picture hold about two points across, so that a surface has no holes.
+    # A cell is about two points wide, so that a surface has no holes.
     side = 2 * spacing_m / np.median(z[front])
     x, y, z = x[front], y[front], z[front]
     column, row = (np.minimum((v - v.min()) // side, CELLS) for v in (x / z, y / z))
-    # A camera close by has its points in few of very many cells.
+    # For a camera close by, the points fill only few of very many cells.
     _, cell = np.unique(row.astype(np.int64) * (CELLS + 1) + column, return_inverse=True)
     nearest = np.full(len(z), np.inf)
     np.minimum.at(nearest, cell, z)
@@ -195,7 +200,10 @@ def visible(
 
 
 def without_background(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The picture with the colours of the object continued outward over its blended edge."""
+    """The image (H, W, 3) float32 with the object's colours continued outward over its edge.
+
+    The edge pixels of an image on white are blended with the background.
+    """
     solid = (mask > 127).astype(np.uint8)
     inside = cv2.erode(solid, np.ones((3, 3), np.uint8))
     if not inside.any():

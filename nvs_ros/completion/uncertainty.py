@@ -1,4 +1,4 @@
-"""How far the pictures of several seeds agree."""
+"""Views of one viewpoint with several seeds, and how far they agree."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nvs_ros.synthesizer import Observation, Synthesizer
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """The pictures that several seeds make of one viewpoint.
+    """Views of one viewpoint, synthesised with K seeds.
 
     Attributes
     ----------
     target : TargetCamera
-        Its camera is the network's own: nothing is resampled.
+        With the network's own camera, so that no view is resampled.
     images : (K, S, S, 3) uint8
-        RGB on white, one of each seed.
+        RGB on white, one for each seed.
     masks : (K, S, S) uint8
         Coverage by the object, 0..255.
     seeds : tuple of int
@@ -40,7 +40,7 @@ class Estimate:
 
     @cached_property
     def probability(self) -> np.ndarray:
-        """Share of the seeds that put the object there, (S, S) float32, 0..1."""
+        """Share of the seeds that show the object in a pixel, (S, S) float32, 0..1."""
         return self.masks.mean(0, dtype=np.float32) / 255
 
     @cached_property
@@ -58,7 +58,7 @@ class Estimate:
 
     @property
     def spread(self) -> float:
-        """Mean of :attr:`std` where any seed puts the object, 0..1; 0 where none does."""
+        """Mean of :attr:`std` over the pixels where any seed shows the object, 0..1; 0 if none."""
         covered = self.probability > 0
         return float(self.std[covered].mean()) if covered.any() else 0.0
 
@@ -73,26 +73,26 @@ def estimate_views(
     seed: int = 0,
     callback: Callable[[dict], None] | None = None,
 ) -> list[Estimate]:
-    """Synthesise each viewpoint with several seeds, all in one batch.
+    """Synthesise each viewpoint with several seeds.
 
     Parameters
     ----------
     synthesizer : Synthesizer
     observation : Observation
     targets : sequence of TargetCamera
-        Of each, the network's own picture is made: same place, looking at the object, level.
+        Replaced by canonical cameras at the same places: level and looking at the object.
     settings : SamplerSettings
     seeds : int
-        How many, 2 or more.
+        Number of seeds, 2 or more.
     seed : int
-        The first one; the others follow it.
+        The first seed; the others are the next numbers.
     callback : callable, optional
         As for :meth:`nvs_ros.synthesizer.Synthesizer.synthesize`.
 
     Raises
     ------
     ValueError
-        Fewer seeds.
+        ``seeds`` is below 2.
     """
     if seeds < 2:
         raise ValueError(f'seeds: expected 2 or more to compare, got {seeds}')

@@ -1,1 +1,1 @@
-"""What the computer gives: cores, memory, time."""
+"""Use of the computer's cores and memory, and timing."""

@@ -9,23 +9,24 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 KEPT_BYTES = 1 << 30
 GROWTH_BYTES = 64 << 20
 LARGEST_FROM_HEAP_BYTES = 32 << 20
-"""glibc takes no more; larger blocks are mapped, and given back when they are freed."""
+"""Largest value that glibc accepts; larger blocks are mapped, and returned to the system when they
+are freed."""
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep freed memory for the next tensor instead of giving it back to the system.
+    """Have glibc keep freed memory for the next tensor instead of returning it to the system.
 
-    Each network evaluation allocates and frees the same tensors. Given back and mapped anew, a
-    view costs some ten thousand page faults: up to a quarter of the time of eight views of a new
-    frame (docs/performance.md). The process keeps its peak of memory for that. For processes of
-    our own: a program that uses the package as a library decides for itself.
+    Each network evaluation allocates and frees the same tensors. If their memory is returned and
+    mapped again, a view costs some ten thousand page faults, up to a quarter of the time of eight
+    views of a new frame (docs/performance.md). In exchange the process keeps its peak memory. Only
+    the package's own programs call this; a program that uses it as a library decides for itself.
 
     Returns
     -------
     bool
         Whether the allocator is glibc's and took the settings.
     """
-    mallopt = getattr(ctypes.pythonapi, 'mallopt', None)  # found through any library
+    mallopt = getattr(ctypes.pythonapi, 'mallopt', None)  # any loaded library finds libc's symbols
     wanted = {
         M_TRIM_THRESHOLD: KEPT_BYTES,
         M_TOP_PAD: GROWTH_BYTES,
@@ -35,12 +36,12 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> bool:
-    """Give the system what has been kept, when something large is gone.
+    """Return kept memory to the system, for example after a model was released.
 
     Returns
     -------
     bool
-        Whether the allocator is glibc's and gave any back.
+        Whether the allocator is glibc's and returned any memory.
     """
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
     return trim is not None and trim(0) == 1

@@ -1,10 +1,10 @@
-"""The cores of the machine, which a robot's other programs use as well.
+"""Share the cores of the machine with the other programs of a robot.
 
-OpenMP's threads meet after each layer, hundreds of times in one network evaluation. Where another
-program has one of the cores, all wait for the thread on it; and those that wait do so by spinning,
-which uses up the share of the processor that they need for the next layer. On idle cores the same
-spinning is what makes two threads faster than one. So processes of our own look at the cores
-between network evaluations, and spin and take threads accordingly.
+OpenMP's threads synchronise after each layer, hundreds of times in one network evaluation. If
+another program uses one of the cores, all threads wait for the one on that core. They wait by
+spinning, which uses up the processor time that they need for the next layer; on idle cores, that
+same spinning is what makes two threads faster than one. Therefore the package's own programs check
+the load of the cores between network evaluations, and adapt spinning and number of threads to it.
 """
 
 from __future__ import annotations
@@ -20,33 +20,32 @@ SPIN_VARIABLES = ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY', 'KMP_BLOCKTIME')
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OMP_THREAD_LIMIT', 'OMP_DYNAMIC')
 BLAS_VARIABLES = ('OPENBLAS_NUM_THREADS', 'GOTO_NUM_THREADS', 'OMP_NUM_THREADS')
 GLANCES, GLANCE_S = 3, 0.001
-"""How often and at what intervals running threads are counted."""
+"""Number and interval of the samples in which running threads are counted."""
 PERIOD_S = 0.15
-"""Between two looks at the machine, which counts in steps of 0.01 s."""
+"""Least time between two measurements of the load, which the system counts in steps of 0.01 s."""
 CROWDED = 0.25
-"""Cores that others use: with less they are taken to be idle."""
+"""Least load by other programs, in cores, that counts as crowded; below it cores count as idle."""
 UNDISTURBED = 0.8
-"""Share of the time that a thread works which has a core of its own."""
+"""Least share of the time that a thread with a core of its own runs."""
 HOLD_S = 3.0
-"""How long no free core is looked for where there was none."""
+"""How long all cores are used after no free one was found, before trying again."""
 PARALLEL_ELEMENTS = 1 << 16
-"""For each thread, so that torch uses them all: twice the least that it gives to one."""
+"""Elements per thread with which torch uses all threads: twice the fewest it gives to one."""
 
 
 def share_cores(threads: bool = True) -> None:
-    """Get on with other programs from now on; to be called before NumPy is imported.
+    """Adapt to other programs from now on; call it before NumPy is imported.
 
-    NumPy's own threads (OpenBLAS) wait for the next product of matrices by spinning for tens of
-    milliseconds, and the few products that are large enough for them take one: a single thread does
-    them.
+    Also limits NumPy's OpenBLAS to one thread: its threads spin for tens of milliseconds after a
+    product of matrices, and the few products large enough for them take only about one.
 
-    For processes of our own: a program that uses the package as a library decides for itself. The
-    user's own variables of OpenMP win.
+    Only the package's own programs call this; a program that uses it as a library decides for
+    itself. Environment variables of OpenMP that the user has set take precedence.
 
     Parameters
     ----------
     threads : bool
-        Change the number of threads as well, not only how they wait. It changes a view by rounding.
+        Change the number of threads too, not only how they wait. This changes views by rounding.
     """
     if not any(name in os.environ for name in BLAS_VARIABLES):
         os.environ['OPENBLAS_NUM_THREADS'] = '1'
@@ -56,59 +55,60 @@ def share_cores(threads: bool = True) -> None:
 
 
 def use_threads(number: int) -> None:
-    """Use so many threads from now on; with 0 as many as if nobody had ever asked for a number."""
+    """Use ``number`` threads from now on; 0: the number used before a number was set."""
     _follower.use(number)
 
 
 def follow_cores(begins: bool = False) -> None:
-    """Look at the cores, in the thread that runs the network; does nothing unless asked to by
-    :func:`share_cores` or :func:`use_threads`.
+    """Adapt to the load of the cores; call it in the thread that runs the network.
+
+    Does nothing unless :func:`share_cores` or :func:`use_threads` was called.
 
     Parameters
     ----------
     begins : bool
-        False between two network evaluations of a run, True before the first.
+        True before the first network evaluation of a run, False between evaluations.
     """
     _follower.follow(begins)
 
 
 def threads_for(cores: int, others: float, most: int) -> int:
-    """Threads to use.
+    """Number of threads to use.
 
-    As many as there are free cores, each at its full speed; but where less than half of them are
-    free, half of every core, which is what a busy program leaves, is more than that.
+    As many as there are free cores, which run at full speed. But if less than half of the cores are
+    free, one for each core: half of every core, which a busy program leaves, is more than that.
 
     Parameters
     ----------
     cores : int
-        That this process may use.
+        Number of cores that this process may use.
     others : float
-        Cores that other programs have used of them.
+        How many of them other programs use.
     most : int
-        Threads on a machine without other work.
+        Threads to use on a machine without other work.
     """
     free = round(cores - others)
     return max(1, min(most, free if 2 * free >= cores else cores))
 
 
 class Look(NamedTuple):
-    """What a thread sees of the cores: seconds of the processor that were used so far."""
+    """A measurement of the processor time used so far."""
 
     at_s: float
-    """Of the steady clock."""
+    """When it was taken, seconds of the monotonic clock."""
     cores: int
-    """That this process may use."""
+    """Number of cores that this process may use."""
     everybody_s: float
-    """Used on those, by whomever."""
+    """Processor time used on those cores by all programs."""
     own_s: float
-    """By this process."""
+    """Processor time used by this process."""
     thread: int
     thread_s: float
-    """By this thread."""
+    """Processor time used by this thread."""
 
 
 def look() -> Look:
-    """What the cores have done so far."""
+    """Measure the processor time used so far."""
     cores = os.sched_getaffinity(0)
     return Look(
         time.monotonic(),
@@ -121,7 +121,7 @@ def look() -> Look:
 
 
 def busy_s(cores: set[int]) -> float:
-    """Seconds that cores have worked for whomever since the machine started."""
+    """Processor time in seconds used on some cores by all programs since the machine started."""
     ticks = 0
     for line in Path('/proc/stat').read_text().splitlines():
         name, *fields = line.split()
@@ -132,8 +132,10 @@ def busy_s(cores: set[int]) -> float:
 
 
 def others_running() -> int:
-    """Threads of whomever that want a core right now, besides this one; the least of some counts,
-    for some run for an instant only."""
+    """Number of threads of all programs, besides this one, that want a core right now.
+
+    The smallest of several counts, because some threads run only for an instant.
+    """
     counts = []
     for i in range(GLANCES):
         if i:
@@ -148,12 +150,12 @@ def others_running() -> int:
 
 
 class Brake:
-    """Makes OpenMP's threads sleep as soon as they wait, while it is on.
+    """While it is on, OpenMP's threads sleep instead of spinning when they wait.
 
-    How long they spin before that is read when the library is loaded, and cannot be set later. But
-    GNU's hardly spins while it manages more threads than there were cores at that time, and it
-    manages those of every thread that has a team. So a thread with a team of its own that does
-    nothing else is the brake. Other libraries do not mind it.
+    How long threads spin is read when the library is loaded and cannot be changed later. But GNU's
+    OpenMP hardly spins while it manages more threads than there were cores at that time, counting
+    the teams of all threads. So the brake is a thread that has a team of its own and does nothing.
+    Other OpenMP libraries are not affected.
     """
 
     def __init__(self) -> None:
@@ -161,17 +163,17 @@ class Brake:
 
     @property
     def on(self) -> bool:
-        """Whether they sleep at once."""
+        """Whether the brake is on."""
         return self._team is not None
 
     def put(self, on: bool, threads: int) -> None:
-        """Turn it on or off; when this returns, it is.
+        """Turn the brake on or off; takes effect before this returns.
 
         Parameters
         ----------
         on : bool
         threads : int
-            That the process uses now, and at most.
+            Most threads that the process uses; with fewer than 2 nothing is done.
         """
         if on == self.on or threads < 2:
             return
@@ -201,16 +203,16 @@ class Brake:
 
 
 class Follower:
-    """Sets torch's number of threads, and how they wait, by what other programs use.
+    """Adapts torch's number of threads, and how they wait, to the load by other programs.
 
     Parameters
     ----------
     look : callable
         See :func:`look`.
     clock : callable
-        That of the looks.
+        The clock of :attr:`Look.at_s`.
     glance : callable
-        See :func:`others_running`: for the first evaluation after a pause.
+        See :func:`others_running`; used before the first evaluation of a run.
     """
 
     def __init__(
@@ -225,17 +227,17 @@ class Follower:
         self._chosen = 0
         self._usual: int | None = None
         self._most = 0  # not known yet
-        # OpenMP has a number for each thread; a new one begins with the last that torch was told.
+        # OpenMP keeps the number for each thread; new threads begin with the last one set in torch.
         self._set = threading.local()
         self._last: Look | None = None
         self._was_crowded = False
         self._all_until_s = 0.0
 
     def share(self, *, threads: bool, brake: Brake | None) -> None:
-        """See :func:`share_cores`; without a brake it stays as it is how threads wait."""
+        """See :func:`share_cores`; without a brake the way threads wait is not changed."""
         try:
             self._last = self._look()
-        except (AttributeError, OSError, ValueError):  # a system that does not tell
+        except (AttributeError, OSError, ValueError):  # the system does not provide the load
             return
         self._threads, self._brake = threads, brake
 
@@ -271,9 +273,9 @@ class Follower:
             return
         now = self._last = self._look()
         passed_s = now.at_s - last.at_s
-        if begins:  # what the cores did in the pause says little of now
+        if begins:  # the load during the pause says little about the present
             self._was_crowded = False
-            # Those that want a core do not get all of them once this thread wants one as well.
+            # Other threads cannot have all cores once this thread wants one, too.
             others = min(self._glance(), max(1, now.cores - 1))
             self._decide(now, present, float(others), 1.0)
         else:
@@ -284,19 +286,19 @@ class Follower:
             self._decide(now, present, max(0.0, others_s) / passed_s, got)
 
     def _decide(self, now: Look, present: int, others: float, got: float) -> None:
-        """Set what fits the cores that others use and the share of one that this thread got."""
+        """Adapt to the cores that others use, and the share of a core that this thread got."""
         cores, now_s = now.cores, now.at_s
         crowded = others > CROWDED
         all_of_them = min(self._most, cores)
         if not crowded:
-            # Seen twice: a little too much consideration costs less than a little too little.
+            # Only when seen twice: yielding too long costs less than yielding too little.
             if not self._was_crowded:
                 self._change(present, all_of_them, braked=False)
         else:
             wanted = threads_for(cores, others, self._most)
-            # Of two cores one thread makes more than two that wait for each other (measured).
+            # On two cores one thread does more than two that wait for each other (measured).
             if cores > 2 and present < all_of_them and got < UNDISTURBED:
-                self._all_until_s = now_s + HOLD_S  # not even fewer have cores of their own
+                self._all_until_s = now_s + HOLD_S  # even fewer threads have no cores of their own
             if now_s < self._all_until_s:
                 wanted = all_of_them
             self._change(present, wanted, braked=True)
@@ -305,7 +307,7 @@ class Follower:
     def _change(self, present: int, threads: int, *, braked: bool) -> None:
         if self._brake is not None and braked and not self._brake.on:
             self._brake.put(True, self._most)
-            self._set_threads(present)  # the brake has told torch another number
+            self._set_threads(present)  # the brake has set another number in torch
         if self._threads and not self._chosen and threads != present:
             self._set_threads(threads)
         if self._brake is not None and not braked:

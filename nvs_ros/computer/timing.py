@@ -1,4 +1,4 @@
-"""Figures of a benchmark: rates, latencies, jitter, and on what they were taken."""
+"""Results of benchmarks: rates, latencies, jitter, and the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ def stream_figures(
     Parameters
     ----------
     sent_s : sequence of float
-        When each frame went out, seconds of a steady clock.
+        When each frame was sent, seconds of a monotonic clock.
     received_s : sequence of float or None
-        When its views had come; None where they never did.
+        When its views were received; None if they never were.
 
     Returns
     -------
     dict
         ``frames_sent``, ``frames_received``, ``missed_frames``, ``mean_rate_hz`` and
-        ``jitter_*_ms`` (change between one interval of arrivals and the next) of what was received,
-        and ``latency_*_ms``. What takes more frames than there were is left out.
+        ``jitter_*_ms`` (change from one interval between arrivals to the next) of received frames,
+        and ``latency_*_ms``. Quantities that need more frames than were received are omitted.
+
+    Raises
+    ------
+    ValueError
+        The two sequences differ in length.
     """
     if len(sent_s) != len(received_s):
         raise ValueError(f'expected {len(sent_s)} times of arrival, got {len(received_s)}')
@@ -58,7 +63,10 @@ def stream_figures(
 
 
 def duration_figures(seconds: Sequence[float], name: str) -> dict[str, float]:
-    """Mean, least, greatest and percentiles of durations: ``<name>_mean_ms`` and so on."""
+    """Percentiles, mean, minimum and maximum of durations, as ``<name>_mean_ms`` and so on.
+
+    Empty without durations.
+    """
     if not len(seconds):
         return {}
     milliseconds = np.asarray(seconds) * 1e3
@@ -71,7 +79,7 @@ def duration_figures(seconds: Sequence[float], name: str) -> dict[str, float]:
 
 
 def config_hash(configuration: Mapping[str, Any]) -> str:
-    """Twelve hex digits that change with any value of a configuration."""
+    """Hash of a configuration, twelve hexadecimal digits."""
     text = json.dumps(configuration, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -87,7 +95,7 @@ def processor() -> str:
 
 
 def machine(device: str = 'cpu') -> dict[str, Any]:
-    """What figures were taken on: device, threads and versions."""
+    """The machine that is measured on: device, processor, threads and versions."""
     import torch
 
     found = {

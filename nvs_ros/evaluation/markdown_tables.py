@@ -1,4 +1,4 @@
-r"""Figures of runs as tables in a Markdown file, between marks: no figure is typed by hand.
+r"""Write results of evaluations as tables into a Markdown file, so that no figure is typed by hand.
 
 ::
 
@@ -24,7 +24,7 @@ PAPER = {
     'zero-to-hero': {'psnr': 18.35, 'ssim': 0.864, 'iou': 0.783},
     'oracle': {'psnr': 21.79, 'ssim': 0.890, 'iou': 0.886},
 }
-"""Zero-to-Hero, tables 1 and 2: Zero123-XL on 50 scanned objects."""
+"""Results in the paper (Zero-to-Hero, tables 1 and 2): Zero123-XL on 50 scanned objects."""
 
 PARTS = {
     'hourglass-zero123': 'The hourglass schedule',
@@ -35,11 +35,11 @@ PARTS = {
     'zero-to-hero-uniform_equal': 'The whole method against plain sampling at the same cost',
     'zero-to-hero-mean_pooling': 'Pooling by the minimum against the mean',
 }
-"""Comparisons that answer whether a part of the method helps."""
+"""Comparison of two methods -> the part of the method whose effect it shows."""
 
 
 def replaced(text: str, section: str, content: str) -> str:
-    """A Markdown text with what stands between the marks of a section replaced.
+    """A Markdown text with the content between the marks of a section replaced.
 
     Raises
     ------
@@ -55,8 +55,7 @@ def replaced(text: str, section: str, content: str) -> str:
 
 
 def tables(summary: dict[str, Any]) -> str:
-    """What was run, the metrics of every method, the paired differences and what they say;
-    Markdown."""
+    """Markdown with settings, metrics of every method, paired differences and conclusions."""
     config = summary['config']
     seeds = f'{config["seeds"]} seed{"s" if config["seeds"] > 1 else ""}'
     lines = [
@@ -107,7 +106,7 @@ def _differences(summary: dict[str, Any]) -> list[str]:
 
 
 def _verdicts(summary: dict[str, Any]) -> list[str]:
-    """For each part of the method what the intervals allow to say, and no more."""
+    """For each part of the method, the conclusions that the intervals allow."""
     lines = []
     for name, part in PARTS.items():
         words: dict[str, list[str]] = {'higher': [], 'lower': [], 'cannot be told apart': []}
@@ -124,7 +123,7 @@ def _verdicts(summary: dict[str, Any]) -> list[str]:
 
 
 def _paper(name: str) -> str:
-    """The same difference in the paper: PSNR / SSIM / IoU."""
+    """The same difference in the paper, as PSNR / SSIM / IoU; ``''`` if it is not there."""
     for first in PAPER:
         second = name.removeprefix(f'{first}-')
         if second != name and second in PAPER:

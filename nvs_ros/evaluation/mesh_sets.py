@@ -1,5 +1,4 @@
-"""Textured meshes that other packages ship, or that lie in a folder: found and loaded at test time,
-never committed."""
+"""Textured meshes from other installed packages or a folder, found and loaded at test time."""
 
 from __future__ import annotations
 
@@ -20,16 +19,16 @@ from nvs_ros.scenes.obj import read_obj
 SUFFIXES = ('.obj', '.glb', '.gltf', '.dae')
 Z_FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 COLLISION = ('_col', 'collision', 'vhacd')
-"""In the path of meshes that are made for physics and not for the eye."""
+"""Words in the paths of meshes made for collision tests, which are left out."""
 LONGEST_EDGE = 0.015
-"""Faces have one colour; they are divided until their edges are shorter than this, in longest sides
-of the object: about a sample of a 64-pixel picture."""
+"""Largest edge of a divided face, which has one colour, in longest sides of the object: about a
+sample of a 64-pixel image."""
 PLACEHOLDER_SIZE = 2
-"""Side of the picture that trimesh puts where a file names one that is missing, pixels."""
+"""Side in pixels of the image that trimesh uses in place of a missing texture."""
 GREY = (160, 160, 160)
-"""Of parts without any colour."""
+"""Colour of parts without colour."""
 FLAT = 0.02
-"""A mesh whose thinnest side is less than this part of its longest is a poster, not an object."""
+"""Least thinnest side of a mesh relative to its longest; thinner ones are posters, not objects."""
 
 
 class MeshFile(NamedTuple):
@@ -39,10 +38,10 @@ class MeshFile(NamedTuple):
     ----------
     path : str
     y_up : bool
+        Whether y is up in the file; else z is.
     divided : bool
-        Whether its faces are divided until each can have one colour. The measured figures of the
-        packages' meshes were made so, and trimesh does it; the rasteriser now draws the textures
-        themselves.
+        Whether trimesh divides its faces until each has one colour; else the rasteriser draws its
+        textures. Published results for meshes of packages were made with divided faces.
     """
 
     path: str
@@ -57,18 +56,18 @@ def find_meshes(packages: Sequence[str]) -> tuple[MeshFile, ...]:
     ----------
     packages : sequence of str
         Names of distributions, such as ``pybullet``, or shell patterns of them. ``NAME/PATTERN``
-        takes the files in whose path the shell pattern is found. ``NAME@y`` and
-        ``NAME/PATTERN@y`` say that they have y up; files of robotics mostly have z up.
+        takes only files whose path contains the shell pattern. ``NAME@y`` and ``NAME/PATTERN@y``
+        mean that y is up in these files; by default z is, as in most files for robotics.
 
     Returns
     -------
     tuple of MeshFile
-        In an order that does not depend on the machine; of equal files the first.
+        In an order that does not depend on the machine, without duplicates.
 
     Raises
     ------
     UserError
-        trimesh or a package is not installed, or there is no textured mesh.
+        trimesh or a package is not installed, the axis is not y or z, or there is no textured mesh.
     """
     trimesh = _trimesh()
     found: dict[str, MeshFile] = {}
@@ -89,7 +88,7 @@ def find_meshes(packages: Sequence[str]) -> tuple[MeshFile, ...]:
 
 
 def is_folder(name: str) -> bool:
-    """Whether a set is named by a path (with ``/``, ``./``, ``../`` or ``~`` before it)."""
+    """Whether the name of a set is a path (it begins with ``/``, ``./``, ``../`` or ``~``)."""
     return name.startswith(('/', './', '../', '~'))
 
 
@@ -99,12 +98,12 @@ def find_folder(name: str) -> tuple[MeshFile, ...]:
     Parameters
     ----------
     name : str
-        A path; ``PATH@y`` where y is up.
+        A path; ``PATH@y`` if y is up in the files.
 
     Raises
     ------
     UserError
-        There is none.
+        There is no OBJ file.
     """
     y_up = name.endswith('@y')
     folder = Path(name.removesuffix('@y').removesuffix('@z')).expanduser()
@@ -124,7 +123,13 @@ def _paths(name: str) -> list[metadata.PackagePath]:
 
 
 def load_mesh(file: MeshFile) -> Mesh:
-    """A textured mesh, z up, longest side 1."""
+    """Load a mesh: z up, centred, longest side 1.
+
+    Raises
+    ------
+    UserError
+        An OBJ file cannot be read, or trimesh is needed and missing.
+    """
     mesh = _divided_mesh(file.path) if file.divided else _obj_mesh(file.path)
     if file.y_up:
         mesh = dataclasses.replace(
@@ -145,7 +150,7 @@ def _obj_mesh(path: str) -> Mesh:
 
 
 def _divided_mesh(path: str) -> Mesh:
-    """One colour for each of many small faces."""
+    """The mesh of a file with many small faces of one colour each."""
     parts = [part for part in _parts(_trimesh(), path) if len(part.faces)]
     extent = np.ptp(np.concatenate([part.vertices for part in parts]), axis=0).max()
     meshes = [_divided(_trimesh(), part, LONGEST_EDGE * extent) for part in parts]
@@ -161,14 +166,14 @@ def _trimesh():
 
 
 def _parts(trimesh, path: str) -> list:
-    """The meshes of a file, moved to where they stand in it."""
+    """The meshes of a file, transformed to their places in its scene."""
     return trimesh.load_scene(path, process=False).dump()
 
 
 def _is_textured(trimesh, path: str) -> bool:
     try:
         parts = [part for part in _parts(trimesh, path) if hasattr(part, 'faces')]
-    except Exception:  # the loaders of trimesh raise anything at files that are not theirs
+    except Exception:  # loaders of trimesh raise errors of any type for files they cannot read
         return False
     if not any(_texture(part) is not None for part in parts):
         return False
@@ -177,7 +182,7 @@ def _is_textured(trimesh, path: str) -> bool:
 
 
 def _texture(part) -> np.ndarray | None:
-    """The picture on a mesh, (h, w, 3) uint8."""
+    """The texture of a mesh, (h, w, 3) uint8; None without one."""
     material = getattr(part.visual, 'material', None)
     picture = getattr(material, 'image', None) or getattr(material, 'baseColorTexture', None)
     if picture is None or getattr(part.visual, 'uv', None) is None:
@@ -197,7 +202,7 @@ def _plain_colors(part) -> np.ndarray:
 
 
 def _divided(trimesh, part, longest_edge: float) -> Mesh:
-    """A part with small faces, each in the colour of the texture under its middle."""
+    """A part with small faces, each with the colour of the texture at its centre."""
     part.update_faces(part.nondegenerate_faces())
     vertices, faces, index = trimesh.remesh.subdivide_to_size(
         part.vertices, part.faces, longest_edge, max_iter=16, return_index=True

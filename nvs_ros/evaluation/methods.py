@@ -1,4 +1,4 @@
-"""What is compared: presets of the sampler, and references that stand beside every figure."""
+"""The methods that are compared: presets of the sampler, and references."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from nvs_ros.zero123.conditioning import (
 )
 
 DETERMINISTIC = ('copy_source', 'white', 'codec')
-"""References without a network evaluation: the source picture, nothing, and the truth through
-the autoencoder, than which no view can be better."""
+"""References without a network evaluation: a copy of the source image, a white image, and the true
+image through the autoencoder, an upper bound for any view of the network."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Method:
     name : str
         A preset with its overrides, or a reference.
     settings : SamplerSettings
-    known : Known
-        What the method is told of the object's shape.
-    keep : bool
-        Measured pixels stay in its views.
-    guide : bool
-        The network is told of the shape as well.
     kind : str
-        ``'sampler'``; ``'one_step'``, the picture that the first network evaluation predicts;
-        ``'oracle'``, sampling with the attention maps of the true picture (section 4.1).
+        ``'sampler'``; ``'one_step'``: the image that the first network evaluation predicts;
+        ``'oracle'``: sampling with the attention maps of the true image (section 4.1).
+    known : Known
+        What is known of the object's shape.
+    keep : bool
+        Whether measured pixels are kept in the views.
+    guide : bool
+        Whether the network gets a guide made from the known shape.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Method:
     guide: bool = True
 
     def evaluations(self, synthesizer: Synthesizer) -> int:
-        """Network evaluations of a view."""
+        """Number of network evaluations for a view."""
         if self.kind == 'one_step':
             return 1
         scheduler = make_scheduler(synthesizer.components.scheduler, self.settings)
@@ -67,16 +67,16 @@ class Method:
 
 
 def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
-    """A preset with some fields replaced: ``zero-to-hero:alpha_c=0.5:msa_window=700..1000``.
+    """Method from a preset with overrides: ``zero-to-hero:alpha_c=0.5:msa_window=700..1000``.
 
-    ``PRESET@KNOWN`` says what it is told of the object's shape, see
-    :meth:`nvs_ros.evaluation.sets.Known.parse`; ``keep=false`` among the fields, that measured
-    pixels do not stay in its views, and ``guide=false``, that the network is told nothing.
+    ``PRESET@KNOWN`` says what is known of the object's shape, see
+    :meth:`nvs_ros.evaluation.sets.Known.parse`. Two more fields are allowed: with ``keep=false``
+    measured pixels are not kept in the views, with ``guide=false`` the network gets an empty guide.
 
     Raises
     ------
     UserError
-        No such preset or field, or a wrong value.
+        Unknown preset or field, or a wrong value.
     """
     name, *assignments = text.split(':')
     name, _, known = name.partition('@')
@@ -101,10 +101,10 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
 def references(synthesizer: Synthesizer) -> list[Method]:
     """The references that need the network.
 
-    ``one_step``, the blurred mean view (without guidance, which would sharpen it);
-    ``uniform_equal``, plain sampling with as many evaluations as the full method;
-    ``mean_pooling``, the full method with the mean of the maps in place of their minimum;
-    ``oracle``, the hourglass with the maps of the true picture.
+    ``one_step``: the blurred mean view (without guidance, which would sharpen it);
+    ``uniform_equal``: plain sampling with as many evaluations as the full method;
+    ``mean_pooling``: the full method with the mean of the maps instead of their minimum;
+    ``oracle``: the hourglass with the attention maps of the true image.
     """
     hourglass, full = synthesizer.preset('hourglass'), synthesizer.preset()
     unguided = synthesizer.preset('hourglass', guidance_scale=1.0)
@@ -121,7 +121,8 @@ def references(synthesizer: Synthesizer) -> list[Method]:
 def deterministic_pictures(
     synthesizer: Synthesizer, source: np.ndarray, truths: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Pictures (n, S, S, 3) uint8 of each of :data:`DETERMINISTIC`."""
+    """Name in :data:`DETERMINISTIC` -> images (n, S, S, 3) uint8, from a source image (S, S, 3) and
+    the true images (n, S, S, 3)."""
     copies = np.broadcast_to(source, truths.shape)
     pictures = (copies, np.full_like(truths, 255), through_codec(synthesizer, truths))
     return dict(zip(DETERMINISTIC, pictures, strict=True))
@@ -129,7 +130,7 @@ def deterministic_pictures(
 
 @torch.inference_mode()
 def through_codec(synthesizer: Synthesizer, images: np.ndarray) -> np.ndarray:
-    """Pictures (n, S, S, 3) uint8 encoded and decoded."""
+    """Images (n, S, S, 3) uint8, encoded and decoded by the autoencoder."""
     components = synthesizer.components
     return rgb_images(decode_latents(components, _latents(synthesizer, images)))
 
@@ -142,7 +143,7 @@ def pictures_of(
     truths: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """Views of one source, (n, S, S, 3) uint8.
+    """Views (n, S, S, 3) uint8 that a method makes from one source.
 
     Parameters
     ----------
@@ -151,9 +152,9 @@ def pictures_of(
     observation : Observation
     targets : sequence of n TargetCamera
     truths : (n, S, S, 3) uint8
-        The true pictures; the oracle alone looks at them.
+        The true images; only the oracle uses them.
     seed : int
-        Methods that draw the same noise get the same noise.
+        The same for all methods, so that they start from the same noise.
     """
     if method.kind == 'one_step':
         return _first_prediction(method, synthesizer, observation, targets, seed)
@@ -171,13 +172,13 @@ def pictures_of(
 
 
 def _kept(view: View, known: Measurement, target: TargetCamera) -> np.ndarray:
-    """A view of the canonical camera with what was measured."""
+    """Image of a view by the canonical camera, measured pixels kept and empty space cleared."""
     image, mask = clear_empty(view.image, view.mask, known, target)
     return keep_measured(image, mask, known.surface, target)[0]
 
 
 class _Enough(Exception):
-    """Ends a run that has given what was wanted."""
+    """Ends a sampling run after its first evaluation."""
 
 
 def _first_prediction(method, synthesizer, observation, targets, seed) -> np.ndarray:
@@ -206,7 +207,7 @@ def _oracle(method, synthesizer, observation, targets, truths, seed) -> np.ndarr
             source_polar_rad=np.pi / 2 - elevation,
         ),
         'cond_latents': synthesizer.conditions(observation, targets)[0],
-        # The same noise for each target, as the synthesizer draws it.
+        # The same noise for each target, as in the synthesizer when all have one seed.
         'noise': torch.randn(condition.latent.shape, generator=torch.Generator().manual_seed(seed))
         .to(components.device)
         .expand(latents.shape),
@@ -221,7 +222,7 @@ def _oracle(method, synthesizer, observation, targets, truths, seed) -> np.ndarr
 
 @torch.inference_mode()
 def _latents(synthesizer: Synthesizer, images: np.ndarray) -> torch.Tensor:
-    """Latents of pictures, scaled as the network denoises them."""
+    """Latents of images, scaled as the network denoises them."""
     components = synthesizer.components
     pixels = network_images(images).to(components.device, components.dtype)
     return components.vae.encode(pixels).latent_dist.mode() * components.vae.config.scaling_factor

@@ -1,4 +1,4 @@
-"""How close a synthesised view is to the true picture."""
+"""How close a synthesised view is to the true image."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from nvs_ros.silhouette import mask_iou, silhouette
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio of (H, W, 3) uint8 pictures, dB; infinite when they are equal.
+    """Peak signal-to-noise ratio of (H, W, 3) uint8 images, dB; infinite if they are equal.
 
     Parameters
     ----------
+    image, truth : (H, W, 3) uint8
     weight : (H, W), optional
-        Weight of each pixel, not negative and not all zero; all pixels alike when omitted.
+        Weight of each pixel, not negative and not all zero; equal weights when omitted.
+
+    Raises
+    ------
+    ValueError
+        The images differ in shape.
     """
     if image.shape != truth.shape:
         raise ValueError(f'expected pictures of one shape, got {image.shape} and {truth.shape}')
@@ -25,12 +31,12 @@ def psnr(image: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None)
 
 
 def foreground_psnr(image: np.ndarray, truth: np.ndarray, true_mask: np.ndarray) -> float:
-    """PSNR over the pixels that the object truly covers, dB."""
+    """PSNR, dB, over the pixels of the object, weighted by its true coverage (H, W) uint8."""
     return psnr(image, truth, true_mask.astype(np.float64))
 
 
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity of (H, W, 3) uint8 pictures, -1..1.
+    """Structural similarity of (H, W, 3) uint8 images, -1..1.
 
     Wang et al. 2004: Gaussian window of 1.5 pixels, mean over the channels.
     """
@@ -49,8 +55,8 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 def measure(
     image: np.ndarray, truth: np.ndarray, true_mask: np.ndarray, perceptual: Perceptual | None
 ) -> dict[str, float]:
-    """All metrics of one picture: ``psnr`` and ``fg_psnr`` (dB), ``ssim``, ``iou`` and, where it
-    can be had, ``lpips``."""
+    """All metrics of one image: ``psnr`` and ``fg_psnr`` (dB), ``ssim``, ``iou`` and, if LPIPS is
+    available, ``lpips``."""
     measured = {
         'psnr': psnr(image, truth),
         'ssim': ssim(image, truth),

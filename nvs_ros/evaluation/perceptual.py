@@ -1,6 +1,6 @@
 """LPIPS (Zhang et al. 2018, version 0.1, AlexNet), without torchvision.
 
-Weights are not part of this package: ``scripts/fetch_lpips.py`` brings them.
+Its weights are not part of this package; ``scripts/fetch_lpips.py`` downloads them.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from safetensors.torch import load_file
 from nvs_ros.zero123.conditioning import network_images
 
 Perceptual = Callable[[np.ndarray, np.ndarray], float]
-"""LPIPS of two (H, W, 3) uint8 pictures."""
+"""LPIPS of two (H, W, 3) uint8 images."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""From [-1, 1] to the range that the backbone was trained on."""
+"""Normalisation from [-1, 1] to the range that the backbone was trained on."""
 LAYERS = ((4, 2, False), (1, 2, True), (1, 1, True), (1, 1, False), (1, 1, False))
-"""Stride and padding of each convolution of AlexNet, and whether pooling comes before it."""
+"""Stride and padding of each convolution of AlexNet, and whether max pooling precedes it."""
 
 
 def weights_file() -> Path:
-    """Where the weights are kept on this machine."""
+    """Path of the weights on this machine, whether they exist or not."""
     cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(cache) / 'nvs_ros' / 'lpips_alexnet.safetensors'
 
 
 def find_perceptual() -> tuple[Perceptual | None, str]:
-    """LPIPS where its weights are on this machine; nothing is downloaded.
+    """LPIPS if its weights are on this machine; nothing is downloaded.
 
     Returns
     -------
     perceptual : callable or None
+        None without weights.
     note : str
-        What is measured, or what is missing.
+        Which network is used, or what is missing.
     """
     file = weights_file()
     if not file.is_file():

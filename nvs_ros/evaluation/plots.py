@@ -1,4 +1,4 @@
-"""Plots of a run: the ladder, the metrics over the azimuth change, and the pictures themselves."""
+"""Plots of a run: the ablation ladder, metrics over the azimuth change, and a sheet of views."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nvs_ros.evaluation.report import TITLES
 from nvs_ros.evaluation.statistics import SPLITS
 
 PLAIN = 'zero123'
-"""Preset of plain sampling."""
+"""Name of the preset for plain sampling."""
 UNITS = {'psnr': ' (dB)', 'fg_psnr': ' (dB)'}
 BINS = ('0_45', '45_90', '90_135', '135_180')
 SHEET_OBJECTS = 12
@@ -36,9 +36,9 @@ def write_plots(
     results : sequence of dict
         From :func:`nvs_ros.evaluation.protocol.read_results`.
     folder : Path
-        Where the strips of pictures are.
+        Folder with the strips of views that the run wrote.
     output : Path
-        Made when it does not exist.
+        Folder for the plots; created if it does not exist.
     """
     output.mkdir(parents=True, exist_ok=True)
     ladder_figure(summary).savefig(output / 'ladder.png', dpi=110)
@@ -55,8 +55,8 @@ def _panels(summary: dict[str, Any], height: float) -> tuple[Figure, list[tuple[
 
 
 def ladder_figure(summary: dict[str, Any]) -> Figure:
-    """Each method that uses the network minus plain sampling, or else the first preset: mean and
-    95 % interval."""
+    """Difference of each method that uses the network to plain sampling (or the first preset if
+    that was not run): mean and 95 % interval."""
     presets = summary['presets']
     base = PLAIN if PLAIN in presets else next(iter(presets))
     others = [
@@ -85,7 +85,7 @@ def ladder_figure(summary: dict[str, Any]) -> Figure:
 def _difference(
     summary: dict[str, Any], name: str, base: str
 ) -> dict[str, list[float | None] | None]:
-    """``name`` minus ``base``; the summary has one of the two directions."""
+    """``name`` minus ``base``; the summary contains this difference or its negative."""
     if f'{name}-{base}' in summary['paired']:
         return summary['paired'][f'{name}-{base}']
     turned = summary['paired'][f'{base}-{name}']
@@ -118,7 +118,8 @@ def _over_angle(method: dict[str, Any], metric: str) -> list[float]:
 
 
 def sheet(results: Sequence[dict[str, Any]], folder: Path, names: Sequence[str]) -> np.ndarray:
-    """Pictures of the first objects: source, truth of the view farthest round, all methods."""
+    """Contact sheet of the first objects: source, true view of the largest azimuth change, and the
+    views of all methods."""
     rows, captions = [], []
     for result in results:
         with Image.open(folder / f'object_{result["object"]:05d}.png') as picture:

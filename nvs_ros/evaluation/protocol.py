@@ -1,7 +1,7 @@
 """The paper's protocol: every view of each object from every other, with several seeds.
 
-One object is one piece of work. Its figures and pictures are written as soon as they are there, so
-that a run can be interrupted and continued, or made longer.
+Objects are processed one by one. Their results are written as soon as they exist, so that a run can
+be interrupted and continued, or extended.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class ProtocolSettings(Settings):
 
     @property
     def pairs(self) -> int:
-        """Source and target, of each object."""
+        """Number of pairs of source and target for each object."""
         return (self.sources or self.views) * (self.views - 1)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a process needs to measure any object of the set."""
+    """Everything that a process needs to measure any object of the set."""
 
     synthesizer: Synthesizer
     objects: ObjectSet
@@ -75,10 +75,10 @@ def measure_object(evaluation: Evaluation, index: int) -> tuple[dict[str, Any], 
     Returns
     -------
     result : dict
-        ``object``, ``name``, ``sha256`` of the pictures, and ``records``: one for each method,
+        ``object``, ``name``, ``sha256`` of the images, and ``records``: one for each method,
         pair and seed, with the azimuth change in degrees and the metrics.
     strip : (S, S * (2 + methods), 3) uint8
-        The first source, the target of the largest azimuth change, and what each method made.
+        The first source, its target with the largest azimuth change, and that view by each method.
     """
     views = evaluation.objects.views(index)
     records, strip = [], []
@@ -104,7 +104,7 @@ def measure_object(evaluation: Evaluation, index: int) -> tuple[dict[str, Any], 
 def _pictures(
     evaluation: Evaluation, index: int, views: Views, source: int, targets: list[int]
 ) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Method, seed and its pictures of the targets."""
+    """Name of each method, number of the seed, and its images (targets, S, S, 3) uint8."""
     synthesizer, truths = evaluation.synthesizer, views.images[targets]
     still = deterministic_pictures(synthesizer, views.images[source], truths)
     yield from ((name, 0, pictures) for name, pictures in still.items())
@@ -119,7 +119,7 @@ def _pictures(
     poses = [views.canonical(target, trained).object_from_camera for target in targets]
     cameras = [target_from_pose(view, view.camera, pose) for pose in poses]
     for seed in range(evaluation.settings.seeds):
-        # Objects and sources have noise of their own, methods the same.
+        # The noise differs by object and source, but is the same for all methods.
         noise = int(np.random.SeedSequence([index, source, seed]).generate_state(1)[0])
         for method in evaluation.methods:
             observation = observations[method.known]
@@ -128,23 +128,23 @@ def _pictures(
 
 
 def method_names(methods: Sequence[Method]) -> list[str]:
-    """Everything that is measured, in the order of the strips."""
+    """Names of all measured methods, in the order of the strips."""
     return [*DETERMINISTIC, *(method.name for method in methods)]
 
 
 def evaluate(evaluation: Evaluation, folder: Path, model: dict[str, Any], workers: int = 1) -> None:
-    """Measure the objects that are not measured yet.
+    """Measure the objects that have not been measured yet.
 
     Parameters
     ----------
     evaluation : Evaluation
     folder : Path
-        Gets ``object_<i>.json`` and ``object_<i>.png`` for each object, see
+        ``object_<i>.json`` and ``object_<i>.png`` of each object are written here, see
         :func:`measure_object`.
     model : dict
-        Arguments of :meth:`Synthesizer.from_pretrained`, for the other processes.
+        Arguments of :meth:`Synthesizer.from_pretrained`, for worker processes.
     workers : int
-        Processes of one thread each; with 1 this process does the work as it is.
+        Number of processes with one thread each; with 1 this process does the work.
     """
     wanted = range(evaluation.settings.objects)
     missing = [index for index in wanted if not _file(folder, index).exists()]
@@ -169,7 +169,7 @@ def evaluate(evaluation: Evaluation, folder: Path, model: dict[str, Any], worker
 
 
 _evaluation: Evaluation
-"""In a worker: loaded once, for all its objects."""
+"""In a worker process: loaded once for all its objects."""
 
 
 def _start(
@@ -199,23 +199,23 @@ def _write(folder: Path, result: dict[str, Any], strip: np.ndarray) -> None:
 
 
 def read_results(folder: Path, objects: int) -> list[dict[str, Any]]:
-    """What :func:`evaluate` wrote of the first objects."""
+    """The results that :func:`evaluate` wrote for the first ``objects`` objects."""
     return [json.loads(_file(folder, index).read_text()) for index in range(objects)]
 
 
 def open_folder(folder: Path, config: dict[str, Any]) -> None:
-    """Make the folder of a run, or make sure that it is of a run with the same configuration.
+    """Create the folder of a run, or check that an existing one has the same configuration.
 
     Raises
     ------
     UserError
-        Its results were made with another configuration.
+        The folder has results of another configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, text = folder / 'config.json', json.dumps(config, indent=2) + '\n'
     if not file.exists():
         file.write_text(text)
-    elif (kept := file.read_text()) != text:  # pictures lie side by side in the order of methods
+    elif (kept := file.read_text()) != text:  # strips are in the order of methods, too
         found, wanted = json.loads(kept), json.loads(text)
         differ = [key for key in wanted if found.get(key) != wanted[key]] or ['order of methods']
         raise UserError(

@@ -1,4 +1,4 @@
-"""The figures of a run as one JSON object, and as a table for a terminal."""
+"""The results of a run as one JSON object, and as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def summarise(
     evaluations: dict[str, int],
     config: dict[str, Any],
 ) -> dict[str, Any]:
-    """All figures of a run.
+    """Summarise the results of a run.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def summarise(
         From :func:`nvs_ros.evaluation.protocol.read_results`.
     presets, references : sequence of Method
     evaluations : dict
-        Network evaluations of a view by each method.
+        Name of a method -> its network evaluations for a view.
     config : dict
-        What the run was made with; goes into the result with its hash.
+        Settings of the run; they are part of the result, with their hash.
 
     Returns
     -------
@@ -49,7 +49,8 @@ def summarise(
         ``presets`` and ``references``: name -> mean over objects of each metric, ``evaluations``,
         ``interval`` (95 %, low and high), ``seed_sd`` and ``splits`` by azimuth change;
         ``paired`` and ``paired_over_45``: ``a-b`` -> metric -> [mean, low, high] of a minus b, for
-        each preset a and each method b before it; ``config``, ``hashes``, ``objects``, ``pairs``.
+        each preset a and each method b listed before it; ``config``, ``hashes``, ``objects``,
+        ``pairs``.
     """
     scores = {split: object_scores(results, split) for split in SPLITS}
     names = method_names([*references, *presets])
@@ -112,12 +113,12 @@ def _sha256(text: str) -> str:
 
 
 def number(value: float | None, metric: str, sign: bool = False) -> str:
-    """A figure with the digits of its metric; a dash where there is none."""
+    """A value with the digits of its metric; a dash for None."""
     return '-' if value is None else f'{value:{"+" if sign else ""}.{DIGITS[metric]}f}'
 
 
 def interval(value: Sequence[float | None] | None, metric: str) -> str:
-    """A paired difference with its interval; a star where that excludes 0."""
+    """A paired difference with its interval; a star if the interval excludes 0."""
     mean, low, high = value or (None, None, None)
     text = number(mean, metric, sign=True)
     if low is None or high is None:
@@ -127,9 +128,12 @@ def interval(value: Sequence[float | None] | None, metric: str) -> str:
 
 
 def steps(summary: dict[str, Any]) -> list[str]:
-    """The comparisons to look at first: each step of the ladder with what it was added to, the last
-    preset without overrides with references, presets with overrides with the same without, and what
-    is known of the shape with what is known before and with the least."""
+    """The most important comparisons in the summary.
+
+    Each step of the ladder against the one below; the last preset without overrides against
+    references; presets with overrides against the same without; methods with a known shape against
+    the one listed before and against the first one.
+    """
     presets = list(summary['presets'])
     last = ([name for name in presets if ':' not in name] or presets)[-1]
     wanted = [
@@ -152,7 +156,7 @@ def steps(summary: dict[str, Any]) -> list[str]:
 
 
 def terminal_text(summary: dict[str, Any]) -> str:
-    """Tables for a terminal."""
+    """The summary as tables for a terminal."""
     methods = summary['references'] | summary['presets']
     metrics = [metric for metric in TITLES if metric in methods['white']]
     width = max(map(len, methods)) + 2

@@ -1,4 +1,4 @@
-"""The objects of an evaluation: none of them was in the training set."""
+"""The objects of an evaluation; none of them is in the training set."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from nvs_ros.scenes.sightings import see
 from nvs_ros.scenes.sweethome import Entry, load
 
 KNOWN = ('mask', 'nothing', 'depth', 'sensor')
-"""See :class:`Known`."""
+"""Values of :attr:`Known.of`."""
 SPLIT_SEEDS = {'test': 1000, 'validation': 2000}
-"""Objects and cameras follow from it; training takes 0 to 2, a sweep the validation split."""
+"""Split -> seed of its objects and cameras. Training uses the seeds 0 to 2; sweeps use the
+validation split."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a method is told of an object's shape.
+    """What a method knows of an object's shape.
 
     Attributes
     ----------
     of : str
-        ``'mask'``, the silhouette of the source picture; ``'nothing'``; ``'depth'``, what an ideal
-        depth camera sees; ``'sensor'``, what a real one does, with a wrong mask and pose.
+        ``'mask'``: the silhouette of the source image; ``'nothing'``; ``'depth'``: what an ideal
+        depth camera measures; ``'sensor'``: the same with sensor faults and a wrong mask and pose.
     further : int
-        Frames besides the source, from random sides; the network is shown the nearest.
+        Number of frames besides the source, from random sides; the network is shown the nearest.
     """
 
     of: str = 'mask'
@@ -45,12 +46,12 @@ class Known:
 
     @classmethod
     def parse(cls, text: str) -> Known:
-        """``depth``, ``depth+1`` with a further frame, ...; empty: the mask.
+        """Parse ``depth``, ``depth+1`` (with one further frame) and so on; empty means the mask.
 
         Raises
         ------
         ValueError
-            Another word.
+            The name is not in :data:`KNOWN`, or no whole number follows the plus.
         """
         of, _, further = text.partition('+')
         if of not in ('', *KNOWN) or (further and not further.isdecimal()):
@@ -65,17 +66,17 @@ class Views:
     Attributes
     ----------
     name : str
-        Kind of the object, or where its mesh came from.
+        Category of the object, or the end of its mesh's path.
     images : (views, S, S, 3) uint8
         RGB on white.
     masks : (views, S, S) uint8
-        Coverage, 0..255.
+        Coverage by the object, 0..255.
     cameras : (views, 3) float32
         azimuth_rad, elevation_rad, radius (longest sides of the object).
     mesh : Mesh
     settings : DatasetSettings
     index : int
-        Of the object in its set.
+        Index of the object in its set.
     """
 
     name: str
@@ -87,11 +88,11 @@ class Views:
     index: int
 
     def canonical(self, index: int, trained: TrainedRange) -> CanonicalView:
-        """A view as the network is shown it."""
+        """View ``index`` as a canonical view."""
         return _canonical(self.images[index], self.masks[index], self.cameras[index], trained)
 
     def further(self, source: int, known: Known, trained: TrainedRange) -> list[CanonicalView]:
-        """The frames besides the source, as the network is shown them."""
+        """The frames besides the source, as canonical views."""
         cameras = self._further_cameras(source, known)
         if not len(cameras):
             return []
@@ -100,7 +101,7 @@ class Views:
         return [_canonical(*row, trained) for row in rows]
 
     def measurement(self, source: int, known: Known) -> Measurement | None:
-        """What a method is told of the shape; None: what the pictures tell themselves."""
+        """What is known of the shape; None: only the silhouettes of the canonical views."""
         if known.of == 'nothing':
             return Measurement.nothing()
         if known.of == 'mask':
@@ -113,11 +114,11 @@ class Views:
         return Measurement.joined([one.measurement() for one in seen])
 
     def _further_cameras(self, source: int, known: Known) -> np.ndarray:
-        """Cameras (known.further, 3) from random sides."""
-        # A last number above 0: NumPy takes zeros at the end for nothing, and these cameras for
-        # those of the views.
+        """Cameras (known.further, 3) of the further frames, from random sides."""
+        # The last number must not be 0: NumPy ignores zeros at the end of a seed, and these cameras
+        # would be those of the views.
         rng = np.random.default_rng([self.settings.seed, self.index, source, 2])
-        views = max(known.further, 2)  # the least of a data set
+        views = max(known.further, 2)  # the least number of views in DatasetSettings
         return sample_cameras(dataclasses.replace(self.settings, views=views), rng)[: known.further]
 
     @property
@@ -154,20 +155,20 @@ class Furniture:
         return self.entry.model
 
     def load(self) -> Mesh:
-        """As it is in the catalogue; longest side 1."""
+        """The mesh as in the catalogue, normalised to a longest side of 1."""
         return load(self.entry, mesh_cache(self.folder))
 
 
 @dataclass(frozen=True)
 class ObjectSet:
-    """Objects by number with cameras around each: generated ones, or meshes where there are files.
+    """Objects by index, each with cameras around it; generated, or meshes from files.
 
     Attributes
     ----------
     settings : DatasetSettings
-        Kinds of generated objects, ranges of the cameras, picture size and seed.
+        Categories of generated objects, ranges of the cameras, image size and seed.
     files : tuple of MeshFile or of Furniture
-        Meshes to take instead of generated objects, each once.
+        Meshes to use instead of generated objects.
     """
 
     settings: DatasetSettings
@@ -175,17 +176,18 @@ class ObjectSet:
 
     @property
     def size(self) -> int | None:
-        """How many there are; None where there is no end of them."""
+        """Number of objects; None for generated ones, of which there are any number."""
         return len(self.files) or None
 
     def split(self, name: str) -> ObjectSet:
-        """The same kinds of objects of another split."""
+        """The same set with the seed of another split."""
         return dataclasses.replace(
             self, settings=dataclasses.replace(self.settings, seed=SPLIT_SEEDS[name])
         )
 
     def draw(self, index: int) -> tuple[str, Mesh, np.ndarray]:
-        """Name and mesh of an object, and its cameras (views, 3), see :func:`sample_cameras`."""
+        """Name, mesh and cameras (views, 3) of an object; see
+        :func:`nvs_ros.scenes.dataset.sample_cameras`."""
         rng = np.random.default_rng([self.settings.seed, index])
         if self.files:
             file = self.files[index]
@@ -197,7 +199,7 @@ class ObjectSet:
         return name, mesh, sample_cameras(self.settings, rng)
 
     def views(self, index: int) -> Views:
-        """All views of an object."""
+        """Render all views of an object."""
         name, mesh, cameras = self.draw(index)
         images, masks = render_views(mesh, cameras, self.settings.size)
         cameras = cameras.astype(np.float32)
@@ -205,26 +207,26 @@ class ObjectSet:
 
 
 def open_set(name: str, *, split: str, views: int, size: int) -> ObjectSet:
-    """Find the objects.
+    """Open a set of objects by its name.
 
     Parameters
     ----------
     name : str
-        ``procedural``, what training draws from; ``household``, its household categories alone;
-        ``meshes:PKG``, textured meshes that installed packages carry, see
-        :func:`nvs_ros.evaluation.mesh_sets.find_meshes`; ``meshes:FOLDER``, OBJ files, see
-        :func:`nvs_ros.evaluation.mesh_sets.find_folder`; ``furniture:FOLDER``, objects of the Sweet
+        ``procedural``: the categories of training; ``household``: only its household categories;
+        ``meshes:PKG``: textured meshes in installed packages, see
+        :func:`nvs_ros.evaluation.mesh_sets.find_meshes`; ``meshes:FOLDER``: OBJ files, see
+        :func:`nvs_ros.evaluation.mesh_sets.find_folder`; ``furniture:FOLDER``: objects of the Sweet
         Home 3D catalogues that training never sees.
     split : {'test', 'validation'}
     views : int
-        Of each object, from random sides.
+        Number of views of each object, from random sides.
     size : int
-        Side of the pictures, pixels.
+        Side of the images, pixels.
 
     Raises
     ------
     UserError
-        No such set.
+        Unknown name, or there are no such meshes.
     """
     settings = DatasetSettings(views=views, size=size, seed=SPLIT_SEEDS[split])
     if name == 'procedural':

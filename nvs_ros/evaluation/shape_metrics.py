@@ -13,25 +13,25 @@ from nvs_ros.scenes.render import render
 from nvs_ros.synthesizer import Frame
 
 SCANS = 60
-"""Pictures from all round of which a true shape is made."""
+"""Number of depth images from all sides that a true shape is made from."""
 SCAN_SIZE = 128
-"""Side of these pictures, pixels."""
+"""Side of these images, pixels."""
 SCAN_DISTANCE = 2.0
-"""Of their cameras, in longest sides of the object."""
+"""Distance of their cameras, in longest sides of the object."""
 
 
 def scan(mesh: Mesh, position: np.ndarray, size: int = SCAN_SIZE) -> Frame:
-    """Picture and depth of a mesh of longest side 1, from a camera that looks at its centre."""
+    """Frame with depth of a mesh of longest side 1, from a camera that looks at its centre."""
     camera, pose = Camera.canonical(size), look_at(position)
     rendering = render(mesh, pose, camera.matrix, size, size, supersample=1)
     return Frame(rendering.image, rendering.mask, camera, pose, 1.0, rendering.depth_m)
 
 
 def true_shape(mesh: Mesh, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """What can be seen of a mesh from outside.
+    """The true shape of a mesh as seen from outside: its volume and surface.
 
-    Taken from depth pictures, so that open and self-intersecting meshes have a volume too: what no
-    line of sight reaches is inside.
+    It is made from depth images, so that open and self-intersecting meshes have a volume too:
+    everything that no line of sight reaches is inside.
 
     Parameters
     ----------
@@ -42,8 +42,9 @@ def true_shape(mesh: Mesh, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     solid : (X, Y, Z) bool
+        Cells of the grid that are inside.
     surface : (N, 3) float64
-        Points of it, in the mesh's frame.
+        Points of the surface, in the mesh's frame.
     """
     centres, points = grid.centres, []
     left = np.arange(len(centres))
@@ -57,7 +58,7 @@ def true_shape(mesh: Mesh, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _directions(count: int) -> np.ndarray:
-    """Unit vectors (count, 3) evenly all round, none of them vertical."""
+    """Unit vectors (count, 3) evenly over the sphere, none of them vertical."""
     height = 1 - (2 * np.arange(count) + 1) / count
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(count)
     ring = np.sqrt(1 - height**2)
@@ -65,11 +66,12 @@ def _directions(count: int) -> np.ndarray:
 
 
 def volumetric_iou(solid: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two bool arrays; 0 when one alone is empty."""
+    """Intersection over union of two bool arrays, not both empty."""
     return float((solid & truth).sum() / (solid | truth).sum())
 
 
 def chamfer(points: np.ndarray, truth: np.ndarray) -> float:
-    """Mean of the two mean distances to the nearest point of the other set."""
+    """Chamfer distance of two point sets (N, 3), (M, 3): mean distance to the nearest point of the
+    other set, averaged over both directions."""
     there = cKDTree(truth).query(points)[0].mean()
     return float((there + cKDTree(points).query(truth)[0].mean()) / 2)

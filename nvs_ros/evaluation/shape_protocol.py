@@ -1,4 +1,4 @@
-"""Completed shapes and the confidence in views against the truth, object by object."""
+"""Compare completed shapes and the confidence of views with the truth, object by object."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from nvs_ros.silhouette import mask_iou
 from nvs_ros.synthesizer import Frame, Observation, Synthesizer
 
 VIEWPOINTS = ViewSettings().viewpoints
-"""Those of the node: azimuth and elevation in degrees, distance."""
+"""The node's default viewpoints: azimuth and elevation in degrees, distance."""
 SURFACE_POINTS = 10000
-"""Of the true surface, for the Chamfer distance."""
+"""About how many points of the true surface are used for the Chamfer distance."""
 
 
 def _scanned(objects: ObjectSet, index: int) -> tuple[str, Mesh, Frame]:
-    """Name and mesh of an object, and its picture with depth from its first camera."""
+    """Name and mesh of an object, and a frame with depth from its first camera."""
     name, mesh, cameras = objects.draw(index)
     camera = Spherical(*map(float, cameras[0]))
     return name, mesh, scan(mesh, position_from_spherical(camera), objects.settings.size)
@@ -44,7 +44,7 @@ def _scanned(objects: ObjectSet, index: int) -> tuple[str, Mesh, Frame]:
 def observe_views(
     synthesizer: Synthesizer, mesh: Mesh, frames: Sequence[Frame], settings: CompletionSettings
 ) -> tuple[Observation, list[AssessedView], list[Frame]]:
-    """The node's configured views of an object with their confidence, and the true ones."""
+    """Views of an object from :data:`VIEWPOINTS` with their confidence, and the true views."""
     observation = synthesizer.observe(frames)
     targets = [
         target_from_angles(
@@ -65,7 +65,7 @@ def next_frame(
     views: Sequence[AssessedView],
     settings: CompletionSettings,
 ) -> Frame:
-    """What a camera measures that goes to the next best view."""
+    """The frame that a camera takes at the next best view."""
     completion = complete_shape(frames, observation, views, settings)
     target = views[completion.next_best_view].estimate.target
     return scan(mesh, target.object_from_camera[:3, 3], frames[0].camera.width)
@@ -74,7 +74,7 @@ def next_frame(
 def fit(
     synthesizer: Synthesizer, objects: ObjectSet, count: int, settings: CompletionSettings
 ) -> Calibration:
-    """Calibrate the confidence of views, with depth and without, on the validation split."""
+    """Fit the calibration of confidence, with depth and without, on the validation split."""
     evidence: list[Evidence] = []
     ious: list[float] = []
     for index in tqdm(range(count), 'calibrate', unit='object'):
@@ -94,16 +94,16 @@ def assess(
     settings: CompletionSettings,
     frames: int = 1,
 ) -> Iterator[dict[str, Any]]:
-    """Views and shapes of the objects of the test split.
+    """Assess views and shapes of the objects in the test split.
 
-    With ``frames`` above 1 the camera goes to the next best view, measures there, and so on.
+    With ``frames`` above 1, further frames are taken one by one from the next best view.
 
     Yields
     ------
     dict
-        ``name``; ``views``: a list of azimuth_deg, confidence, evidence and iou; ``shapes``: name
-        -> iou and chamfer (longest sides of the object); ``mesh``, ``frame``, ``occupancy``: for
-        pictures.
+        ``name``; ``views``: a list with azimuth_deg, confidence, evidence, depth (whether the frame
+        had it) and iou of each; ``shapes``: method -> iou and chamfer (longest sides of the
+        object); ``mesh``, ``frame``, ``occupancy``: for pictures.
     """
     grid = Grid(1.0, settings.cells)
     for index in tqdm(range(count), 'assess', unit='object'):
@@ -157,7 +157,7 @@ METHODS = {
     'ours_3_frames': 'completed, with a third one from the next best view after that',
     'true': 'hull of the true silhouettes of these views, and depth',
 }
-"""Name -> what it is."""
+"""Name of a method -> description for tables."""
 
 
 def _without_depth(frame: Frame) -> Frame:
@@ -165,7 +165,7 @@ def _without_depth(frame: Frame) -> Frame:
 
 
 def _carved(grid: Grid, frames: Sequence[Frame], views: Sequence[AssessedView]) -> np.ndarray:
-    """Occupancy of the grid by frames and the views of them."""
+    """Occupancy of the grid, carved by frames and their views."""
     estimates = [view.estimate for view in views]
     return carve(grid, frames, estimates, [view.confidence for view in views])
 
@@ -173,7 +173,7 @@ def _carved(grid: Grid, frames: Sequence[Frame], views: Sequence[AssessedView]) 
 def _references(
     grid: Grid, frame: Frame, views: Sequence[AssessedView], truths: Sequence[Frame]
 ) -> dict[str, np.ndarray]:
-    """Occupancy of the grid without what the network imagines, see :data:`METHODS`."""
+    """Occupancy of the grid by methods without the network, see :data:`METHODS`."""
     estimates = [view.estimate for view in views]
     centres = grid.centres
     measured = measured_occupancy(centres, grid.cell_m, frame)
@@ -197,7 +197,7 @@ def _references(
 
 
 def _mirrored(grid: Grid, frame: Frame) -> np.ndarray:
-    """What lies before the mirror image of the depth, mirrored at the object's centre."""
+    """Occupancy (N,) in front of the depth mirrored at the object's centre."""
     if frame.depth_m is None:
         raise ValueError('depth_m: expected a frame with depth, got none')
     pose = frame.object_from_camera
@@ -208,7 +208,7 @@ def _mirrored(grid: Grid, frame: Frame) -> np.ndarray:
 
 
 def _surface_distance(grid: Grid, occupancy: np.ndarray, surface: np.ndarray) -> float:
-    """Chamfer distance; the longest side of the object where nothing is left of it."""
+    """Chamfer distance to the true surface; 1, the object's longest side, if nothing is left."""
     try:
         vertices, *_ = triangulated(grid, occupancy)
     except ValueError:

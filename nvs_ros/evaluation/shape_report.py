@@ -1,4 +1,4 @@
-"""What an assessment says: tables, intervals, reliability; and its pictures."""
+"""Report of an assessment: tables with intervals, reliability, and pictures."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PAIRS = [
     ('ours_2_frames', 'ours'),
     ('ours_3_frames', 'ours_2_frames'),
 ]
-"""Compared object by object."""
+"""Pairs of methods that are compared object by object."""
 SHEET_OBJECTS = 8
 CLAY = (0.55, 0.6, 0.7)
 
 
 def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Numbers of an assessment.
+    """Summarise the results of an assessment.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The numbers for people, Markdown."""
+    """The summary as Markdown tables."""
     lines = [
         f'{summary["objects"]} objects; means with 95 % intervals over objects.',
         '',
@@ -132,7 +132,7 @@ def write_plots(summary: dict[str, Any], results: Sequence[dict[str, Any]], fold
     results : sequence of dict
         From :func:`nvs_ros.evaluation.shape_protocol.assess`.
     folder : Path
-        Made when it does not exist.
+        Created if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     reliability_figure(summary, results).savefig(folder / 'reliability.png', dpi=110)
@@ -140,7 +140,7 @@ def write_plots(summary: dict[str, Any], results: Sequence[dict[str, Any]], fold
 
 
 def reliability_figure(summary: dict[str, Any], results: Sequence[dict[str, Any]]) -> Figure:
-    """True IoU over confidence: views, and means of bins of equal numbers of them."""
+    """True IoU over confidence: single views, and means of bins with equal numbers of views."""
     figure = Figure(figsize=(4.6, 4.4), layout='constrained')
     axes = figure.subplots()
     views = [view for result in results for view in result['views']]
@@ -156,7 +156,7 @@ def reliability_figure(summary: dict[str, Any], results: Sequence[dict[str, Any]
 
 
 def shape_sheet(results: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Measured picture, true object and shapes of each, seen from the other side."""
+    """Contact sheet of each object: measured image, and truth and shapes seen from behind."""
     rows, captions = [], []
     for result in results:
         frame, occupancy = result['frame'], result['occupancy']

@@ -1,5 +1,7 @@
-"""Means, intervals and paired differences. Views of one object are not independent: an object is
-one observation."""
+"""Means, intervals and paired differences.
+
+Views of one object are not independent, so each object counts as one observation.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,20 @@ SPLITS: dict[str, tuple[float, float]] = {
     '90_135': (90.0, 135.0),
     '135_180': (135.0, 180.0),
 }
-"""Name -> low < azimuth change <= high, degrees (0 counts to the first)."""
+"""Name -> low < azimuth change <= high, degrees; 0 belongs to the ranges that begin at 0."""
 
 Scores = dict[str, dict[str, np.ndarray]]
-"""Method -> metric -> mean over pairs and seeds for each object; NaN without such a pair."""
+"""Method -> metric -> mean over pairs and seeds for each object; NaN if it has no such pair."""
 
 
 def in_split(split: str) -> Callable[[float], bool]:
-    """Whether an azimuth change (degrees, either sign) belongs to a split."""
+    """Function that says whether an azimuth change (degrees, either sign) belongs to a split."""
     low, high = SPLITS[split]
     return lambda degrees: low < abs(degrees) <= high or (low == 0 and degrees == 0)
 
 
 def object_scores(results: Sequence[dict[str, Any]], split: str = 'all') -> Scores:
-    """Means of each object.
+    """Mean metrics of each object over its pairs in a split.
 
     Parameters
     ----------
@@ -58,9 +60,9 @@ def object_scores(results: Sequence[dict[str, Any]], split: str = 'all') -> Scor
 
 
 def mean_and_interval(values: np.ndarray) -> list[float | None] | None:
-    """Mean with the ends of its 95 % interval (Student's t over objects); None without a value.
+    """Mean, low and high end of its 95 % interval (Student's t over objects).
 
-    One object has no interval: its ends are None.
+    None if no value is finite; with a single one the ends of the interval are None.
     """
     values = values[np.isfinite(values)]
     if not len(values):
@@ -73,7 +75,7 @@ def mean_and_interval(values: np.ndarray) -> list[float | None] | None:
 
 
 def paired(scores: Scores, first: str, second: str) -> dict[str, list[float | None] | None]:
-    """First minus second on the same objects: metric -> mean, low, high."""
+    """Paired difference of two methods, first minus second: metric -> mean, low, high."""
     return {
         metric: mean_and_interval(values - scores[second][metric])
         for metric, values in scores[first].items()
@@ -81,8 +83,8 @@ def paired(scores: Scores, first: str, second: str) -> dict[str, list[float | No
 
 
 def seed_deviation(results: Sequence[dict[str, Any]], method: str) -> dict[str, float] | None:
-    """Standard deviation over the seeds of one view, root mean square over the views; None with
-    one seed."""
+    """Metric -> standard deviation over the seeds of a view, root mean square over all views; None
+    with one seed."""
     views = defaultdict(list)
     for result in results:
         for record in result['records']:

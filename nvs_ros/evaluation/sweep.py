@@ -1,4 +1,4 @@
-"""The constants of the method, one changed at a time."""
+"""Sweep over the constants of the method, changing one at a time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ CONSTANTS: dict[str, tuple[str, ...]] = {
     'guidance_scale': ('1.0', '1.5', '2.0', '4.0'),
     'eta': ('1.0',),
 }
-"""Field of :class:`nvs_ros.settings.SamplerSettings` -> values to try beside the model's own."""
+"""Field of :class:`nvs_ros.settings.SamplerSettings` -> values to try besides the model's own."""
 
 
 def sweep_methods(synthesizer: Synthesizer) -> list[Method]:
-    """The model's default preset, then it with each value that is not its own."""
+    """The model's default preset, then the preset with each value of :data:`CONSTANTS` that differs
+    from it."""
     own = parse_preset(synthesizer, DEFAULT_PRESET)
     changed = (
         parse_preset(synthesizer, f'{DEFAULT_PRESET}:{field}={value}')

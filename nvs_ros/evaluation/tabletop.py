@@ -1,5 +1,5 @@
-"""Objects on a table before a depth camera, with and without the faults of real ones: how far the
-place that is found from mask and depth is off the true one."""
+"""Scenes of an object on a table in front of a depth camera, with and without sensor faults, to
+test poses and sizes that are estimated from mask and depth."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.render import render
 
 SIZE_M = 0.2
-"""Longest side of the objects."""
+"""Longest side of the objects, metres."""
 CAMERA = Camera(640, 480, np.array([[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]]))
 TABLE_COLOR = 150
 WALL_M = 0.6
-"""Behind the object."""
+"""Distance of the wall behind the object, metres."""
 EDGE_M = 0.5
-"""Of the table from the object; beyond it is nothing that the camera measures, but the wall."""
+"""Distance of the table's edges from the object's centre, metres."""
 
 
 @dataclass(frozen=True, eq=False)
 class TableScene:
-    """An object that stands on a table, and the frame that a camera took of it.
+    """An object that stands on a table, as a camera sees it.
 
     Attributes
     ----------
@@ -50,21 +50,22 @@ def table_scene(
     faults: bool = False,
     size_m: float = SIZE_M,
 ) -> TableScene:
-    """Put a normalised mesh on a table, a wall behind, and take a picture of it.
+    """Put a normalised mesh on a table with a wall behind it, and take a frame of it.
 
     Parameters
     ----------
     mesh : Mesh
         Longest side 1, centred.
     spherical : Spherical
-        The camera; radius in longest sides. It looks a little beside the object.
+        Position of the camera, radius in longest sides. Its aim and roll are a little random.
     rng : numpy.random.Generator
     camera : Camera
         Without distortion.
     faults : bool
-        Depth has noise that grows with the square of the distance, holes, and edges that bleed; the
-        mask is up to a pixel too small or too large.
+        Depth with noise that grows with the squared distance, holes and mixed values at edges; a
+        mask up to a pixel too small or too large.
     size_m : float
+        Longest side of the object.
     """
     mesh = mesh.transformed(size_m * np.eye(3))
     radius_m = spherical.radius * size_m
@@ -83,7 +84,10 @@ def table_scene(
 
 
 def room_depth(camera: Camera, pose: np.ndarray, table_m: float) -> np.ndarray:
-    """Depth (H, W) of a table at a height, and of a wall beyond the object; NaN elsewhere."""
+    """Depth (H, W), metres, of a table at height ``table_m`` and of the wall; NaN elsewhere.
+
+    ``pose`` (4, 4) is ``object_from_camera``.
+    """
     rows, columns = np.indices((camera.height, camera.width))
     pixels = np.column_stack([columns.ravel(), rows.ravel()])
     rays = camera.unproject(pixels)
@@ -103,13 +107,13 @@ def room_depth(camera: Camera, pose: np.ndarray, table_m: float) -> np.ndarray:
 def _with_faults(
     mask: np.ndarray, depth: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mask and depth as a consumer camera and a segmentation network give them."""
+    """Mask and depth with the faults of a segmentation network and a consumer depth camera."""
     kernel = np.ones((3, 3), np.uint8)
     change = (lambda m, k: m, cv2.erode, cv2.dilate)[rng.integers(3)]
     wrong = change(mask.astype(np.uint8), kernel) > 0
     bled = cv2.blur(np.nan_to_num(depth, nan=3.0), (3, 3))
     noise = cv2.GaussianBlur(rng.standard_normal(depth.shape, np.float32), (0, 0), 1.0) * 3.5
-    # 1.5 mm at half a metre, as of active stereo.
+    # 1.5 mm at half a metre, as with active stereo.
     measured = bled + 0.006 * bled**2 * noise
     measured = np.rint(measured * 1000) / 1000
     holes = cv2.GaussianBlur(rng.standard_normal(depth.shape, np.float32), (0, 0), 4.0)

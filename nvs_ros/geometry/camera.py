@@ -1,6 +1,6 @@
 """A calibrated camera: pixels to rays and back.
 
-Pixels follow OpenCV and ROS: an integer coordinate is the centre of a pixel, so a picture W wide
+Pixels follow OpenCV and ROS: an integer coordinate is the centre of a pixel, so an image W wide
 spans -0.5 ... W - 0.5 and its centre is (W - 1) / 2. Camera axes are optical (REP-103): x right, y
 down, z forward.
 """
@@ -17,22 +17,22 @@ from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike, NDArray
 
 CANONICAL_FOCAL = 280 / 256
-"""Focal length over picture side of Zero-1-to-3's camera: 35 mm lens, 32 mm sensor, 49.13 deg."""
+"""Focal length over image side of Zero-1-to-3's camera: 35 mm lens, 32 mm sensor, 49.13 deg."""
 
 COEFFICIENTS = {
     'plumb_bob': (0, 4, 5, 8, 12, 14),
     'rational_polynomial': (0, 4, 5, 8, 12, 14),
     'equidistant': (0, 4),
 }
-"""Distortion model -> numbers of coefficients that OpenCV gives a meaning to."""
+"""Distortion model -> numbers of coefficients that OpenCV accepts for it."""
 
 MAX_SIDE = 32766
-"""Longest picture side in pixels; OpenCV's remap counts in 16 bits."""
+"""Longest image side in pixels; OpenCV's remap counts in 16 bits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """Intrinsics and distortion of one picture.
+    """Intrinsics and distortion of one image.
 
     Parameters
     ----------
@@ -42,14 +42,15 @@ class Camera:
         Focal lengths and principal point in pixels, no skew.
     distortion : sequence of float
         OpenCV's order: k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [0 0]]]]; equidistant: k1 k2 k3 k4.
-        Empty: none.
+        Empty: no distortion. The last two tilt the sensor and must be 0.
     distortion_model : str
         A key of :data:`COEFFICIENTS`.
 
     Raises
     ------
     ValueError
-        Sizes, matrix or coefficients that no camera has.
+        A side outside 1 ... :data:`MAX_SIDE`, a matrix that :func:`check_matrix` refuses, an
+        unknown distortion model, or coefficients that the model does not take.
     """
 
     width: int
@@ -87,7 +88,7 @@ class Camera:
     def canonical(cls, size: int, zoom: float = 1.0) -> Camera:
         """Zero-1-to-3's camera: square, f = zoom * 280/256 * size, principal point in the centre.
 
-        In the paper's continuous pixels the principal point of a 256 picture is 128; with integer
+        In the paper's continuous pixels the principal point of a 256 image is 128; with integer
         coordinates at pixel centres that same point is (256 - 1) / 2 = 127.5.
         """
         focal = zoom * CANONICAL_FOCAL * size
@@ -101,17 +102,16 @@ class Camera:
 
     @property
     def is_pinhole(self) -> bool:
-        """Whether a pixel is a linear function of the ray."""
+        """Whether the camera has no distortion (a pinhole)."""
         return self.distortion_model != 'equidistant' and not any(self.distortion)
 
     @cached_property
     def max_radius(self) -> float:
-        """Where the distortion model folds back.
+        """Where the distortion model folds back; rays beyond it fall on no pixel.
 
-        Perspective models: largest ray slope hypot(x, y) / z, the first one at which the distorted
-        radius stops growing in the worst direction, or at which the rational model has its pole.
-        Equidistant: largest angle from the optical axis, in radians, at most pi. What lies outside
-        is in no pixel.
+        Perspective models: the smallest ray slope hypot(x, y) / z at which the distorted radius
+        stops growing in the worst direction, or at which the rational model has its pole; infinite
+        without distortion. Equidistant: the angle from the optical axis, in radians, at most pi.
         """
         if self.distortion_model == 'equidistant':
             return min(_first_root(self._theta_polynomial.deriv()), math.pi)
@@ -140,7 +140,7 @@ class Camera:
         return Polynomial([0, 1, 0, k1, 0, k2, 0, k3, 0, k4])
 
     def project(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixels of points in the camera's optical frame.
+        """Project points in the camera's optical frame to pixels.
 
         Parameters
         ----------
@@ -150,8 +150,9 @@ class Camera:
         Returns
         -------
         ndarray (..., 2)
-            x, y; NaN for what the camera cannot see: behind it, or beyond :attr:`max_radius`.
-            Pixels outside the picture are returned as they are, see :meth:`contains`.
+            x, y; NaN for points that the camera cannot see: behind it or beyond
+            :attr:`max_radius`.
+            Pixels outside the image are returned as they are, see :meth:`contains`.
         """
         points = np.asarray(points, np.float64)
         flat = points.reshape(-1, 3)
@@ -162,7 +163,7 @@ class Camera:
         return pixels.reshape(*points.shape[:-1], 2)
 
     def unproject(self, pixels: ArrayLike) -> NDArray[np.float64]:
-        """Unit rays in the optical frame.
+        """Rays of pixels, as unit vectors in the optical frame.
 
         Parameters
         ----------
@@ -171,7 +172,7 @@ class Camera:
         Returns
         -------
         ndarray (..., 3)
-            Unit vectors; NaN where the distortion model reaches no ray.
+            NaN where the distortion model maps no ray to the pixel.
         """
         pixels = np.asarray(pixels, np.float64)
         flat = pixels.reshape(-1, 2)
@@ -182,18 +183,18 @@ class Camera:
         return rays.reshape(*pixels.shape[:-1], 3)
 
     def points(self, pixels: ArrayLike, depth_m: ArrayLike = 1.0) -> NDArray[np.float64]:
-        """Points (n, 3) at a depth along the optical axis.
+        """Points seen at pixels, from their depth along the optical axis.
 
         Parameters
         ----------
         pixels : array_like (n, 2)
-        depth_m : array_like (n,)
+        depth_m : array_like (n,) or float
             Metres.
 
         Returns
         -------
         (n, 3) float64
-            Optical frame, metres; NaN where no ray leads forward from a pixel.
+            Optical frame, metres; NaN where a pixel has no ray, or one that leads backwards.
         """
         rays = self.unproject(pixels)
         with np.errstate(invalid='ignore'):
@@ -201,7 +202,7 @@ class Camera:
         return rays / ahead * np.broadcast_to(depth_m, len(rays))[:, None]
 
     def contains(self, pixels: ArrayLike) -> NDArray[np.bool_]:
-        """Whether pixels (..., 2) lie in the picture; False for NaN."""
+        """Whether pixels (..., 2) lie in the image; False for NaN."""
         pixels = np.asarray(pixels, np.float64)
         inside = (pixels >= -0.5) & (pixels < np.array(self.size) - 0.5)
         return np.all(inside, axis=-1)
@@ -236,7 +237,7 @@ class Camera:
             )[:, 0]
         rays = np.column_stack([slopes, np.ones(len(slopes))])
         if not self.is_pinhole:
-            # The iteration also answers pixels that no ray reaches.
+            # The iteration returns a ray even for pixels that no ray reaches.
             error = np.abs(self._project_perspective(rays) - pixels).max(axis=1)
             rays[~(error < 0.01)] = np.nan
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
@@ -266,7 +267,14 @@ class Camera:
 
 
 def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
-    """A read-only copy of a camera matrix (3, 3); ValueError when it cannot be one."""
+    """A read-only copy of a camera matrix (3, 3).
+
+    Raises
+    ------
+    ValueError
+        Another shape, a number that is not finite, a focal length that is not positive, or another
+        form than [fx 0 cx; 0 fy cy; 0 0 1].
+    """
     matrix = np.array(matrix, np.float64)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         raise ValueError(f'camera matrix: expected 3x3 finite numbers, got {matrix.tolist()}')
@@ -284,7 +292,7 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
 
 
 def _first_root(polynomial: Polynomial) -> float:
-    """Smallest positive real root, infinity without one."""
+    """Smallest positive real root; infinity if there is none."""
     roots = polynomial.trim().roots() if polynomial.trim().degree() else np.array([])
     real = roots.real[(np.abs(roots.imag) < 1e-9 * np.maximum(1, np.abs(roots))) & (roots.real > 0)]
     return float(real.min()) if real.size else math.inf

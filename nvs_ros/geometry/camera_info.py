@@ -12,7 +12,7 @@ from nvs_ros.geometry.camera import COEFFICIENTS, Camera, check_matrix
 from nvs_ros.geometry.rigid import check_rotation, rigid
 
 WITHOUT_DISTORTION = ('', 'none', 'pinhole', 'perspective', 'inverse brown conrady')
-"""What drivers call perspective models of which all coefficients are zero, in any spelling."""
+"""Names that drivers give a perspective model without distortion; lower case, spaces for _."""
 
 
 def camera_from_info(
@@ -29,12 +29,12 @@ def camera_from_info(
     *,
     rectified: bool = False,
 ) -> Camera:
-    """The camera of the picture that a ``CameraInfo`` comes with (REP-104 and the message itself).
+    """The camera of the image that a ``CameraInfo`` comes with (REP-104 and the message itself).
 
     K and P are those of the full sensor; the region of interest is given in full-resolution pixels
     and binning applies after it. A super-pixel is the mean of its pixels, so its centre lies half a
     pixel further in: x' = (x - x_offset + 0.5) / binning - 0.5. (image_geometry leaves the half
-    pixels out, 0.25 px of the binned picture at 2 x 2.) A rectified picture of a window covers that
+    pixels out, 0.25 px of the binned image at 2 x 2.) A rectified image of a window covers that
     same window, as image_proc makes it; REP-104's separate rectified window was never built there.
 
     Parameters
@@ -42,25 +42,28 @@ def camera_from_info(
     width, height : int
         Full resolution.
     k, d, distortion_model, r, p
-        As in the message, row by row. Zeros at the end of d mean nothing, however many;
-        :data:`WITHOUT_DISTORTION` may stand for the model where all are zero. r and p are not set
-        where they are zeros but for one entry at most.
+        As in the message, matrices row by row. Any number of zeros at the end of d is ignored. A
+        name in :data:`WITHOUT_DISTORTION` is taken for a model where all of d are zero. r and p
+        count as not set when at most one of their entries differs from zero.
     binning_x, binning_y : int
         0 means 1.
     roi : tuple of int
-        x_offset, y_offset, width, height; width and height 0 mean the full picture.
+        x_offset, y_offset, width, height; width and height 0 mean the full image.
     rectified : bool
-        The picture is rectified: P instead of K, no distortion.
+        The image is rectified: P instead of K, no distortion.
 
     Returns
     -------
     Camera
-        Of the picture as it arrives. Its axes in the message's frame: :func:`frame_from_camera`.
+        Of the image as it arrives. For its axes in the message's frame see
+        :func:`frame_from_camera`.
 
     Raises
     ------
     ValueError
-        An uncalibrated camera (K or P of zeros), and what :class:`Camera` refuses.
+        An uncalibrated camera (K or P of zeros), R that is no rotation, binning above 64 or below
+        0, a region of interest that is not a window of the full image, or what :class:`Camera`
+        refuses.
     """
     for name, value in (('binning_x', binning_x), ('binning_y', binning_y)):
         if not 0 <= value <= 64:
@@ -87,11 +90,11 @@ def camera_from_info(
 def frame_from_camera(
     r: Sequence[float] = (), p: Sequence[float] = (), *, rectified: bool = False
 ) -> NDArray[np.float64]:
-    """Where the camera of the picture stands in the frame that its messages name.
+    """Pose of an image's camera in the frame that its messages name.
 
     P projects points of that frame, so the frame has the axes of the rectified camera, and the
-    second camera of a stereo pair stands at (-Tx / fx, -Ty / fy, 0) in it. The raw camera is turned
-    from it by R.
+    second camera of a stereo pair stands at (-Tx / fx, -Ty / fy, 0) in it. The raw camera is
+    rotated against it by R.
 
     Parameters
     ----------
@@ -99,7 +102,7 @@ def frame_from_camera(
         ``CameraInfo`` r (9) and p (12), row by row; empty or not set as for
         :func:`camera_from_info`.
     rectified : bool
-        Whether the picture is rectified.
+        Whether the image is rectified.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def frame_from_camera(
     Raises
     ------
     ValueError
-        R that is no rotation, P that is no projection.
+        R is no rotation, or P is no projection matrix.
     """
     rotation = np.eye(3) if rectified else _rotation(r)
     if not _is_set(p):
@@ -123,7 +126,7 @@ def frame_from_camera(
 
 
 def info_from_camera(camera: Camera) -> dict[str, Any]:
-    """The fields of a ``CameraInfo`` for a picture of this camera.
+    """The fields of a ``CameraInfo`` for an image of this camera.
 
     Returns
     -------
@@ -146,8 +149,10 @@ def info_from_camera(camera: Camera) -> dict[str, Any]:
 
 
 def _coefficients(d: Sequence[float], distortion_model: str) -> tuple[float, ...]:
-    """The coefficients without zeros at the end that the model has no place for, or with those that
-    it wants."""
+    """The coefficients with zeros at the end removed or added until the model takes their number.
+
+    Unchanged when no number fits; :class:`Camera` then refuses them.
+    """
     values = tuple(d)
     lengths = COEFFICIENTS.get(distortion_model, (len(values),))
     if len(values) in lengths:
@@ -158,7 +163,7 @@ def _coefficients(d: Sequence[float], distortion_model: str) -> tuple[float, ...
 
 
 def _is_set(values: ArrayLike) -> bool:
-    """Whether there is more in K, R or P than the 1 at the end that some drivers leave there."""
+    """Whether K, R or P holds more than the single 1 that some drivers leave in an unset one."""
     numbers = np.asarray(values, np.float64)
     return bool(np.count_nonzero(numbers) > 1 or not np.isfinite(numbers).all())
 

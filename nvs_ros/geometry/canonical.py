@@ -1,8 +1,8 @@
-"""From a picture as it was taken to the one picture that Zero-1-to-3 knows.
+"""Warp an image as it was taken into the canonical camera, the one Zero-1-to-3 was trained on.
 
-Its training camera is square, 49.1 degrees wide, looks at the centre of the object's bounding box
-without roll, from 1.5 to 2.2 times the longest side of that box, on white (Zero-1-to-3, section 4
-and its render script).
+The canonical camera is square and 49.1 degrees wide; it looks at the centre of the object's
+bounding box without roll, from 1.5 to 2.2 times the longest side of that box, and the background is
+white (Zero-1-to-3, section 4 and its render script).
 """
 
 from __future__ import annotations
@@ -27,19 +27,24 @@ from nvs_ros.geometry.spherical import (
 )
 
 SOLID = 128
-"""Coverage from which a pixel counts as the object."""
+"""Least coverage (0 ... 255) with which a pixel counts as part of the object."""
 
 
 @dataclass(frozen=True)
 class TrainedRange:
-    """What the network was trained on; beyond it a view comes with a warning.
+    """Range of the training cameras; a view outside it carries a warning.
 
     Parameters
     ----------
-    radius : tuple of float
-        Distances of the training cameras, model units (Zero-1-to-3's render script).
-    elevation_rad : tuple of float
-        Their elevations; for Zero-1-to-3 5 % to 95 % of them.
+    radius : (float, float)
+        Least and greatest distance in model units (Zero-1-to-3's render script).
+    elevation_rad : (float, float)
+        Least and greatest elevation; for Zero-1-to-3 the 5th and 95th percentile.
+
+    Raises
+    ------
+    ValueError
+        A range is not low <= high, or a radius is not positive.
     """
 
     radius: tuple[float, float] = (1.5, 2.2)
@@ -54,7 +59,7 @@ class TrainedRange:
 
 @dataclass(frozen=True, eq=False)
 class CanonicalView:
-    """What the network is shown, and where it was taken from.
+    """The image that the network is shown, and the pose of its camera.
 
     Parameters
     ----------
@@ -63,17 +68,17 @@ class CanonicalView:
     mask : uint8 (S, S)
         Coverage by the object, 0 ... 255.
     camera : Camera
-        Of ``image``; the focal length differs from the training camera's after a digital zoom.
+        Of ``image``. After a digital zoom its focal length differs from the training camera's.
     object_from_camera : ndarray (4, 4)
-        Looks at the origin, level; metres.
+        Pose of a level camera that looks at the origin; metres.
     unit_m : float
         Metres per model unit: the longest side of the object's bounding box.
     radius : float
-        Distance in model units that the network is to believe.
+        Distance in model units that the network is told; after a digital zoom not the true one.
     assumptions : tuple of str
-        What was not measured, in sentences for a person.
+        What was assumed instead of measured, in sentences for a person.
     trained : TrainedRange
-        Of the network that is to see it.
+        Of the network that is shown the image.
     """
 
     image: NDArray[np.uint8]
@@ -87,7 +92,7 @@ class CanonicalView:
 
     @cached_property
     def spherical(self) -> Spherical:
-        """Position about the object, radius in metres."""
+        """Azimuth, elevation and radius (metres) of the camera about the object."""
         return spherical_from_pose(self.object_from_camera)
 
 
@@ -102,14 +107,15 @@ def canonical_view(
     image_size: int = 256,
     trained: TrainedRange | None = None,
 ) -> CanonicalView:
-    """Turn a calibrated picture into the canonical one.
+    """Warp a calibrated image into the canonical camera.
 
-    Undistortion, rotation about the camera's centre and focal length are one resampling. The
-    picture is composited on white under its mask before, so nothing of the background is blended in
-    at the edge.
+    Undistortion, rotation about the camera's centre and change of focal length are one resampling.
+    The object is laid on white with its mask first, so that nothing of the background is blended
+    in at its edge.
 
-    A camera outside ``trained.radius`` is shown by digital zoom as if it stood in the middle of it:
-    the size in the picture is then right, the perspective is that of the true distance.
+    An image from a distance outside ``trained.radius`` is zoomed digitally as if it were taken from
+    the middle of that range: the object then has the right size in the image, but the perspective
+    of the true distance.
 
     Parameters
     ----------
@@ -122,8 +128,8 @@ def canonical_view(
     object_from_camera : array_like (4, 4)
         Metres; object frame with its origin in the centre of the bounding box and z up.
     object_size_m : float, optional
-        Longest side of the object's bounding box. Estimated from ``depth_m`` or the mask when not
-        given.
+        Longest side of the object's bounding box; estimated from ``depth_m`` or the mask when
+        omitted.
     depth_m : float (H, W), optional
         Depth along the optical axis (REP-118), metres, aligned with ``image``; NaN and 0 are
         unknown.
@@ -135,8 +141,9 @@ def canonical_view(
     Raises
     ------
     ValueError
-        Shapes or types that do not fit, an empty mask, an object behind the camera or around it, or
-        one of which nothing is left in the canonical picture.
+        Wrong shapes or types, a pose that is not rigid, a size that is not positive, an empty
+        mask, an object behind the camera or around it, or no object pixel left in the canonical
+        image.
     """
     alpha = _check_picture(image, mask, camera)
     transform = check_rigid(object_from_camera, 'object_from_camera')
@@ -174,7 +181,7 @@ def photograph_view(
     enlarge: bool = True,
     trained: TrainedRange | None = None,
 ) -> CanonicalView:
-    """Turn a photograph without calibration into a canonical picture: crop, scale, centre on white.
+    """Make a canonical image of a photograph without calibration: crop, scale, centre on white.
 
     Parameters
     ----------
@@ -185,11 +192,11 @@ def photograph_view(
     image_size : int
         S, pixels.
     elevation_rad : float
-        From how far above the object the photograph is assumed to be taken.
+        Elevation from which the photograph is assumed to be taken; positive is above the object.
     fill : float
-        Longer side of the object over the side of the picture; the original demo has 200 / 256.
+        Longer side of the object over the side of the image; 200 / 256 in the original demo.
     enlarge : bool
-        False leaves an object that is smaller than this as it is, as the original demo does.
+        Whether an object that is smaller than ``fill`` is enlarged; the original demo does not.
     trained : TrainedRange, optional
         Of the network; Zero-1-to-3's own when omitted.
 
@@ -201,8 +208,8 @@ def photograph_view(
     Raises
     ------
     ValueError
-        Shapes or types that do not fit, an empty mask or one of a single pixel, ``fill`` outside
-        0 ... 1, an elevation beyond a pole.
+        Wrong shapes or types, an empty mask or one of a single pixel, ``fill`` not in (0, 1], or an
+        elevation beyond a pole.
     """
     if not 0 < fill <= 1:
         raise ValueError(f'fill: expected more than 0 and at most 1, got {fill}')
@@ -232,7 +239,14 @@ def photograph_view(
 
 
 def _check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDArray[np.uint8]:
-    """The mask as coverage 0 ... 255, after both were found to fit."""
+    """The mask as coverage 0 ... 255.
+
+    Raises
+    ------
+    ValueError
+        Image or mask has a wrong type or shape, the image has another size than the camera, or the
+        mask is empty.
+    """
     image, mask = np.asarray(image), np.asarray(mask)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f'image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}')
@@ -251,7 +265,11 @@ def _check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDAr
 
 
 def coverage(mask: NDArray) -> NDArray[np.uint8]:
-    """A mask (H, W), bool or uint8, as coverage 0 ... 255; one of small numbers says yes and no."""
+    """A mask (H, W), bool or uint8, as coverage 0 ... 255.
+
+    A uint8 mask without a value of at least :data:`SOLID` is taken as binary: above 0 is the
+    object.
+    """
     if mask.dtype == np.bool_ or mask.max() < SOLID:
         return (mask > 0).astype(np.uint8) * 255
     return mask
@@ -268,7 +286,7 @@ def _check_drawn(drawn: NDArray[np.uint8]) -> None:
 def _on_white(
     image: NDArray[np.uint8], alpha: NDArray[np.uint8], camera: Camera
 ) -> tuple[NDArray[np.uint8], Camera]:
-    """The object on white with its coverage (H, W, 4), cut out, and the camera of the cut-out."""
+    """The crop around the object: RGB on white with coverage (H, W, 4), and the crop's camera."""
     x, y, width, height = cv2.boundingRect(alpha)
     x, y = max(0, x - 1), max(0, y - 1)
     window = np.s_[y : y + height + 2, x : x + width + 2]
@@ -290,10 +308,11 @@ def _on_white(
 def _soft_edge(
     colours: NDArray[np.uint8], alpha: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A mask of yes and no with an edge one pixel wide instead of stairs.
+    """Anti-alias a binary mask: an edge one pixel wide instead of stairs.
 
-    Blurred by 1 px and steepened until a straight edge falls by 1 per pixel again. Pixels that this
-    adds outside take the mean colour of the object beside them, so no background comes in.
+    The mask is blurred by 1 px and steepened until a straight edge falls from 255 to 0 within a
+    pixel again. Pixels that this adds outside the mask take the mean colour of the object pixels
+    beside them, so that no background comes in.
     """
     blurred = cv2.GaussianBlur(alpha.astype(np.float32), (0, 0), 1, borderType=cv2.BORDER_REPLICATE)
     soft = np.clip((blurred - 127.5) * math.sqrt(2 * math.pi) + 127.5, 0, 255).astype(np.uint8)
@@ -328,6 +347,6 @@ def _edge_remarks(alpha: NDArray[np.uint8], drawn: NDArray[np.uint8]) -> tuple[s
 
 
 def touches_edge(alpha: NDArray[np.uint8]) -> bool:
-    """Whether the object in a mask (H, W) reaches the border of its picture."""
+    """Whether the object in a mask (H, W) reaches the border of its image."""
     edges = (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1])
     return any((edge >= SOLID).any() for edge in edges)

@@ -1,11 +1,10 @@
-"""Where an object is and how large, from its mask and depth alone.
+"""Pose and size of an object from its mask and depth alone.
 
-A camera sees the front. The foot is on the plane below; the width is that of the silhouette, at the
-depth of its outline; how far the object reaches behind what is seen follows from symmetry: most
-things look much the same after half a turn about their vertical axis. That axis stands where the
-points that are seen, turned about it, come to lie inside the silhouette and not before the depth
-that was measured. Where no such axis explains what is seen, the far side is taken to be a little
-behind the last point.
+A camera sees only the front. The foot of the object is on the plane below; its width is that of the
+silhouette at the depth of its outline. How far it reaches behind the visible surface follows from
+symmetry: most things look much the same after half a turn about their vertical axis. The axis is
+placed where the measured points, rotated about it, lie inside the silhouette and not in front of
+the measured depth. Where no such axis fits, the far side is assumed a little behind the last point.
 """
 
 from __future__ import annotations
@@ -25,45 +24,46 @@ from nvs_ros.geometry.rigid import check_rotation, rigid
 from nvs_ros.geometry.support_plane import Plane, support_plane
 
 LEAST_PIXELS = 60
-"""Of the mask that have depth, off its edge."""
+"""Fewest mask pixels with depth, without those at depth edges."""
 TRIED = 33
-"""Places of the axis of symmetry."""
+"""Number of places tried for the axis of symmetry."""
 TURNED = 600
-"""Points that are turned about it."""
+"""Number of points that are rotated about each of them, about."""
 TOLERANCE = 0.03
-"""Turned points may be so far before what was measured, in sizes of the object."""
+"""How far rotated points may lie in front of the measured depth, in sizes of the object."""
 PLATEAU = 0.02
-"""Places whose share of points that fit is less than this below the best are as good."""
+"""Places count as equally good when their share of fitting points is this close to the best."""
 ROUND = 0.95
-"""Depth over width where both sides of the plateau allow it."""
+"""Assumed depth over width of the object where the equally good places allow it."""
 SHADOW = 0.5
-"""Far side behind the last point seen, over what the object's height hides of the ground."""
+"""Most distance of the far side behind the last point seen, over the length of ground that the
+object's height hides from the camera."""
 HIDDEN = 1.12
-"""Depth over that of what is seen, where there is no symmetry: so on generated objects."""
+"""Depth of an asymmetric object over the depth of its visible part, from generated objects."""
 ASYMMETRIC, SYMMETRIC = 0.5, 1.0
-"""Share of points that fit, below which there is no symmetry, and where there is nothing else."""
+"""Share of fitting points at which symmetry is not used at all, and at which it alone decides."""
 FOOT = 0.1
 """An object that stands on a plane hides at least this share of the base of its box."""
 LIMB = 0.05
-"""The outline lies behind the points next to it by this part of the silhouette, at most."""
+"""Most depth of the outline behind the points next to it, over the size of the silhouette."""
 STRAY = 2.5
-"""Points farther from the middle than so many sizes of the silhouette are not the object's."""
+"""Points farther from the median than so many sizes of the silhouette are not the object's."""
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Pose and size of an object as they follow from its mask and depth.
+    """Pose and size of an object, estimated from its mask and depth.
 
     Attributes
     ----------
     camera_from_object : (4, 4) float64
-        Metres; origin in the centre of its box, z up. x is that of the reference frame where there
-        is one. Else it points from the object to the camera, laid level; where the camera looks
-        straight down, to the lower edge of the picture.
+        Metres; origin in the centre of the object's box, z up. The axes are those of the reference
+        frame if one was given. Otherwise x points horizontally from the object towards the camera,
+        or, when the camera looks straight down, to the lower edge of the image.
     extents_m : (3,) float64
-        Sides of its box: away from the camera, across, up.
+        Sides of the box: away from the camera, across, up.
     assumptions : tuple of str
-        What was not measured, in sentences for a person.
+        What was assumed instead of measured, in sentences for a person.
     """
 
     camera_from_object: NDArray[np.float64]
@@ -83,7 +83,7 @@ def place_from_mask(
     camera_from_reference: NDArray | None = None,
     unknown: NDArray[np.bool_] | None = None,
 ) -> Place:
-    """Find an object that stands on something.
+    """Estimate pose and size of an object that stands on something.
 
     Parameters
     ----------
@@ -94,14 +94,16 @@ def place_from_mask(
     depth_m : (H, W) float
         Along the optical axis (REP-118), metres; NaN and 0 are unknown.
     camera_from_reference : (3, 3) float, optional
-        Rotation from a frame whose z axis points up. Without it the plane about the mask is level.
+        Rotation from a frame whose z axis points up. When omitted, up is the normal of the plane
+        found in the depth around the mask.
     unknown : (H, W) bool, optional
-        Pixels of things in front of the object.
+        Pixels of things that may hide a part of the object.
 
     Raises
     ------
     ValueError
-        Shapes that do not fit, too little depth on the mask, or no plane where one is needed.
+        Shapes that differ from the mask's, a reference that is no rotation, too little depth on the
+        mask, or no plane when ``camera_from_reference`` is omitted.
     """
     depth = _checked_depth(solid, depth_m, unknown)
     if camera_from_reference is not None:
@@ -130,7 +132,13 @@ def place_from_mask(
 def _checked_depth(
     solid: NDArray[np.bool_], depth_m: NDArray, unknown: NDArray[np.bool_] | None
 ) -> NDArray[np.float32]:
-    """Depth with 0 where there is none."""
+    """Depth (H, W) float32 in metres, 0 where it is unknown.
+
+    Raises
+    ------
+    ValueError
+        ``depth_m`` or ``unknown`` has another shape than the mask.
+    """
     for name, array in (('depth_m', depth_m), ('unknown', unknown)):
         if array is not None and np.shape(array) != solid.shape:
             raise ValueError(f'{name}: expected {solid.shape} like the mask, got {np.shape(array)}')
@@ -141,26 +149,30 @@ def _checked_depth(
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What is measured, in the camera's optical frame.
+    """What was measured of an object, in metres in the camera's optical frame.
 
     Attributes
     ----------
-    points : (n, 3)
-        Of the object, off its edges.
-    outline : (m, 3)
-        Middles of its outermost pixels, at the depth of the points next to them.
-    around : (k, 3)
-        About the object.
-    size_m : float
-        Longer side of the silhouette.
-    either, near : (H, W) bool
-        The mask and what may hide the object; the same, a little larger.
+    either : (H, W) bool
+        Pixels of the object or of things that may hide it.
+    near : (H, W) bool
+        ``either`` grown by two pixels.
     depth : (H, W) float32
-        0 where there is none.
+        0 where it is unknown.
+    camera : Camera
+        Of mask and depth.
+    points : (n, 3)
+        Of the object, without its depth edges.
+    outline : (m, 3)
+        Centres of its outermost pixels, at about the depth of the points next to them.
+    around : (k, 3)
+        Of what surrounds the object.
+    size_m : float
+        Longer side of the silhouette at the median depth.
     is_cut : bool
-        The mask ends at the edge of the picture.
+        Whether the mask reaches the edge of the image.
     hidden : (m,) bool
-        Where the outline is that of something before the object.
+        Where the outline is the edge of something in front of the object.
     """
 
     either: NDArray[np.bool_]
@@ -203,7 +215,7 @@ class _Seen:
         edge = outline_pixels(solid)
         columns, rows = edge.T
         beside = points[cKDTree(pixels).query(edge)[1], 2]
-        # Round things turn away at their outline; what is farther still belongs to the background.
+        # Round surfaces recede at their outline; depth beyond LIMB belongs to the background.
         at_m = np.clip(depth[rows, columns], beside, beside + LIMB * rough_m)
         outline = camera.points(edge, at_m)
         last_row, last_column = np.array(solid.shape) - 1
@@ -212,7 +224,7 @@ class _Seen:
         first_row, first_column = max(0, y - margin), max(0, x - margin)
         window[first_row : y + height + margin, first_column : x + width + margin] = True
         either = solid | unknown
-        # Also of other things: the table may have a label of its own.
+        # Includes ``unknown``: the table may have a label of its own.
         around, _ = _points(window & ~_grown(solid, 3) & (depth > 0), camera, depth)
         known = np.isfinite(outline).all(1)
         return cls(
@@ -230,7 +242,10 @@ class _Seen:
 
 
 def _without_stripes(inner: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Without the thin parts that are alone: where a mask leaks, they are of what is behind."""
+    """Drop isolated parts under three pixels wide: where a mask leaks, they show the background.
+
+    The mask is returned as it is when less than half of it would remain.
+    """
     thick = cv2.erode(inner.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     _, parts = cv2.connectedComponents(inner.astype(np.uint8), connectivity=4)
     kept = np.isin(parts, np.unique(parts[thick])) & inner
@@ -244,7 +259,7 @@ def _grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
 def _points(
     chosen: NDArray[np.bool_], camera: Camera, depth: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Points (n, 3) of pixels, and the pixels (n, 2) x, y."""
+    """Points (n, 3) of the chosen pixels, and those pixels (n, 2) x, y."""
     rows, columns = np.nonzero(chosen)
     pixels = np.column_stack([columns, rows])
     points = camera.points(pixels, depth[rows, columns])
@@ -259,10 +274,15 @@ class _Box:
     Attributes
     ----------
     axes : (3, 3)
-        Columns: x level towards the camera, y, z up; optical frame.
-    centre, extents : (3,)
+        Columns in the optical frame: x horizontally towards the camera, y across, z up.
+    centre : (3,)
+        Optical frame, metres.
+    extents : (3,)
+        Sides along the axes, metres.
     gap_m : float
-        From the plane up to the lowest point that is seen.
+        Height of the lowest visible point above the plane; 0 without a plane.
+    symmetry : float
+        Share of points that fit the best axis of symmetry.
     """
 
     axes: NDArray[np.float64]
@@ -276,7 +296,7 @@ class _Box:
         middle = np.median(seen.points, axis=0)
         axes = _level_axes(middle, up)
         points, outline = seen.points @ axes, seen.outline @ axes
-        # A second time: the middle of what is seen is not the middle between both sides.
+        # Once more, towards the middle between both sides: the median of the points is not there.
         sides = np.percentile(np.arctan2(outline[:, 1], -outline[:, 0]), [0.3, 99.7])
         if np.ptp(sides) < np.pi / 2:  # else the camera is above the object
             axes = axes @ Rotation.from_euler('z', -sides.mean()).as_matrix()
@@ -296,7 +316,7 @@ class _Box:
 
 
 def _hides_foot(seen: _Seen, box: _Box) -> bool:
-    """Whether an object may stand where its box does: then it hides something of the base."""
+    """Whether the object may stand on the base of its box: it then hides a part of that base."""
     across = np.linspace(-0.4, 0.4, 9)
     base = np.stack(np.meshgrid(across, across, [-0.5]), -1).reshape(-1, 3) * box.extents
     points = box.centre + base @ box.axes.T
@@ -304,10 +324,10 @@ def _hides_foot(seen: _Seen, box: _Box) -> bool:
 
 
 def _level_axes(middle: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Columns x level from a point to the camera, y, z up."""
+    """Axes as columns: x horizontally from a point to the camera, y across, z up."""
     y = np.cross(up, -middle / np.linalg.norm(middle))
     if np.linalg.norm(y) < np.sin(np.radians(5)):
-        y = np.cross(up, [0.0, 1.0, 0.0])  # from above: the lower edge of the picture
+        y = np.cross(up, [0.0, 1.0, 0.0])  # from above: the lower edge of the image
     y /= np.linalg.norm(y)
     return np.column_stack([np.cross(y, up), y, up])
 
@@ -319,7 +339,7 @@ def _widened(
     outline: NDArray[np.float64],
     hidden: NDArray[np.bool_],
 ) -> tuple[float, float]:
-    """Both sides, the hidden ones moved out until the object is about as wide as it is deep."""
+    """Both sides of the silhouette; hidden ones move out until the width is about the depth."""
     more = depth / ROUND - (high - low)
     if more <= 0 or not hidden.any():
         return low, high
@@ -338,7 +358,7 @@ def _depth(
     middle_y: float,
     extents: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """How deep the object is, and the share of points that fit the symmetry of that."""
+    """Depth of the object away from the camera, and the best share of points that fit symmetry."""
     depths = np.linspace(0, 1.6 * max(extents[1:].max(), extents[0] / 1.6), TRIED)
     some = points[:: -(-len(points) // TURNED)]
     turned = np.broadcast_to(some, (TRIED, *some.shape)).copy()
@@ -359,19 +379,22 @@ def _depth(
 
 
 def _fitting(seen: _Seen, points: NDArray[np.float64], tolerance_m: float) -> NDArray[np.bool_]:
-    """Which points (n, 3) may be the object's: not beside it, nor before what was measured."""
+    """Which points (n, 3) may be on the object: not beside it or in front of measured depth.
+
+    Outside the image they may be on it only where the mask is cut.
+    """
     pixels = seen.camera.project(points)
     inside = seen.camera.contains(pixels)
     x, y = np.rint(pixels[inside]).astype(int).T
     measured = seen.depth[y, x]
     before = seen.either[y, x] & (measured > 0) & (points[inside, 2] < measured - tolerance_m)
-    fits = np.full(len(points), seen.is_cut)  # beyond the picture
+    fits = np.full(len(points), seen.is_cut)  # beyond the image
     fits[inside] = seen.near[y, x] & ~before
     return fits
 
 
 def _assumptions(seen: _Seen, box: _Box, stands: bool, levels: bool) -> tuple[str, ...]:
-    """What was not measured."""
+    """What was assumed instead of measured, in sentences for a person."""
     away, across, tall = box.extents
     said = [
         f'pose and size taken from mask and depth: a box {across:.3f} m wide, {tall:.3f} m high '

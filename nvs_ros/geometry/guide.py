@@ -1,7 +1,7 @@
-"""What was measured of an object, moved into a target camera: the guide of the network.
+"""What was measured of an object, as a target camera sees it: the guide of the network.
 
-Channels of a guide: the colour of the measured points that the target sees, where it sees any, and
-where there may be something of the object at all.
+Channels of a guide: colour of the measured points that the target sees (3), where it sees any
+(1), and where the object may be at all (1).
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ from nvs_ros.geometry.measured import (
 GUIDE_CHANNELS = 5
 """Red, green, blue, known, possible."""
 LEAST_COSINE = 0.2
-"""Surface that the target sees at less than about 12 degrees, or from behind, is left out."""
+"""Cosine between normal and line of sight, below which surface is left out: seen from behind or at
+a grazing angle under about 12 degrees."""
 SAME_SURFACE = 1.03
-"""Points within 3 % of the nearest one in a pixel are averaged; what is behind them is hidden."""
+"""Points up to 3 % behind the nearest one in a pixel are averaged with it; others are hidden."""
 ENOUGH = 8
-"""Points for each pixel of a picture, on the average; of more, some are left out."""
+"""Most points per pixel of an image, on average; beyond that the points are thinned."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What all frames of an object together measured, in its frame.
+    """What the frames of an object measured, in the object frame.
 
     Attributes
     ----------
     surface : Surface
+        Points that depth cameras measured.
     possible : (n,) bool
-        Of :func:`nvs_ros.geometry.measured.ball_cells`, those that no camera saw empty.
+        Which of :func:`nvs_ros.geometry.measured.ball_cells` no camera saw empty.
     unit_m : float
         Longest side of the object's bounding box.
     """
@@ -53,7 +55,7 @@ class Measurement:
 
     @classmethod
     def nothing(cls, unit_m: float = 1.0) -> Measurement:
-        """Nothing is known; and where nothing is possible, the guide is empty."""
+        """A measurement without points and without possible cells: its guide is all zero."""
         return cls(Surface.nothing(), np.zeros(len(ball_cells()), bool), unit_m)
 
     @classmethod
@@ -67,7 +69,7 @@ class Measurement:
         depth_m: NDArray | None = None,
         unknown: NDArray[np.bool_] | None = None,
     ) -> Measurement:
-        """What one picture measured, as it was taken: of any camera, with depth or without.
+        """What one image measured, before any warp: of any camera, with or without depth.
 
         Parameters
         ----------
@@ -77,7 +79,7 @@ class Measurement:
             Pixels of the object.
         camera : Camera
         object_from_camera : (4, 4) float
-            Metres.
+            Pose of the camera (optical frame), metres.
         unit_m : float
             Longest side of the object's bounding box.
         depth_m : (H, W) float, optional
@@ -88,7 +90,7 @@ class Measurement:
         Raises
         ------
         ValueError
-            Shapes that do not fit.
+            ``image``, ``depth_m`` or ``unknown`` has another size than ``solid``.
         """
         for name, array in (('image', image[..., 0]), ('depth_m', depth_m), ('unknown', unknown)):
             if array is not None and array.shape != solid.shape:
@@ -102,7 +104,9 @@ class Measurement:
 
     @classmethod
     def joined(cls, parts: Sequence[Measurement]) -> Measurement:
-        """All points, and what none of them saw empty. Of one object frame and size.
+        """The points of all parts, and the cells that none of them saw empty.
+
+        All parts must be in one object frame and have the same ``unit_m``.
 
         Raises
         ------
@@ -127,14 +131,15 @@ def guide(
     ----------
     measurement : Measurement
     camera : Camera
-        Pinhole, of the network's picture.
+        Pinhole, of the network's image.
     object_from_camera : (4, 4) float
         Its pose in the object frame, metres.
 
     Returns
     -------
     ndarray (5, H, W) float32
-        Colour in [-1, 1] and 0 where none is known; ``known`` and ``possible``, 0 or 1.
+        Red, green, blue in [-1, 1], and 0 where no colour is known; then ``known`` and
+        ``possible``, 0 or 1.
     """
     made = np.zeros((GUIDE_CHANNELS, camera.height, camera.width), np.float32)
     colors, known = splat(measurement.surface, camera, object_from_camera)
@@ -147,14 +152,22 @@ def guide(
 def splat(
     surface: Surface, camera: Camera, object_from_camera: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Measured points as a pinhole camera sees them, with a z-buffer.
+    """Draw measured points as a pinhole camera sees them, with a z-buffer.
+
+    Parameters
+    ----------
+    surface : Surface
+    camera : Camera
+        Pinhole, W x H.
+    object_from_camera : (4, 4) float
+        Metres.
 
     Returns
     -------
     colors : (H, W, 3) float32
-        0 ... 255; 0 where no point falls.
+        RGB 0 ... 255, mean of the visible points in a pixel; 0 where there is none.
     known : (H, W) bool
-        Where one falls.
+        Pixels with at least one visible point.
     """
     shape = camera.height, camera.width
     surface = surface.thinned(ENOUGH * shape[0] * shape[1])
@@ -175,14 +188,14 @@ def splat(
 def possible_pixels(
     measurement: Measurement, camera: Camera, object_from_camera: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Pixels (H, W) whose rays pass through a cell that may hold something."""
+    """Pixels (H, W) bool of a pinhole camera whose rays pass through a possible cell."""
     pose, unit = object_from_camera.astype(np.float32), np.float32(measurement.unit_m)
     cells = ball_cells()[measurement.possible] * unit
     index, z, _ = _pixels((cells - pose[:3, 3]) @ pose[:3, :3], camera)
     reached = np.zeros(camera.height * camera.width, np.uint8)
     reached[index] = 1
     outline: NDArray = reached.reshape(camera.height, camera.width)
-    if len(z):  # cells next to each other may leave pixels between them
+    if len(z):  # close gaps between the pixels of neighbouring cells
         across = 2 * BALL / CELLS * measurement.unit_m * camera.matrix[0, 0] / float(z.min())
         kernel = np.ones(2 * [2 * int(np.ceil(across / 2)) + 1], np.uint8)
         outline = cv2.morphologyEx(outline, cv2.MORPH_CLOSE, kernel)
@@ -192,7 +205,10 @@ def possible_pixels(
 def _pixels(
     points: NDArray[np.float32], camera: Camera
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]:
-    """Flat pixel index and z of the points (n, 3) that a pinhole camera sees, and which."""
+    """Flat pixel index and z of those points (n, 3) that fall into a pinhole camera's image.
+
+    The third result (n,) says which points these are.
+    """
     z = points[:, 2]
     with np.errstate(divide='ignore', invalid='ignore'):
         x, y = (points[:, :2] / z[:, None]).T

@@ -1,5 +1,5 @@
-"""What was measured stays measured: pixels that a finished view takes from the depth camera, and
-those that it may not fill."""
+"""Measurements take precedence over the network: pixels that a finished view takes from measured
+surface, and pixels that must stay empty."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nvs_ros.geometry.resample import middle_rays, minification, redraw
 from nvs_ros.geometry.target import TargetCamera
 
 BLENDED = 2.0
-"""At the border of what was measured the view fades in over so many pixels."""
+"""Width in pixels over which measured pixels fade into the synthesised view at their border."""
 POINTS_PER_PIXEL = 1.5
-"""Measured points in a pixel, on the average, where the resolution follows from them."""
+"""Measured points per pixel, on average, for which the resolution of the layer is chosen."""
 LARGEST = 2048
-"""Longest side of the picture in which points are collected, pixels."""
+"""Longest side of the image in which points are drawn, pixels."""
 
 
 def keep_measured(
@@ -29,11 +29,11 @@ def keep_measured(
     surface: Surface,
     target: TargetCamera,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-    """Put what was measured over a finished view, at the resolution that was measured.
+    """Put measured surface over a finished view, at the resolution of the measurement.
 
-    The points that the target camera sees are collected by a camera at the same place that looks
-    at the object, and that picture is warped like the network's own: exact for roll, aim,
-    intrinsics and distortion. A pixel in the middle of measured surface shows nothing imagined.
+    The points that the target camera sees are drawn for the canonical camera at the same place, and
+    that image is warped like the network's own: exact for roll, aim, intrinsics and distortion.
+    Pixels inside measured surface show nothing imagined; at its border both are blended.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def keep_measured(
     -------
     image : (H, W, 3) uint8
     mask : (H, W) uint8
-        At least as much as was measured.
+        The larger of the given coverage and ``measured``.
     measured : (H, W) uint8
         Share of each pixel that was measured, 0 ... 255.
     """
@@ -59,7 +59,7 @@ def keep_measured(
     measured = layer[..., 3]
     rest = 1 - measured[..., None] / np.float32(255)
     mixed = np.clip(np.rint(layer[..., :3] + rest * (image.astype(np.float32) - 255)), 0, 255)
-    # Interpolation overshoots beside the border: what was not measured stays as it was.
+    # Interpolation overshoots beside the border: pixels without coverage stay as they were.
     image = np.where(measured[..., None] > 0, mixed, image).astype(np.uint8)
     return image, np.maximum(mask, measured), measured
 
@@ -70,7 +70,7 @@ def clear_empty(
     measurement: Measurement,
     target: TargetCamera,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Take out of the network's picture what it imagined where the cameras saw empty space.
+    """Remove from the network's image what it drew where the cameras saw empty space.
 
     Parameters
     ----------
@@ -79,15 +79,15 @@ def clear_empty(
     mask : (S, S) uint8
         Coverage by the object.
     measurement : Measurement
-        In the object frame of the target. One that knows of no empty space takes nothing.
+        In the object frame of the target. One without possible cells removes nothing.
     target : TargetCamera
 
     Returns
     -------
     image : (S, S, 3) uint8
-        White where nothing can be.
+        White where the object cannot be.
     mask : (S, S) uint8
-        0 there.
+        0 where the object cannot be.
     """
     if not measurement.possible.any():
         return image, mask
@@ -98,7 +98,10 @@ def clear_empty(
 
 
 def _layer(surface: Surface, target: TargetCamera) -> NDArray[np.uint8] | None:
-    """RGB on white and coverage (H, W, 4) of what was measured, as the target camera sees it."""
+    """Measured surface as the target camera sees it: RGB on white and coverage (H, W, 4) uint8.
+
+    None when the target sees no measured point.
+    """
     own = target.canonical_camera
     colors, known = splat(surface, own, target.object_from_canonical)
     if not known.any():
@@ -107,7 +110,7 @@ def _layer(surface: Surface, target: TargetCamera) -> NDArray[np.uint8] | None:
     canonical_from_camera = target.object_from_canonical[:3, :3].T @ pose[:3, :3]
     rays = middle_rays(own) @ canonical_from_camera
     finest = 1 / max(minification(own, camera, canonical_from_camera, rays), 1e-3)
-    # As fine as there are points for, but no finer than the camera that is asked for.
+    # As fine as the points allow, but no finer than the requested camera.
     finer = min(math.sqrt(_seen(surface, target) / known.sum() / POINTS_PER_PIXEL), finest)
     if finer > 1:
         own = _resized(own, min(LARGEST, math.ceil(finer * own.width)))
@@ -121,19 +124,19 @@ def _layer(surface: Surface, target: TargetCamera) -> NDArray[np.uint8] | None:
 
 
 def _seen(surface: Surface, target: TargetCamera) -> int:
-    """Points that face the target."""
+    """Number of points whose normals face the target."""
     towards = target.object_from_canonical[:3, 3].astype(np.float32) - surface.points
     return int(((towards * surface.normals).sum(1) > 0).sum())
 
 
 def _resized(camera: Camera, size: int) -> Camera:
-    """The canonical camera with other pixels."""
+    """The same field of view with an image of ``size`` pixels a side."""
     zoom = camera.matrix[0, 0] / (CANONICAL_FOCAL * camera.width)
     return Camera.canonical(size, zoom)
 
 
 def _soft(colors: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """RGB on white and coverage (S, S, 4); gaps of a pixel filled, faded at the border."""
+    """RGB on white and coverage (S, S, 4); gaps of one pixel are filled, the border fades."""
     whole = cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     gaps = (whole > 0) & ~known
     if gaps.any():

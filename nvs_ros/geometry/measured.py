@@ -15,21 +15,21 @@ from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import canonical_pose
 
 BALL = 0.87
-"""Radius of the ball that must hold the object, in longest sides of its bounding box: half the
+"""Radius of the ball that surely holds the object, in longest sides of its bounding box: half the
 diagonal of a cube."""
 CELLS = 56
-"""Cells of the space of possible matter along each side of that ball."""
+"""Cells along the diameter of that ball, in which empty space is recorded."""
 STEEPEST = 6.0
-"""A step in depth of more than this many pixel footprints is an edge: surface seen at under 10
-degrees, or another surface."""
+"""A depth step between neighbouring pixels of more than this many pixel footprints is an edge:
+surface seen at a grazing angle under 10 degrees, or another surface."""
 SMALLEST_STEP = 0.02
-"""A step of less than this part of the object is noise of the sensor and no edge."""
+"""A depth step below this part of the object's size is sensor noise and no edge."""
 VIEW_SIZE = 96
-"""Side of the picture in which empty space is looked up, pixels: about the size of a cell each."""
+"""Side in pixels of the image in which empty space is looked up; a pixel is about a cell wide."""
 WIDEST = 3.0
-"""Slope of its widest ray."""
+"""Largest ray slope of that image's camera."""
 SMOOTHED = 0.03
-"""Normals are those of the surface averaged over this part of the object."""
+"""Normals are computed from the surface averaged over this part of the object's size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Surface:
         return cls(empty, empty.astype(np.uint8), empty)
 
     def thinned(self, most: int) -> Surface:
-        """Every k-th point, so that at most so many are left."""
+        """Every k-th point, so that at most ``most`` are left."""
         step = -(-len(self.points) // most)
         if step <= 1:
             return self
@@ -65,7 +65,7 @@ class Surface:
 
     @classmethod
     def joined(cls, parts: Sequence[Surface]) -> Surface:
-        """The points of all parts, one after another."""
+        """The points of all parts, in order; no points for no parts."""
         if not parts:
             return cls.nothing()
         return cls(
@@ -82,12 +82,12 @@ class EmptySpace:
     Attributes
     ----------
     camera : Camera
-        Without distortion; the whole ball that must hold the object is in its picture.
+        Without distortion; the ball that holds the object is inside its image.
     object_from_camera : (4, 4) float64
         Its pose in the object frame, metres.
     empty_until_m : (H, W) float32
-        z of the camera up to which there is nothing of the object: infinity on rays beside it, the
-        measured depth where there is one, 0 where nothing is known.
+        Depth (z in the camera's optical frame) before which the object is not: infinity on rays
+        beside the object, the measured depth if there is one, 0 where nothing is known.
     """
 
     camera: Camera
@@ -105,9 +105,9 @@ def measured_surface(
 ) -> Surface:
     """Points that a depth camera measured inside a mask.
 
-    Depth edges are left out, where a value belongs to neither surface: pixels with a neighbour that
-    is outside the mask, has no depth or lies across a step. So are points too far from the object's
-    centre to be its own.
+    Pixels at depth edges are left out, because their values belong to neither surface: those with a
+    neighbour that is outside the mask, has no depth or lies across a depth step. Points too far
+    from the object's centre to belong to it are left out as well.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def measured_surface(
     object_from_camera : (4, 4) float
         Metres.
     depth_m : (H, W) float
-        Along the optical axis (REP-118); NaN and 0 are unknown.
+        Along the optical axis (REP-118), metres; NaN and 0 are unknown.
     unit_m : float
         Longest side of the object's bounding box.
     """
@@ -162,7 +162,7 @@ def measured_surface(
 def same_surface(
     depth: NDArray[np.float32], valid: NDArray[np.bool_], step: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Pixels whose four neighbours are on the same surface."""
+    """Valid pixels whose four neighbours are valid and within ``step`` of their depth (H, W)."""
     inner = valid.copy()
     inner[[0, -1]] = inner[:, [0, -1]] = False
     for shift in ((0, 1), (0, -1), (1, 0), (-1, 0)):
@@ -174,7 +174,7 @@ def same_surface(
 def _normals(
     positions: NDArray[np.float32], valid: NDArray[np.bool_], side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Normals (H, W, 3) towards the camera, and where there are any."""
+    """Unit normals (H, W, 3) towards the camera, and where (H, W) they are defined."""
     weight = cv2.boxFilter(valid.astype(np.float32), -1, (side, side), normalize=False)
     sums = cv2.boxFilter(positions * valid[..., None], -1, (side, side), normalize=False)
     smooth = sums / np.maximum(weight, 1)[..., None]
@@ -190,7 +190,7 @@ def _normals(
 
 
 def _difference(smooth: NDArray, there: NDArray, axis: int) -> NDArray:
-    """Central difference along an axis, one-sided beside a pixel that is not there."""
+    """Central difference along an axis; one-sided beside an invalid pixel."""
     after, before = np.roll(smooth, -1, axis), np.roll(smooth, 1, axis)
     has_after = np.roll(there, -1, axis)[..., None]
     has_before = np.roll(there, 1, axis)[..., None]
@@ -207,8 +207,8 @@ def empty_space(
 ) -> EmptySpace:
     """Space that a camera saw empty.
 
-    Cautious: a ray is as far empty as the least of those about it, and space outside the picture is
-    empty only where the mask does not reach its edge.
+    Cautious: a ray counts as empty only as far as all its neighbours are, and space outside the
+    image counts as empty only if neither mask nor ``unknown`` reaches the edge of the image.
 
     Parameters
     ----------
@@ -223,8 +223,8 @@ def empty_space(
     unit_m : float
         Longest side of the object's bounding box.
     unknown : (H, W) bool, optional
-        Pixels of other things: nothing is known of what is behind their depth, nor of the whole
-        ray where they have none.
+        Pixels of other things: nothing is known of the space behind their depth, or, without
+        depth, of the whole ray.
     """
     until: NDArray = np.full(solid.shape, np.inf, np.float32)
     until[solid] = 0
@@ -235,7 +235,7 @@ def empty_space(
     if unknown is not None:
         hidden = unknown & ~solid
         until[hidden] = 0
-        if depth_m is not None:  # up to what hides it, there is nothing
+        if depth_m is not None:  # a ray is empty up to the thing that hides the rest
             with np.errstate(invalid='ignore'):
                 hidden &= np.isfinite(depth_m) & (depth_m > 0)
             until[hidden] = depth_m[hidden]
@@ -252,15 +252,17 @@ def empty_space(
     cut = any((edge < math.inf).any() for edge in (until[0], until[-1], until[:, 0], until[:, -1]))
     found = np.full(len(pixels), 0 if cut else np.inf, np.float32)
     x, y = np.rint(pixels[seen]).astype(int).T
-    # Depth is along the axis of the camera; the view looks elsewhere.
+    # Depth is along the optical axis of the camera that measured it; convert to the view's axis.
     found[seen] = until[y, x] * (rays[seen, 2] / turned[seen, 2])
     depth = cv2.erode(found.reshape(view.height, view.width), np.ones((3, 3), np.uint8))
     return EmptySpace(view, pose, depth.astype(np.float32, copy=False))
 
 
 def _ball_camera(distance: float) -> Camera:
-    """A camera that sees the ball, from a distance in longest sides of the object; from within it
-    as much as is before it."""
+    """A pinhole camera whose image just holds the ball, seen from a distance in object sizes.
+
+    From nearby or inside the ball its rays reach to a slope of :data:`WIDEST`.
+    """
     slope = BALL / math.sqrt(max(distance**2 - BALL**2, (BALL / WIDEST) ** 2))
     centre = (VIEW_SIZE - 1) / 2
     focal = VIEW_SIZE / 2 / slope
@@ -270,7 +272,7 @@ def _ball_camera(distance: float) -> Camera:
 
 @cache
 def ball_cells() -> NDArray[np.float32]:
-    """Middles of the cells (n, 3) inside the ball that holds the object, longest side 1."""
+    """Centres (n, 3) of the cells inside the ball that holds the object, in object sizes."""
     axis = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS * 2 - 1
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing='ij'), -1).reshape(-1, 3)
     cells = BALL * grid[(grid**2).sum(1) <= 1]
@@ -279,12 +281,12 @@ def ball_cells() -> NDArray[np.float32]:
 
 
 def possible_cells(spaces: Sequence[EmptySpace], unit_m: float) -> NDArray[np.bool_]:
-    """Which of :func:`ball_cells` no camera saw empty, (n,).
+    """Which of :func:`ball_cells` no camera saw empty, (n,) bool.
 
     Parameters
     ----------
     spaces : sequence of EmptySpace
-        Of one object frame.
+        All in one object frame.
     unit_m : float
         Longest side of the object's bounding box.
     """
@@ -299,7 +301,7 @@ def possible_cells(spaces: Sequence[EmptySpace], unit_m: float) -> NDArray[np.bo
             x, y = np.rint(x / z), np.rint(y / z)
         height, width = space.empty_until_m.shape
         seen = (z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        # What is not in the picture gets a pixel of its own, of which nothing is known.
+        # Cells outside the image share an extra pixel of which nothing is known.
         index = np.where(seen, y * width + x, height * width).astype(np.intp)
         until = np.append(space.empty_until_m, np.float32(-np.inf))
         possible &= z >= (until - np.float32(BALL / CELLS * unit_m))[index]
@@ -308,5 +310,5 @@ def possible_cells(spaces: Sequence[EmptySpace], unit_m: float) -> NDArray[np.bo
 
 @cache
 def _ball_columns() -> NDArray[np.float32]:
-    """:func:`ball_cells` as (3, n), one coordinate after another in memory."""
+    """:func:`ball_cells` as (3, n), contiguous by coordinate."""
     return np.ascontiguousarray(ball_cells().T)

@@ -1,4 +1,4 @@
-"""How large the object is, when nobody says so."""
+"""The size of an object, estimated from depth or mask when it is not given."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def object_size(
 ) -> tuple[float, tuple[str, ...]]:
     """Longest side of the object's bounding box, in metres, and what was assumed for it.
 
-    Taken as given; else from the depth inside the mask, within 8 % for boxes and ellipsoids at 1 mm
-    of noise; else from the extent of the mask, which is as much as 60 % too large for a box seen
-    over a corner and 30 % too small for a long object seen end on.
+    The given size if there is one; else from the depth inside the mask (within 8 % for boxes and
+    ellipsoids at 1 mm of noise); else from the extent of the mask (up to 60 % too large for a box
+    seen over a corner, 30 % too small for a long object seen end on).
 
     Parameters
     ----------
@@ -34,16 +34,17 @@ def object_size(
     object_from_camera : ndarray (4, 4)
         Metres.
     camera_from_canonical : ndarray (3, 3)
-        Rotation from the frame in which the object's centre lies straight ahead.
-    object_size_m : float, optional
-        What was given.
-    depth_m : float (H, W), optional
+        Rotation from the canonical camera, which looks straight at the object's centre.
+    object_size_m : float or None
+        The given size.
+    depth_m : float (H, W) or None
         Metres along the optical axis; NaN and 0 are unknown.
 
     Raises
     ------
     ValueError
-        A given size that is no size, depth of another shape, a mask far from the pose.
+        The given size is not positive and finite, the depth has another shape than the mask, or the
+        mask is nowhere near the object that the pose places.
     """
     if object_size_m is not None:
         if not 0 < object_size_m < math.inf:
@@ -65,7 +66,7 @@ def object_size(
     if len(near) < 50:
         remark = f'no depth inside the mask agrees with the pose ({len(points)} values)'
         return extent, (*assumptions, remark)
-    # The origin is the centre of the box, so the side that is seen tells of the one that is not.
+    # The origin is the centre of the box, so the visible half gives the size of the hidden one.
     size = 2 * float(np.percentile(np.abs(near), 99.8, axis=0).max())
     return size, (f'object size {size:.3f} m taken from the depth inside the mask',)
 
@@ -73,7 +74,7 @@ def object_size(
 def _extent(
     solid: NDArray[np.bool_], camera: Camera, camera_from_canonical: NDArray[np.float64]
 ) -> float:
-    """Larger side of the mask as the canonical camera sees it, over distance."""
+    """Larger side of the mask as the canonical camera sees it, as a fraction of the distance."""
     contours, _ = cv2.findContours(solid.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = np.concatenate(contours)[:, 0].astype(np.float64)
     corners = (outline[:, None] + [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]).reshape(

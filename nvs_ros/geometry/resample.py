@@ -1,6 +1,6 @@
-"""One picture re-drawn as another camera at the same point would see it, in one resampling.
+"""Warp an image to another camera at the same point, in one resampling.
 
-Two cameras with the same centre see the same rays, so this is exact whatever the distance of
+Two cameras with the same centre see the same rays, so the warp is exact whatever the distance of
 things: pixel of the new camera -> ray -> rotation -> pixel of the old camera, distortion of both
 included.
 """
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from nvs_ros.geometry.camera import Camera
 
 OUTSIDE = -1e4
-"""A map entry that lies in no picture."""
+"""Pixel coordinate that lies outside every image."""
 
 BAND_PIXELS = 1 << 20
-"""Sub-pixels that are mapped at once; bounds the memory for large pictures."""
+"""Sub-pixels that are mapped at once; bounds the memory for large images."""
 
 WHITE = (255, 255, 255, 0)
 """RGB and coverage where there is nothing."""
@@ -32,17 +32,17 @@ def redraw(
     source_from_destination: NDArray[np.float64],
     pixels_per_pixel: float,
 ) -> NDArray[np.uint8]:
-    """Re-draw a picture for another camera at the same point.
+    """Warp an image to another camera at the same point.
 
-    Where the new picture is coarser, each new pixel averages the old pixels that it covers: the old
-    picture is averaged over whole blocks first and what remains is supersampled. Otherwise the
-    interpolation is bicubic.
+    Where the new image is coarser, each new pixel averages the old pixels that it covers: the old
+    image is first averaged over whole blocks, and the remaining factor is supersampled. Otherwise
+    the interpolation is bicubic.
 
     Parameters
     ----------
     picture : uint8 (H, W, 4)
-        RGB already on white and coverage, of ``source``. So neighbours can be blended channel by
-        channel: that is the same as blending colours weighted by coverage and laying them on white.
+        RGB already on white, and coverage, of ``source``. Interpolating these channels separately
+        equals blending colours weighted by coverage and laying the result on white.
     source, destination : Camera
     source_from_destination : ndarray (3, 3)
         Rotation between the optical frames.
@@ -52,8 +52,8 @@ def redraw(
     Returns
     -------
     uint8 (H', W', 4)
-        :data:`WHITE` for rays that the old picture does not hold, and everywhere when a new pixel
-        is larger than the old picture.
+        :data:`WHITE` for rays outside the old image, and everywhere when a new pixel is larger than
+        the old image.
     """
     if pixels_per_pixel > max(picture.shape[:2]):  # all of it would fall into one pixel
         return np.full((destination.height, destination.width, 4), WHITE, np.uint8)
@@ -80,17 +80,20 @@ def minification(
     source_from_destination: NDArray[np.float64],
     rays: NDArray[np.float64],
 ) -> float:
-    """Source pixels along one side of a destination pixel, over a patch of rays.
+    """Source pixels along one side of a destination pixel, median over a patch of rays.
 
     Parameters
     ----------
+    source, destination : Camera
+    source_from_destination : ndarray (3, 3)
+        Rotation between the optical frames.
     rays : ndarray (N, M, 3)
         A grid of rays in the destination's optical frame.
 
     Returns
     -------
     float
-        Square root of the ratio of areas; 1 where no cell of the grid is seen by both.
+        Square root of the ratio of areas; 1 if both cameras see no grid cell in common.
     """
     areas = _cell_areas(source.project(rays @ source_from_destination.T))
     ratios = areas / _cell_areas(destination.project(rays))
@@ -99,7 +102,7 @@ def minification(
 
 
 def middle_rays(camera: Camera) -> NDArray[np.float64]:
-    """5 x 5 rays over the middle half of a picture, where the object is."""
+    """5 x 5 rays over the middle half of an image, where the object is."""
     x, y = (np.linspace(0.25, 0.75, 5) * (side - 1) for side in camera.size)
     return camera.unproject(np.stack(np.meshgrid(x, y), axis=-1))
 
@@ -133,16 +136,18 @@ def _pixel_map(
     y = (np.arange(band.start * samples, band.stop * samples) + 0.5) / samples - 0.5
     rays = destination.unproject(np.stack(np.meshgrid(x, y), axis=-1))
     pixels = source.project(rays @ source_from_destination.T)
-    # No closer than this to the range of OpenCV's fixed-point coordinates.
+    # Kept well inside the range of OpenCV's fixed-point coordinates; replaces NaN as well.
     return np.where(np.abs(pixels) < -OUTSIDE, pixels, OUTSIDE)
 
 
 def _is_plain(
     source: Camera, destination: Camera, source_from_destination: NDArray[np.float64]
 ) -> bool:
-    """Whether OpenCV's map holds: no fisheye, and all rays before the camera and before the fold.
+    """Whether OpenCV's undistortion map is valid for these two cameras.
 
-    The slopes of a picture's rays fill a convex quadrilateral, so its corners decide.
+    It needs a pinhole destination, a source that is no fisheye, and all rays in front of the source
+    camera and within its ``max_radius``. The ray slopes of an image fill a convex quadrilateral, so
+    testing the corners is enough.
     """
     if not destination.is_pinhole or source.distortion_model == 'equidistant':
         return False
@@ -153,7 +158,7 @@ def _is_plain(
 
 
 def _average_blocks(picture: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
-    """Means of ``block`` x ``block`` pixels; the last blocks are filled up with white."""
+    """Means over ``block`` x ``block`` pixels; incomplete blocks are filled up with white."""
     if block == 1:
         return picture
     height, width = picture.shape[:2]

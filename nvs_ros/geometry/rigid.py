@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 TOLERANCE = 1e-3
-"""Largest departure from a rotation still taken for rounding (float32, printed decimals)."""
+"""Largest deviation from a rotation that is taken for rounding (float32, printed decimals)."""
 
 
 def check_rotation(matrix: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -22,7 +22,7 @@ def check_rotation(matrix: ArrayLike, name: str) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        Wrong shape, not finite, a reflection, or off a rotation by more than :data:`TOLERANCE`.
+        Wrong shape, not finite, a reflection, or not orthonormal within :data:`TOLERANCE`.
     """
     rotation = np.asarray(matrix, np.float64)
     if rotation.shape != (3, 3) or not np.isfinite(rotation).all():
@@ -52,7 +52,8 @@ def check_rigid(matrix: ArrayLike, name: str) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        Wrong shape, not finite, last row not 0 0 0 1, or the rotation is not one.
+        Wrong shape, not finite, last row not 0 0 0 1, or :func:`check_rotation` refuses the
+        rotation.
     """
     transform = np.asarray(matrix, np.float64)
     if transform.shape != (4, 4) or not np.isfinite(transform).all():
@@ -63,7 +64,7 @@ def check_rigid(matrix: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def rigid(rotation: ArrayLike, translation: ArrayLike) -> NDArray[np.float64]:
-    """4x4 from a 3x3 rotation and a translation, unchecked."""
+    """Transform (4, 4) from a rotation (3, 3) and a translation (3,), unchecked."""
     transform = np.eye(4)
     transform[:3, :3] = rotation
     transform[:3, 3] = translation
@@ -79,7 +80,7 @@ def inverse(transform: NDArray[np.float64]) -> NDArray[np.float64]:
 def rigid_from_quaternion(
     translation: ArrayLike, quaternion_xyzw: ArrayLike, name: str
 ) -> NDArray[np.float64]:
-    """4x4 from the numbers of a ROS pose.
+    """Transform (4, 4) from the position and quaternion of a ROS pose.
 
     Parameters
     ----------
@@ -93,7 +94,8 @@ def rigid_from_quaternion(
     Raises
     ------
     ValueError
-        Not finite, or the quaternion's length is not 1 within 1 % (0 0 0 0 is an unset message).
+        Wrong shape, not finite, or a quaternion whose length is not 1 within 1 % (in a message that
+        was not filled in it is 0).
     """
     translation = np.asarray(translation, np.float64)
     quaternion = np.asarray(quaternion_xyzw, np.float64)

@@ -1,13 +1,13 @@
-"""Where a camera stands about the object, and the pose that Zero-1-to-3 is told.
+"""Spherical coordinates of a camera about the object, and the relative pose given to Zero-1-to-3.
 
 Object frame: origin in the centre of the object's bounding box, z up. Azimuth is atan2(y, x),
 counter-clockwise seen from above; elevation is measured from the horizontal plane, up positive.
 
 At the poles azimuth is undefined. Closer than :data:`POLE_RAD` to one, it is read from the up
-direction of the picture instead: the azimuth of the meridian along which a level camera, raised or
-lowered until here, would have this side up. Elevation is then measured along that meridian, so a
-camera that went a little past the pole has up to 95 degrees; how far it stands beside the meridian,
-less than 5 degrees, is left out. For a camera that is level already nothing changes.
+direction of the image instead: it is the azimuth of the meridian along which a level camera would
+have to be raised or lowered to get this up direction. Elevation is then measured along that
+meridian, so a camera a little past the pole has up to 95 degrees; its distance from the meridian,
+less than 5 degrees, is neglected. For a level camera both definitions agree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from nvs_ros.geometry.rigid import check_rigid, rigid
 
 POLE_RAD = math.radians(5)
-"""Angle from the vertical below which azimuth comes from the picture's up direction."""
+"""Angle from the vertical below which azimuth comes from the image's up direction."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Spherical:
 
 @dataclass(frozen=True)
 class RelativePose:
-    """Target minus source, as Zero-1-to-3 is told (its section 3.2 and ``get_T``).
+    """Target minus source, as Zero-1-to-3 takes it (its section 3.2 and ``get_T``).
 
     Parameters
     ----------
     delta_polar_rad : float
-        Polar angles count from the zenith down: positive moves the camera down.
+        Polar angles are measured from the zenith: positive moves the camera down.
     delta_azimuth_rad : float
         -pi ... pi, positive moves the camera to its right.
     delta_radius : float
@@ -74,7 +74,7 @@ class RelativePose:
 
 
 def relative_pose(source: Spherical, target: Spherical) -> RelativePose:
-    """What moves the source camera to the target; both radii in model units."""
+    """Pose of the target relative to the source; both radii in model units."""
     return RelativePose(
         delta_polar_rad=source.elevation_rad - target.elevation_rad,
         delta_azimuth_rad=wrap_angle(target.azimuth_rad - source.azimuth_rad),
@@ -115,7 +115,7 @@ def look_at(position: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> NDArray[np.
     position : array_like (3,)
         The camera, in the object frame.
     up : array_like (3,)
-        Direction that points up in the picture.
+        Direction that points up in the image.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def look_at(position: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> NDArray[np.
     Raises
     ------
     ValueError
-        The camera stands at the origin or looks along ``up``.
+        The position is the origin or not finite, or the camera looks along ``up``.
     """
     position = np.asarray(position, np.float64)
     distance = float(np.linalg.norm(position))
@@ -144,16 +144,16 @@ def look_at(position: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> NDArray[np.
 
 
 def pose_from_spherical(spherical: Spherical) -> NDArray[np.float64]:
-    """``object_from_camera`` (4, 4) of the level camera looking at the origin; poles included."""
+    """``object_from_camera`` (4, 4) of a level camera that looks at the origin; poles included."""
     azimuth, elevation = spherical.azimuth_rad, spherical.elevation_rad
     up = position_from_spherical(Spherical(azimuth, elevation + math.pi / 2, 1.0))
     return look_at(position_from_spherical(spherical), up)
 
 
 def canonical_pose(object_from_camera: ArrayLike) -> NDArray[np.float64]:
-    """The camera turned about its own centre to look at the object, level.
+    """Rotate a camera about its own centre so that it looks at the object and is level.
 
-    Near a pole "level" means the up direction of the given camera.
+    Near a pole, where level is undefined, it keeps the up direction of the given camera.
 
     Parameters
     ----------
@@ -163,6 +163,11 @@ def canonical_pose(object_from_camera: ArrayLike) -> NDArray[np.float64]:
     -------
     ndarray (4, 4)
         ``object_from_canonical``: same position, other rotation.
+
+    Raises
+    ------
+    ValueError
+        The pose is not rigid, or the camera stands at the origin.
     """
     transform = check_rigid(object_from_camera, 'object_from_camera')
     position = transform[:3, 3]
@@ -170,7 +175,15 @@ def canonical_pose(object_from_camera: ArrayLike) -> NDArray[np.float64]:
 
 
 def spherical_from_pose(object_from_camera: ArrayLike) -> Spherical:
-    """Azimuth, elevation and radius of a camera (4, 4); near a pole its up direction decides."""
+    """Azimuth, elevation and radius of a camera pose ``object_from_camera`` (4, 4).
+
+    Near a pole its up direction decides the azimuth, see the module.
+
+    Raises
+    ------
+    ValueError
+        The pose is not rigid, or the camera stands at the origin.
+    """
     canonical = canonical_pose(object_from_camera)
     x, y, z = canonical[:3, 3]
     spherical = spherical_from_position((x, y, z))
@@ -188,7 +201,7 @@ def spherical_from_pose(object_from_camera: ArrayLike) -> Spherical:
 def upright_frame(
     reference_from_object: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)
 ) -> NDArray[np.float64]:
-    """The object frame of this package: centre and heading of the object, z along the reference up.
+    """The object frame of this package: origin and heading of the object, z axis up.
 
     Parameters
     ----------
@@ -200,8 +213,13 @@ def upright_frame(
     Returns
     -------
     ndarray (4, 4)
-        ``reference_from_upright``. Its x axis is the object's x axis laid level; where that one is
-        vertical, the object's y axis turned back by a right angle.
+        ``reference_from_upright``. Its x axis is the object's x axis projected to the horizontal;
+        if that one is nearly vertical, y is the object's y axis projected to the horizontal.
+
+    Raises
+    ------
+    ValueError
+        The pose is not rigid, or ``up`` is no direction of 3 finite numbers.
     """
     transform = check_rigid(reference_from_object, 'reference_from_object')
     up = np.asarray(up, np.float64)

@@ -1,4 +1,4 @@
-"""The plane that an object stands on, in the depth about its mask."""
+"""Find the plane that an object stands on in the depth about its mask."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 TRIED = 400
-"""Planes through three points each."""
+"""Number of candidate planes, each through three random points."""
 ENOUGH = 3000
-"""Points about the object that are looked at; of more, some are left out."""
+"""Points around the object that are used; more are thinned."""
 LEAST_POINTS = 60
-"""A plane has as many of them."""
+"""Fewest points on a plane."""
 LEAST_SHARE = 0.08
-"""And as much of them."""
+"""Least share of the points around the object on a plane."""
 NOISE = 0.005
-"""Of a depth camera at one metre, in metres; it grows with the square of the distance."""
+"""Noise of a depth camera at one metre, in metres; it grows with the square of the distance."""
 FLAT = 0.015
-"""A plane is as flat as this part of the object, if the camera is better."""
+"""Largest distance of inliers from a plane, in sizes of the object; the noise if that is larger."""
 UP_ERROR = 0.035
-"""Slope of a table against an up direction that somebody else gives: two degrees."""
+"""Allowed slope of the plane against a given up direction, radians: two degrees."""
 NEAR = 0.6
-"""A plane counts half that is so many sizes of the object below it."""
+"""A plane so many sizes below the lowest visible point of the object gets half the score."""
 FARTHEST = 2.0
-"""And one that is so many below what is seen of it not at all. From above, the foot is hidden."""
+"""A plane so many sizes below it gets none. Seen from above, the foot of the object is hidden."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """A plane; heights above it count towards the camera that sees it.
+    """A plane; heights above it are positive on the camera's side.
 
     Attributes
     ----------
     normal : (3,) float64
-        Unit vector, camera optical frame; up.
+        Unit vector that points up, camera optical frame.
     offset_m : float
-        ``normal @ point`` of its points.
+        ``normal @ point`` for points of the plane, metres.
     """
 
     normal: NDArray[np.float64]
     offset_m: float
 
     def heights(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of points (n, 3), metres."""
+        """Heights (n,) above the plane of points (n, 3), metres."""
         return points @ self.normal - self.offset_m
 
 
@@ -55,24 +55,24 @@ def support_plane(
 ) -> Plane | None:
     """Find the plane that an object stands on (RANSAC, then least squares over the inliers).
 
-    Of all planes about it that one is taken that many points lie on, that no part of the object is
-    under, and that the object comes near: so a wall behind it is none.
+    The best plane has many points around the object on it, no part of the object below it, and the
+    object close above it, which rules out a wall behind the object.
 
     Parameters
     ----------
     around : (n, 3) float64
-        Measured points about the object, camera optical frame, metres.
+        Measured points around the object, camera optical frame, metres.
     points : (m, 3) float64
         Measured points of the object.
     size_m : float
-        Roughly how large the object is.
+        Rough size of the object.
     up : (3,) float64, optional
-        Up direction, unit vector; the height alone is then looked for.
+        Up direction, unit vector, optical frame; only the height of the plane is then estimated.
 
     Returns
     -------
     Plane or None
-        None where there is no such plane.
+        None if there is no such plane.
     """
     if len(around) < LEAST_POINTS:
         return None
@@ -88,7 +88,7 @@ def support_plane(
     if not len(normals):
         return None
     above = points @ normals.T - offsets
-    # Of the points of the object those near the lowest: single ones are noise.
+    # A low percentile instead of the minimum: single points are noise.
     lowest = np.percentile(above, 2, axis=0)
     rests = 1 / (1 + (np.maximum(lowest, 0) / (NEAR * size_m)) ** 2)
     rests[(lowest < -3 * flat_m) | (lowest > FARTHEST * size_m)] = 0
@@ -114,7 +114,7 @@ def _through_three(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Normals (k, 3) towards the camera and offsets (k,) of planes through random points.
 
-    The same ones for the same points, so that the same frame gives the same views.
+    The random choice is seeded, so that the same frame gives the same views.
     """
     chosen = np.random.default_rng(0).integers(len(around), size=(TRIED, 3))
     first, second, third = around[chosen].transpose(1, 0, 2)
@@ -123,7 +123,7 @@ def _through_three(
     fine = lengths > 1e-9 * np.linalg.norm(around.max(0) - around.min(0)) ** 2
     normals, first = normals[fine] / lengths[fine, None], first[fine]
     offsets = (normals * first).sum(1)
-    away = np.where(offsets > 0, -1.0, 1.0)  # the camera, at the origin, is above
+    away = np.where(offsets > 0, -1.0, 1.0)  # the camera, at the origin, is above the plane
     return normals * away[:, None], offsets * away
 
 
@@ -134,7 +134,7 @@ def _normal(centred: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _is_wide(inliers: NDArray[np.float64], count: int, size_m: float) -> bool:
-    """Whether points are enough to be a plane, and no line."""
+    """Whether there are enough points for a plane and they do not lie on a line."""
     if len(inliers) < max(LEAST_POINTS, LEAST_SHARE * count):
         return False
     spread = np.sqrt(np.linalg.eigvalsh(np.cov(inliers.T))[1])

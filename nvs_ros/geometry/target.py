@@ -1,4 +1,4 @@
-"""The cameras that are asked for, and the way of the network's picture into them."""
+"""Requested cameras, and the warp of the network's image into them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from nvs_ros.geometry.spherical import (
 )
 
 MAX_PIXELS = 4096 * 4096
-"""Largest picture that is drawn for anyone."""
+"""Most pixels of a requested camera."""
 
 
 class Viewpoint(NamedTuple):
-    """A viewpoint relative to the source's, as :func:`target_from_angles` takes it."""
+    """A viewpoint relative to that of the source, as :func:`target_from_angles` takes it."""
 
     azimuth_rad: float
     elevation_rad: float
@@ -38,22 +38,22 @@ class Viewpoint(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TargetCamera:
-    """A camera that is asked for.
+    """A requested camera, and the canonical camera at the same place that the network draws for.
 
     Parameters
     ----------
     camera : Camera
-        Intrinsics and distortion asked for.
+        Requested intrinsics and distortion.
     object_from_camera : ndarray (4, 4)
-        Pose asked for, metres.
+        Requested pose, metres.
     canonical_camera : Camera
-        Of the picture that the network makes.
+        Of the image that the network makes.
     object_from_canonical : ndarray (4, 4)
-        Same position, looking at the object's centre, level.
+        Same position, but looking at the object's centre and level.
     relative : RelativePose
-        What the network is told.
+        Pose relative to the source, as the network takes it.
     warnings : tuple of str
-        What to doubt about the view, in sentences for a person.
+        Why the view may be unreliable, in sentences for a person.
     """
 
     camera: Camera
@@ -66,7 +66,7 @@ class TargetCamera:
     def warp_back(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The network's picture as the asked camera takes it: roll, aim, intrinsics, distortion.
+        """Warp the network's image into the requested camera: roll, aim, intrinsics, distortion.
 
         Parameters
         ----------
@@ -78,14 +78,14 @@ class TargetCamera:
         Returns
         -------
         image : uint8 (H, W, 3)
-            White where the network's picture does not reach.
+            White where the network's image does not reach.
         mask : uint8 (H, W)
-            0 there.
+            0 where the network's image does not reach.
 
         Raises
         ------
         ValueError
-            Shapes or types that do not fit.
+            Wrong shapes or types.
         """
         shape = (self.canonical_camera.height, self.canonical_camera.width)
         for name, array, expected in (('image', image, (*shape, 3)), ('mask', mask, shape)):
@@ -111,17 +111,22 @@ class TargetCamera:
         return drawn[..., :3].copy(), drawn[..., 3].copy()
 
     def relative_to(self, source: CanonicalView) -> TargetCamera:
-        """The same camera, as the network is told that is shown another picture of the object.
+        """The same requested camera, relative to another source.
 
         Parameters
         ----------
         source : CanonicalView
             In the same object frame.
+
+        Raises
+        ------
+        ValueError
+            As for :func:`target_from_pose`.
         """
         return target_from_pose(source, self.camera, self.object_from_camera)
 
     def picture_warnings(self, mask: NDArray[np.uint8]) -> tuple[str, ...]:
-        """What the network's mask (S, S) of ``canonical_camera`` adds to :attr:`warnings`."""
+        """Further warnings that follow from the mask (S, S) of the network's image."""
         if not mask.any():
             return ('the network drew no object: the view is empty',)
         if not touches_edge(mask):
@@ -134,22 +139,22 @@ def target_from_pose(
     camera: Camera,
     object_from_camera: ArrayLike,
 ) -> TargetCamera:
-    """A camera anywhere about the object.
+    """A target camera from a pose and intrinsics.
 
     Parameters
     ----------
     source : CanonicalView
         What the network is shown.
     camera : Camera
-        The camera asked for, any size, intrinsics and distortion.
+        Size, intrinsics and distortion of the requested camera.
     object_from_camera : array_like (4, 4)
         Its pose in the object frame of ``source``, metres.
 
     Raises
     ------
     ValueError
-        Not a pose, inside the object, the object behind the camera, a picture of more than 4096 x
-        4096 pixels.
+        The pose is not rigid, the camera is inside the object or has it behind, or its image has
+        more than 4096 x 4096 pixels.
     """
     if camera.width * camera.height > MAX_PIXELS:
         raise ValueError(
@@ -185,7 +190,7 @@ def target_from_angles(
     distance_m: float = 0.0,
     camera: Camera | None = None,
 ) -> TargetCamera:
-    """A level camera that looks at the object, relative to where the source stands.
+    """A level target camera that looks at the object, given relative to the source.
 
     Parameters
     ----------
@@ -197,12 +202,13 @@ def target_from_angles(
     distance_m : float
         Positive moves it away.
     camera : Camera, optional
-        The canonical one when omitted: the network's picture is returned as it is.
+        When omitted the camera of the source, so that the network's image needs no warp.
 
     Raises
     ------
     ValueError
-        Not finite, over a pole, inside the object.
+        A number is not finite, the viewpoint is past a pole or inside the object, or its image has
+        more than 4096 x 4096 pixels.
     """
     if not np.isfinite([azimuth_rad, elevation_rad, distance_m]).all():
         raise ValueError(
@@ -223,7 +229,7 @@ def target_from_angles(
             f'distance_m: expected a camera outside the object of {source.unit_m:.3g} m, '
             f'got one {radius:.3g} m from its centre'
         )
-    # Turning the source's own pose keeps it exact at a pole, where its azimuth is a convention.
+    # Rotating the source's own pose is exact at a pole too, where its azimuth is a convention.
     right = source.object_from_camera[:3, 0]
     turn = Rotation.from_rotvec([0, 0, azimuth_rad]) * Rotation.from_rotvec(-elevation_rad * right)
     pose = rigid(turn.as_matrix(), np.zeros(3)) @ source.object_from_camera
@@ -234,16 +240,21 @@ def target_from_angles(
 def orbit(
     count: int, elevation_rad: float = 0.0, distance_m: float = 0.0, start_rad: float = 0.0
 ) -> list[Viewpoint]:
-    """Viewpoints evenly round the object, relative to the source, to its right first.
+    """Viewpoints evenly round the object, relative to the source, going to its right.
 
     Parameters
     ----------
     count : int
         1 or more.
     elevation_rad, distance_m : float
-        Of all of them.
+        The same for all viewpoints.
     start_rad : float
         Azimuth of the first.
+
+    Raises
+    ------
+    ValueError
+        ``count`` is below 1.
     """
     if count < 1:
         raise ValueError(f'count: expected 1 or more, got {count}')
@@ -278,7 +289,7 @@ def _view_warnings(
     object_from_camera: NDArray[np.float64],
     object_from_canonical: NDArray[np.float64],
 ) -> tuple[str, ...]:
-    """What of the ball that just holds the longest side is in neither picture."""
+    """Warnings if a ball of the object's size is not wholly in the network's or requested image."""
     angles = np.linspace(0, 2 * math.pi, 64, endpoint=False)
     distance = float(np.linalg.norm(object_from_canonical[:3, 3]))
     slope = math.asin(source.unit_m / 2 / distance)
@@ -291,7 +302,7 @@ def _view_warnings(
     camera_from_canonical = object_from_camera[:3, :3].T @ object_from_canonical[:3, :3]
     rays = np.vstack([rays, middle]) @ camera_from_canonical.T
     seen = camera.contains(camera.project(rays))
-    # The ball may also fill the picture, with its rim and even its middle outside.
+    # The ball may fill the image, with its rim and even its centre outside.
     if not seen.any() and camera_from_canonical[2, 2] < math.cos(slope):
         warnings.append('the object is not in the picture that was asked for')
     elif not seen.all():

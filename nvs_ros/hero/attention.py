@@ -1,7 +1,7 @@
-"""Self-attention under control: processors that hand out maps and take keys from a source branch.
+"""Controlled self-attention: processors that expose attention maps and can use source keys.
 
-What is done with a map is decided by an :class:`AttentionControl`; this module knows how attention
-is computed and how processors are put into a UNet and taken out again.
+An :class:`AttentionControl` decides what is done with a map. This module computes the attention,
+and installs the processors in a UNet and removes them again.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ LayerPredicate = Callable[[str], bool]
 """Takes a layer's name, such as ``up_blocks.3.attentions.0.transformer_blocks.0.attn1``."""
 
 PART_ELEMENTS = {'cpu': 2**19, 'cuda': 2**28}
-"""Maps are made in parts of about this size, on a CPU for each thread: it then stays in the
-cache."""
+"""Most elements of maps computed at once, by device; on a CPU for each thread, so that a part stays
+in its cache."""
 
 
 class Part(NamedTuple):
-    """Which part of a layer's maps a tensor is; rows and heads of the batch are one dimension.
+    """Which part of a layer's attention maps a tensor holds.
 
     Parameters
     ----------
     shape : (int, int, int)
-        Of all maps: rows * heads, queries, keys.
+        Of all maps together: batch rows * heads, queries, keys.
     heads, queries : slice
-        What the part covers of the first two dimensions.
+        Range of this part along the first and second dimension.
     """
 
     shape: tuple[int, int, int]
@@ -44,11 +44,11 @@ class Part(NamedTuple):
 
 
 Refine = Callable[[torch.Tensor, Part], torch.Tensor]
-"""Takes part of the maps before softmax, (heads, queries, keys), and returns it changed."""
+"""Takes a part of the maps before softmax, (heads, queries, keys), and returns the refined part."""
 
 
 class AttentionControl:
-    """Decides what happens to the maps of each layer in each network evaluation; the base: nothing.
+    """Decides what happens to the maps of each layer in each evaluation; this base changes nothing.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class AttentionControl:
         0: every row of the batch is a target. g > 0: the batch is g equal groups, each of one
         source row followed by its target rows: ``[uncond: source, targets; cond: ...]``.
     source_memory : SourceMemory or None
-        Keeps keys and values of the source rows; without source rows they are taken from there.
+        Stores keys and values of the source rows; they are recalled in batches without source rows.
     map_dtype : torch.dtype
         Least precision in which maps are computed.
     """
@@ -67,25 +67,25 @@ class AttentionControl:
     _announced: int | None = None
 
     def announce(self, timestep: int) -> None:
-        """Say the timestep of the next network evaluation, so that none is read back from a GPU."""
+        """Set the timestep of the next network evaluation; saves reading it back from a GPU."""
         self._announced = timestep
 
     def before_evaluation(self, timestep: int | float | torch.Tensor) -> None:
-        """Take the timestep with which the UNet is called."""
+        """Begin an evaluation with the announced timestep, or else that of the UNet call."""
         announced, self._announced = self._announced, None
         if announced is None:
             announced = int(timestep.flatten()[0] if torch.is_tensor(timestep) else timestep)
         self.begin(announced)
 
     def begin(self, timestep: int) -> None:
-        """Prepare for a network evaluation."""
+        """Prepare for a network evaluation at a timestep."""
 
     def refiner(self, layer: str) -> Refine | None:
-        """What to do with the maps of the target rows; None computes no map at all."""
+        """How to refine the maps of the target rows of a layer; None: its maps are not needed."""
         return None
 
     def source_refiner(self, layer: str) -> Refine | None:
-        """What to do with the maps of the source rows."""
+        """How to refine the maps of the source rows of a layer; None: they are not needed."""
         return None
 
     def is_mutual(self, layer: str) -> bool:
@@ -97,12 +97,12 @@ Control = TypeVar('Control', bound=AttentionControl)
 
 
 class ControlledAttnProcessor:
-    """An attention processor that asks its control first; without an order it calls the original.
+    """An attention processor that asks its control and else calls the original processor.
 
     Parameters
     ----------
     original : AttentionProcessor
-        The processor that was there; it does every evaluation that is not controlled.
+        The processor that it replaces, used for every evaluation that is not controlled.
     control : AttentionControl
         Shared by all layers of the UNet.
     layer : str
@@ -111,7 +111,13 @@ class ControlledAttnProcessor:
     Attributes
     ----------
     installed : bool
-        False once the control is over: who kept the processor and sets it again gets the original.
+        False after the control has ended: a processor that is set again later only calls the
+        original.
+
+    Raises
+    ------
+    ValueError
+        In a controlled evaluation the layer is called for cross-attention or with a mask.
     """
 
     def __init__(self, original: Any, control: AttentionControl, layer: str) -> None:
@@ -124,11 +130,11 @@ class ControlledAttnProcessor:
         def as_the_original(*args: Any, **kwargs: Any) -> torch.Tensor:
             return self(*args, **kwargs)
 
-        # diffusers passes on what the signature of this attribute names: what the original takes.
+        # diffusers passes only the arguments in the signature of this attribute: the original's.
         vars(self)['__call__'] = as_the_original
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """A copy of the UNet is under no control."""
+        """Copy the original processor: a copy of the UNet is not controlled."""
         return copy.deepcopy(self.original, memo)
 
     def __call__(
@@ -167,7 +173,7 @@ class ControlledAttnProcessor:
         refine: Refine | None,
         mutual: bool,
     ) -> torch.Tensor:
-        """Attention of a batch with source rows; mutual: targets see the source of their group."""
+        """Attention in a batch with source rows; if mutual, targets attend to their group's one."""
         groups = self.control.source_groups
         source_query, target_query = _split(query, groups)
         if mutual:
@@ -191,7 +197,7 @@ class ControlledAttnProcessor:
         value: torch.Tensor,
         refine: Refine | None,
     ) -> torch.Tensor:
-        """Attention of (rows, heads, tokens, width); the fused kernel where no map is wanted."""
+        """Attention over (rows, heads, tokens, width); the fused kernel if no map is refined."""
         if refine is None:
             return F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
         dtype = torch.promote_types(query.dtype, self.control.map_dtype)
@@ -216,7 +222,7 @@ def _is_plain(
     *_args: Any,
     **_kwargs: Any,
 ) -> bool:
-    """Whether these arguments of an attention processor ask for self-attention without a mask."""
+    """Whether these arguments of an attention processor mean self-attention without a mask."""
     return encoder_hidden_states is None and attention_mask is None
 
 
@@ -233,7 +239,7 @@ def _keys_values(attn: Attention, hidden_states: torch.Tensor) -> tuple[torch.Te
 def _for_targets(
     source: tuple[torch.Tensor, torch.Tensor], query: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values of the source rows, for each target row of their groups."""
+    """Keys and values of the source rows, repeated for each target row of their groups."""
     key, value = source
     targets = len(query) // len(key)
     return key.repeat_interleave(targets, 0), value.repeat_interleave(targets, 0)
@@ -289,7 +295,7 @@ def fine_decoder_layers(unet: nn.Module) -> LayerPredicate:
 def controlled_attention(
     unet: nn.Module, control: Control, layers: LayerPredicate | None = None
 ) -> Iterator[Control]:
-    """Put self-attention layers of a UNet under control; give the UNet back as it was.
+    """Control self-attention layers of a UNet inside a ``with`` block; restore them afterwards.
 
     Parameters
     ----------
@@ -305,15 +311,16 @@ def controlled_attention(
     ValueError
         No layer matches.
     RuntimeError
-        The UNet is under control already; or, in a call of it, a layer has got another processor
-        since, which would go on without the method. Such processors stay.
+        The UNet is controlled already. Also raised by a call of the UNet when a layer was given
+        another processor inside the block, because the method would silently be lost; such a
+        processor is left in place.
     """
     available = self_attention_layers(unet)
     for attn in available.values():
         if isinstance(attn.processor, ControlledAttnProcessor):
             if attn.processor.installed:
                 raise RuntimeError('the self-attention of this UNet is under control already')
-            attn.set_processor(attn.processor.original)  # the control over, its processor set again
+            attn.set_processor(attn.processor.original)  # set again after its control had ended
     chosen = {name: attn for name, attn in available.items() if layers is None or layers(name)}
     if not chosen:
         raise ValueError(f'layers: expected to match one of {list(available)}, matched none')
@@ -323,7 +330,7 @@ def controlled_attention(
     }
 
     def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if module is unet:  # and no copy of it, which has the hook as well
+        if module is unet:  # a copy of the UNet has the hook as well
             _check_installed(unet, processors)
             control.before_evaluation(kwargs['timestep'] if 'timestep' in kwargs else args[1])
 

@@ -22,15 +22,15 @@ from nvs_ros.settings import SamplerSettings
 
 
 class AttentionMapFilter(AttentionControl):
-    """State of the method over one run: which step and pass this is, and a filter for each layer.
+    """State of the method over one run: the current step and pass, and a filter for each layer.
 
     Step and pass follow from the timesteps the UNet is called with: an equal timestep is a further
-    pass, a lower one the next step, a higher one the start of a new run, which forgets everything.
+    pass, a lower one the next step, a higher one the start of a new run, which clears the state.
 
     Parameters
     ----------
     settings : SamplerSettings
-        The method; resampling must be that of the scheduler.
+        The method; its resampling must be that of the scheduler.
     layers : callable
         Layers to filter, by name.
     msa_layers : callable
@@ -53,19 +53,19 @@ class AttentionMapFilter(AttentionControl):
         self.reset()
 
     def reset(self) -> None:
-        """Forget the run; needed only where a run was cut short and the control is used again."""
+        """Clear the state; needed only to use the control again after a run was cut short."""
         self.evaluation: Evaluation | None = None
         self._filters: dict[tuple[str, str], MapFilter] = {}
         self._maps_wanted = self._mutual = False
 
     def begin(self, timestep: int) -> None:
-        """Take note of a network evaluation.
+        """Begin a network evaluation at a timestep.
 
         Raises
         ------
         RuntimeError
-            A filtered timestep was evaluated more or less often than the settings say, or source
-            rows are wanted and the batch has none.
+            A filtered timestep was evaluated more or less often than the settings say, or mutual
+            self-attention has neither source rows in the batch nor a complete memory of them.
         """
         previous = self.evaluation
         if previous is None or timestep > previous.timestep:
@@ -143,9 +143,9 @@ def attention_map_filtering(
     Parameters
     ----------
     unet : torch.nn.Module
-        A diffusers UNet; it must be called once for each evaluation, guidance in one batch.
+        A diffusers UNet, called once per evaluation, with both halves of guidance in one batch.
     settings : SamplerSettings
-        The method. Its resampling must be that of the scheduler.
+        The method; its resampling must be that of the scheduler.
     layers : callable, optional
         Layers to filter, by name; all self-attention layers when omitted.
     msa_layers : callable, optional
@@ -160,7 +160,7 @@ def attention_map_filtering(
     ValueError
         No layer matches.
     RuntimeError
-        The UNet is under control already.
+        As for :func:`~nvs_ros.hero.attention.controlled_attention`.
     """
     layers = layers or (lambda name: True)
     msa_layers = msa_layers or fine_decoder_layers(unet)

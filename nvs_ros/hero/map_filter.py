@@ -17,14 +17,14 @@ def inside(timestep: int, window: tuple[int, int]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Where one network evaluation stands in a run.
+    """Position of a network evaluation in a run.
 
     Parameters
     ----------
     timestep : int
         t, 0 to 999.
     number, passes : int
-        This is evaluation r = `number` of R = `passes` at this timestep, counted from 1.
+        This is pass r = `number` of R = `passes` at this timestep, counted from 1.
     """
 
     timestep: int
@@ -45,8 +45,8 @@ class MapFilter:
         refined_r = alpha_c P + (1 - alpha_c) H                       cross-step, once H exists
         H        <- alpha_h refined_R + (1 - alpha_h) H               on the last pass of a timestep
 
-    Two buffers are kept for each part of the maps: what is pooled in this timestep, freed after its
-    last pass, and the history.
+    Two buffers are kept for each part of the maps: the pooled maps of the current timestep, freed
+    after its last pass, and the history.
 
     Parameters
     ----------
@@ -69,16 +69,16 @@ class MapFilter:
         Parameters
         ----------
         logits : torch.Tensor
-            (heads, queries, keys), Q K^T / sqrt(d). Overwritten, and kept.
+            (heads, queries, keys), Q K^T / sqrt(d). Overwritten, and may be kept as a buffer.
         part : Part
             Which part of the maps this is.
         evaluation : Evaluation
-            The current step and pass.
+            The current timestep and pass.
 
         Returns
         -------
         torch.Tensor
-            The refined maps, in `logits`; not to be changed.
+            `logits`, now the refined maps; the caller must not change it.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class MapFilter:
         return logits
 
     def _pool(self, logits: torch.Tensor, pooled: torch.Tensor, number: int) -> None:
-        """P = f(M_r, refined maps of this timestep so far)."""
+        """Pool in place: P = f(M_r, refined maps of the earlier passes at this timestep)."""
         pooled = pooled.to(logits.dtype)
         if self.settings.pooling == 'min':
             torch.minimum(logits, pooled, out=logits)
@@ -119,7 +119,7 @@ class MapFilter:
             logits.lerp_(pooled, 1 - self.settings.alpha_i)
 
     def _collect(self, key: tuple[int, int], refined: torch.Tensor, number: int) -> None:
-        """Keep what the next pass needs: minimum, mean or latest of the refined maps."""
+        """Keep what the next pass pools with: minimum, mean or latest of the refined maps."""
         pooled = self.pooled.get(key)
         if pooled is None or self.settings.pooling == 'ema':
             self.pooled[key] = refined
@@ -129,7 +129,7 @@ class MapFilter:
             pooled.lerp_(refined, 1 / number)
 
     def _remember(self, key: tuple[int, int], refined: torch.Tensor) -> None:
-        """H <- alpha_h refined + (1 - alpha_h) H; the first refined map starts it."""
+        """H <- alpha_h refined + (1 - alpha_h) H; the first refined map becomes H."""
         history = self.history.get(key)
         if history is None:
             self.history[key] = refined

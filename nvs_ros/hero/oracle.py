@@ -1,6 +1,6 @@
 """The oracle of section 4.1: how good would a view be with the attention maps of the true target?
 
-An analysis tool, for where the true picture is known::
+An analysis tool for targets whose true image is known::
 
     maps = record_attention_maps(unet, scheduler, latents=true_latents, ...)
     view = sample(unet, scheduler, ..., attention=injected_attention_maps(unet, maps))
@@ -79,18 +79,19 @@ def record_attention_maps(
     timestep: int = 5,
     layers: LayerPredicate | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Record the self-attention maps of pictures that are known.
+    """Record the self-attention maps of known images in one network evaluation.
 
     Parameters
     ----------
     unet, scheduler, tokens, cond_latents, settings
-        As in :func:`~nvs_ros.hero.sampler.sample`; guidance decides the rows.
+        As in :func:`~nvs_ros.hero.sampler.sample`. With guidance the unconditional rows are
+        recorded as well.
     latents : torch.Tensor
         (n, c, h, w), latents of the true targets, scaled as the network denoises them.
     noise : torch.Tensor
         (n, c, h, w), standard normal.
     timestep : int
-        How much noise to add; the paper takes t = 5.
+        Timestep whose noise is added; t = 5 in the paper.
     layers : callable, optional
         Which layers, by name; all self-attention layers when omitted.
 
@@ -98,6 +99,13 @@ def record_attention_maps(
     -------
     dict of str to torch.Tensor
         Layer name -> maps before softmax, (rows * heads, tokens, tokens).
+
+    Raises
+    ------
+    ValueError
+        No layer matches.
+    RuntimeError
+        The UNet is controlled already.
     """
     noised = make_scheduler(scheduler, settings).add_noise(latents, noise, torch.tensor([timestep]))
     contexts, cond_latents = (network_rows(x, settings) for x in (tokens, cond_latents))
@@ -112,21 +120,24 @@ def record_attention_maps(
 def injected_attention_maps(
     unet: nn.Module, maps: Mapping[str, torch.Tensor], window: tuple[int, int] = (0, 1000)
 ) -> Iterator[AttentionControl]:
-    """Replace the self-attention maps of a UNet by known ones, inside a ``with`` block.
+    """Replace the self-attention maps of a UNet by recorded ones, inside a ``with`` block.
 
     Parameters
     ----------
     unet : torch.nn.Module
         A diffusers UNet.
     maps : mapping of str to torch.Tensor
-        From :func:`record_attention_maps`; their layers are replaced.
+        From :func:`record_attention_maps`; the maps of these layers are replaced.
     window : (int, int)
         Timesteps low <= t < high where they are replaced; the paper replaces them at every step.
 
     Raises
     ------
     ValueError
-        No layer matches, or maps of another shape are needed.
+        No layer matches; or, in a call of the UNet, its maps have another shape, or the batch has
+        source rows (mutual self-attention).
+    RuntimeError
+        The UNet is controlled already.
     """
     with controlled_attention(unet, _Injector(maps, window), lambda name: name in maps) as control:
         yield control

@@ -23,9 +23,9 @@ PRESETS = MappingProxyType(
         'fast': dataclasses.replace(_HOURGLASS, early_steps=4, middle_steps=2, late_steps=2),
     }
 )
-"""Plain DDIM; hourglass; + resampling; + filtering; hourglass with MSA; all four parts;
-eight evaluations for whoever cannot wait, and for the silhouettes of :mod:`nvs_ros.completion`
-(docs/performance.md)."""
+"""Plain DDIM; hourglass; hourglass and resampling; these and filtering; hourglass and mutual
+self-attention; all four parts; a hourglass of only eight evaluations, for quick views and for the
+silhouettes of :mod:`nvs_ros.completion` (docs/performance.md)."""
 
 BEYOND_NVS: Mapping[str, Any] = MappingProxyType(
     {
@@ -51,8 +51,8 @@ def preset(
     name : str
         Key of :data:`PRESETS`.
     tuned : mapping, optional
-        Fields as a model wants them. What the preset itself sets stays: a part of the method that
-        it leaves out is not brought back.
+        Fields with the values tuned for a model. They apply only to fields that the preset leaves
+        at their defaults, so that a part of the method that it switches off stays off.
     **overrides
         Fields of :class:`~nvs_ros.settings.SamplerSettings`.
 
@@ -74,7 +74,7 @@ def preset(
 
 
 def shortened(settings: SamplerSettings) -> SamplerSettings:
-    """Return settings with a handful of evaluations that pass through every window."""
+    """Return the settings with only a few evaluations, which still pass through every window."""
     return dataclasses.replace(
         settings,
         early_steps=2,

@@ -31,19 +31,19 @@ _SCHEDULER_FIELDS = (
 
 
 def make_scheduler(scheduler: Any, settings: SamplerSettings) -> HourglassDDIMScheduler:
-    """Return a scheduler of its own, with the noise schedule of one and the timesteps of the other.
+    """Make a scheduler with the noise schedule of a model and the timesteps of the settings.
 
     Parameters
     ----------
     scheduler : SchedulerMixin
-        The scheduler that came with the model; it is not changed.
+        The scheduler that came with the model; only its config is read.
     settings : SamplerSettings
         Schedule and resampling.
 
     Raises
     ------
     ValueError
-        The model's schedule cannot be sampled in this way.
+        As for :class:`~nvs_ros.hero.scheduler.HourglassDDIMScheduler`.
     """
     fields = {name: getattr(settings, name) for name in _SCHEDULER_FIELDS}
     made = HourglassDDIMScheduler.from_config(scheduler.config, **fields)
@@ -81,25 +81,26 @@ def sample(
     tokens : torch.Tensor
         (n, 1, d), projected image embedding and relative pose of each target.
     cond_latents : torch.Tensor
-        (n, k, h, w), conditioning latent of the source picture, not scaled, and whatever else the
-        model takes beside the noisy latent.
+        (n, k, h, w), conditioning latent of the source image (not scaled) and other channels that
+        the model takes beside the noisy latent.
     noise : torch.Tensor
-        (n, c, h, w), standard normal. Its dtype is that of the latents.
+        (n, c, h, w), standard normal. The latents keep its dtype.
     settings : SamplerSettings
         The method.
     generator : torch.Generator or sequence of n of them, optional
-        For re-noising, and for `eta` above 0. One per target makes a view independent of its batch.
+        Noise for resampling, and for `eta` above 0. With one generator per target a view does not
+        depend on the rest of its batch.
     source_token, source_cond_latent : torch.Tensor, optional
-        (1, 1, d) and (1, k, h, w), the identity pose; needed for mutual self-attention.
+        (1, 1, d) and (1, k, h, w), for the identity pose; needed for mutual self-attention.
     source_generator : torch.Generator, optional
-        All noise of the source branch; one per frame, so that all targets share the branch.
+        For all noise of the source branch, which the n targets share.
     source_noise : torch.Tensor, optional
         (1, c, h, w), initial noise of the source branch instead of a draw from `source_generator`.
     source_memory : SourceMemory, optional
-        What an earlier run computed of the source branch; filled by this run if it is not complete.
-        One for each frame, model, settings and source noise.
+        Keys and values of the source branch from an earlier run; if it is not complete, this run
+        fills it. Use one for each combination of frame, model, settings and source noise.
     further_conditions : sequence of (tokens, cond_latents), optional
-        Of further frames of the same object, shapes as of the first. Each network evaluation takes
+        For further frames of the same object, with the shapes above. Each network evaluation uses
         those of a random frame, drawn for each target from `generator`: stochastic conditioning
         (Watson et al., *Novel View Synthesis with Diffusion Models*, 2022, section 2.2).
     callback : callable, optional
@@ -107,8 +108,8 @@ def sample(
         ``evaluations``, ``timestep``, ``latents`` and ``denoised`` (n, c, h, w); it may raise to
         cancel.
     attention : context manager, optional
-        Control of the UNet's self-attention during the run, to choose layers or to inject known
-        maps; ``attention_map_filtering(unet, settings)`` when omitted.
+        Controls the UNet's self-attention during the run, for example to choose layers or to inject
+        known maps; ``attention_map_filtering(unet, settings)`` when omitted.
 
     Returns
     -------
@@ -118,7 +119,10 @@ def sample(
     Raises
     ------
     ValueError
-        Shapes do not fit, or the source branch is missing.
+        Shapes or the number of generators do not fit n, `source_token` or `source_cond_latent` is
+        missing for mutual self-attention, or the schedule cannot be used with the model.
+    RuntimeError
+        The UNet's self-attention is controlled already.
     """
     generator = list(generator) if isinstance(generator, Sequence) else generator
     conditions = [(tokens, cond_latents), *further_conditions]
@@ -199,7 +203,7 @@ class _Branch:
         self.scheduler = scheduler
 
     def condition(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and conditioning latents of the next evaluation; of several, each row draws."""
+        """Tokens and conditioning latents of the next evaluation; each row draws one of several."""
         if len(self.conditions) == 1:
             return self.conditions[0]
         count, rows = len(self.conditions), len(self.latents)
@@ -234,7 +238,7 @@ class _Batch:
         self._condition()
 
     def _condition(self) -> None:
-        """What the next evaluation is told beside the noisy latents."""
+        """Set the conditioning of the next evaluation: latents and tokens of all rows."""
         tokens, latents = zip(*(branch.condition() for branch in self.branches), strict=True)
         self.cond_latents = network_rows(torch.cat(latents), self.settings).to(self.dtype)
         self.context = network_rows(torch.cat(tokens), self.settings).to(self.dtype)
@@ -256,9 +260,9 @@ class _Batch:
 
 
 def network_rows(condition: torch.Tensor, settings: SamplerSettings) -> torch.Tensor:
-    """Return a condition of each row, with guidance ``[uncond, cond]``.
+    """Return the condition of each network row: ``[uncond, cond]`` with guidance.
 
-    The unconditional half has a zero token and a zero conditioning latent.
+    The unconditional half is all zero: zero token, zero conditioning latent.
     """
     if settings.guidance_scale > 1:
         return torch.cat([torch.zeros_like(condition), condition])

@@ -15,23 +15,23 @@ from diffusers.utils.torch_utils import randn_tensor
 
 
 class HourglassDDIMScheduler(DDIMScheduler):
-    """DDIM whose timesteps are dense at both ends and repeat where they are resampled.
+    """DDIM with timesteps that are dense at both ends, and repeated where they are resampled.
 
     A drop-in for ``pipe.scheduler``::
 
         pipe.scheduler = HourglassDDIMScheduler.from_config(pipe.scheduler.config)
 
-    ``timesteps`` lists every network evaluation: a timestep stands there R times inside the
-    resampling window. ``step`` denoises to the next *different* timestep and, before each repeat,
-    adds noise again with the forward ratio. With ``schedule='uniform'`` and ``resampling_passes=1``
-    it is plain DDIM.
+    ``timesteps`` lists every network evaluation: inside the resampling window each timestep is
+    listed R times. ``step`` denoises to the next *different* timestep and, before each repeat, adds
+    noise back to the current one. With ``schedule='uniform'`` and ``resampling_passes=1`` it is
+    plain DDIM.
 
     `DDIMScheduler.step` derives the previous timestep from a constant stride, which does not exist
-    here; this class knows each (t, t_prev) pair. The noise schedule, ``prediction_type``,
-    ``timestep_spacing`` and clipping are DDIM's and keep their meaning:
+    here; this class stores each (t, t_prev) pair. The noise schedule, ``prediction_type``,
+    ``timestep_spacing`` and clipping keep the meaning that they have in DDIM:
 
-    * ``'leading'`` anchors each stage at its lower end plus ``steps_offset``: with 1 these are
-      981..801, 701..201, 181..1;
+    * ``'leading'`` anchors each stage at its lower end plus ``steps_offset``: with an offset of 1
+      the timesteps are 981..801, 701..201, 181..1;
     * ``'trailing'`` anchors it at its upper end minus one: 999..819, 799..299, 199..19.
 
     Parameters
@@ -129,10 +129,17 @@ class HourglassDDIMScheduler(DDIMScheduler):
         Parameters
         ----------
         num_inference_steps : int, optional
-            Number of timesteps of the uniform schedule. The hourglass takes its number from its
-            stages and leaves this unused, so that pipelines may pass their own default.
+            Number of timesteps of the uniform schedule. The hourglass ignores it and takes the sum
+            of its stages, so that pipelines may pass their own default.
         device : str or torch.device, optional
-            Where ``timesteps`` shall lie.
+            Device of ``timesteps``.
+
+        Raises
+        ------
+        ValueError
+            The number of timesteps is missing or does not fit a stage, ``timestep_spacing`` is not
+            one the hourglass supports, the first timestep is beyond training, or the model cannot
+            predict from it (zero terminal SNR with epsilon prediction).
         """
         if self.config.schedule == 'uniform':
             if num_inference_steps is None or num_inference_steps < 1:
@@ -207,19 +214,19 @@ class HourglassDDIMScheduler(DDIMScheduler):
         variance_noise: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> DDIMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
-        """Denoise z_t to z_{t-1}; before a repeat of t, noise it back to z_t.
+        """Denoise z_t to z_{t-1}; if t is repeated next, add noise to return to z_t.
 
         Parameters
         ----------
         model_output, sample : torch.Tensor
             (n, c, h, w), the network's prediction and z_t.
         timestep : int or torch.Tensor
-            The current timestep; checked against the list, where the scheduler keeps its own place.
+            The current timestep; must be the next one in ``timesteps``.
         eta : float
-            Noise of the DDIM step, 0 deterministic.
+            Noise of the DDIM step; 0 is deterministic.
         generator : torch.Generator or list of them, optional
-            Source of the noise; a list has one for each of the n samples, so that a sample does not
-            depend on its neighbours in the batch.
+            For the noise. With a list, one for each of the n samples, a sample does not depend on
+            its neighbours in the batch.
         use_clipped_model_output, variance_noise, return_dict
             As in :meth:`diffusers.DDIMScheduler.step`.
 
@@ -227,6 +234,12 @@ class HourglassDDIMScheduler(DDIMScheduler):
         -------
         DDIMSchedulerOutput or tuple
             ``prev_sample``, the next network input, and ``pred_original_sample``.
+
+        Raises
+        ------
+        ValueError
+            :meth:`set_timesteps` was not called, the timestep is not the next one, or both
+            `generator` and `variance_noise` are given with `eta` above 0.
         """
         t, previous = self._advance(timestep)
         deviation = eta * self._get_variance(t, previous) ** 0.5
@@ -246,7 +259,7 @@ class HourglassDDIMScheduler(DDIMScheduler):
         return DDIMSchedulerOutput(prev_sample=predicted, pred_original_sample=denoised)
 
     def _advance(self, timestep: int | torch.Tensor) -> tuple[int, int]:
-        """Return (t, t_prev) of this evaluation and move on; after the last one, start again."""
+        """Return (t, t_prev) of this evaluation and advance; after the last one start over."""
         if not self._pairs:
             raise ValueError('expected set_timesteps() before step()')
         t = int(timestep)
@@ -297,7 +310,7 @@ class HourglassDDIMScheduler(DDIMScheduler):
         if use_clipped_model_output:
             epsilon = (sample - signal * denoised) / noise
 
-        # From zero terminal SNR with eta = 1 nothing remains, or a rounding error below nothing.
+        # With zero terminal SNR and eta = 1 this is 0, or slightly below 0 by rounding.
         remaining = (1 - alpha_bar_previous - deviation**2).clamp(min=0)
         direction = remaining**0.5 * epsilon
         return alpha_bar_previous**0.5 * denoised + direction, denoised
@@ -317,7 +330,7 @@ class HourglassDDIMScheduler(DDIMScheduler):
     def _noise_like(
         tensor: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None
     ) -> torch.Tensor:
-        """Noise drawn where the generators are; a GPU takes it without being waited for."""
+        """Noise drawn on the generators' device and copied to a GPU without synchronisation."""
         if not tensor.is_cuda or generator is None:
             return randn_tensor(
                 tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype

@@ -1,4 +1,4 @@
-"""What network evaluations of one run have in common, computed once: exact, nothing is skipped."""
+"""Compute once what all network evaluations of a run have in common; the result is the same."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FORGONE: ContextVar[frozenset[str]] = ContextVar('forgone', default=frozenset()
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Forgo shortcuts inside a ``with`` block, to measure what they save.
+    """Switch shortcuts off inside a ``with`` block, to measure what they save.
 
     Parameters
     ----------
     names : str
-        ``single_token_context``, ``timestep_table``.
+        ``'single_token_context'``, ``'timestep_table'``.
 
     Raises
     ------
@@ -42,18 +42,18 @@ def without(*names: str) -> Iterator[None]:
 
 
 class SingleTokenAttention(nn.Module):
-    """Cross-attention and the norm before it; with a single token of context that is a bias.
+    """Cross-attention with the norm before it; for a context of a single token it is a bias.
 
-    Softmax over one token is one, so that ``to_out(to_v(token))`` is the answer to every query. It
-    is computed when another context tensor comes than in the call before; contexts must therefore
-    not be changed in place.
+    Softmax over one token is 1, so every query gets the same output ``to_out(to_v(token))``. The
+    output is computed again only when the context is another tensor than in the last call, so a
+    context must not be changed in place.
 
     Parameters
     ----------
     norm : torch.nn.Module
-        What queries go through first.
+        Norm of the queries.
     attention : Attention
-        The layer; it answers itself where there are more tokens, or a mask.
+        The layer; called normally if the context has more tokens or there is a mask.
     """
 
     def __init__(self, norm: nn.Module, attention: Attention) -> None:
@@ -70,7 +70,7 @@ class SingleTokenAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """(rows, tokens, width) -> the same, or (rows, 1, width) that holds for all tokens."""
+        """(rows, tokens, width) -> the same shape, or (rows, 1, width) to be broadcast."""
         context, attention = encoder_hidden_states, self.attention
         if context is None or context.shape[1] != 1 or attention_mask is not None:
             return attention(self.norm(hidden_states), context, attention_mask, **kwargs)
@@ -81,7 +81,7 @@ class SingleTokenAttention(nn.Module):
 
 
 def _is_a_bias(block: nn.Module) -> bool:
-    """Whether a block's cross-attention is the plain one."""
+    """Whether a block's cross-attention may be replaced by :class:`SingleTokenAttention`."""
     if not isinstance(block, BasicTransformerBlock) or not isinstance(block.attn2, Attention):
         return False
     attention = block.attn2
@@ -104,12 +104,12 @@ def _is_a_bias(block: nn.Module) -> bool:
 
 @contextmanager
 def single_token_context(unet: nn.Module) -> Iterator[None]:
-    """Make cross-attention to a single token the bias that it is, inside a ``with`` block.
+    """Compute cross-attention to a single token as a bias, inside a ``with`` block.
 
     Parameters
     ----------
     unet : torch.nn.Module
-        Any diffusers UNet; calls with longer contexts are answered as before.
+        Any diffusers UNet; calls with longer contexts work as before.
     """
     blocks = [] if single_token_context.__name__ in _FORGONE.get() else unet.modules()
     with ExitStack() as restore:
@@ -123,7 +123,7 @@ def single_token_context(unet: nn.Module) -> Iterator[None]:
 
 
 class _Entry(nn.Module):
-    """In place of a module that depends on the timestep alone: its answer to the present one."""
+    """Replaces a module that depends only on the timestep; returns its precomputed output."""
 
     def __init__(self, answers: torch.Tensor) -> None:
         super().__init__()
@@ -135,39 +135,39 @@ class _Entry(nn.Module):
 
 
 class TimestepTable:
-    """Time embeddings of all timesteps of a run, (timesteps, width) each."""
+    """Precomputed outputs of time embedding modules for all timesteps of a run."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
     def add(self, answers: torch.Tensor) -> nn.Module:
-        """Return a module that answers from the table."""
+        """Add outputs (timesteps, width); return a module that returns one of them."""
         self._entries.append(_Entry(answers))
         return self._entries[-1]
 
     def turn_to(self, index: int) -> None:
-        """Say which of the timesteps the next network evaluation has."""
+        """Select the timestep of the next network evaluation by its index."""
         for entry in self._entries:
             entry.answer = entry.answers[index, None]
 
 
 @contextmanager
 def timestep_table(unet: ModelMixin, timesteps: Sequence[int]) -> Iterator[TimestepTable]:
-    """Look time embeddings and their projections up, inside a ``with`` block.
+    """Precompute time embeddings and their projections, inside a ``with`` block.
 
-    All rows of an evaluation have the same timestep, so that one row of embedding serves them.
+    All rows of an evaluation must have the same timestep: they share one row of embedding.
 
     Parameters
     ----------
-    unet : diffusers.ModelMixin
-        A UNet. One whose embedding depends on more than the timestep stays as it is.
+    unet : torch.nn.Module
+        A diffusers UNet. If its embedding depends on more than the timestep, it is not changed.
     timesteps : sequence of int
-        Of the evaluations that will follow.
+        Of the evaluations that follow.
 
     Yields
     ------
     TimestepTable
-        To be turned to the timestep before each evaluation.
+        Call :meth:`TimestepTable.turn_to` before each evaluation.
     """
     table = TimestepTable()
     extras = ('class_embedding', 'add_embedding', 'time_embed_act')

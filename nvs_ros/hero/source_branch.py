@@ -1,7 +1,7 @@
-"""The source branch of mutual self-attention, remembered (Zero-to-Hero, section 4.4).
+"""Memory of the source branch of mutual self-attention (Zero-to-Hero, section 4.4).
 
-The branch depends on frame, settings and seed alone; what targets need of it are the keys and
-values of some layers. Kept over one run, they serve every further view of the frame.
+The branch depends only on frame, settings and seed, and targets need only the keys and values of
+some of its layers. Stored during one run, they serve every further view of the frame.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 import torch
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
-"""Of the source rows, (groups, heads, tokens, width) each."""
+"""Keys and values of the source rows, (groups, heads, tokens, width) each."""
 
 
 class SourceMemory:
@@ -20,17 +20,17 @@ class SourceMemory:
     Parameters
     ----------
     has_room : callable, optional
-        Asked after each growth. What does not fit is not kept at all; the branch is then computed
-        again for each batch.
+        Called after each addition; says whether the memory may keep its size. If not, everything is
+        dropped and nothing is kept until :meth:`restart`: each batch then computes the branch anew.
 
     Attributes
     ----------
     evaluation : int
-        Number of the present network evaluation.
+        Index of the current network evaluation.
     complete : bool
-        Whether a whole run is kept.
+        Whether a whole run is stored.
     size_bytes : int
-        What is kept now.
+        Size of the stored keys and values.
     """
 
     def __init__(self, has_room: Callable[[], bool] = lambda: True) -> None:
@@ -46,7 +46,7 @@ class SourceMemory:
         self._kept: dict[tuple[int, str], KeysValues] = {}
 
     def keep(self, layer: str, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Keep what a layer has computed in the present evaluation."""
+        """Store what a layer computed in the current evaluation."""
         if not self._fits:
             return
         self._kept[self.evaluation, layer] = key, value
@@ -56,20 +56,21 @@ class SourceMemory:
             self._fits = False
 
     def recall(self, layer: str) -> KeysValues:
-        """Return what a layer computed in this evaluation of the run that is kept."""
+        """Return what a layer computed in the same evaluation of the stored run."""
         return self._kept[self.evaluation, layer]
 
     def finish(self) -> None:
-        """Say that the run was whole."""
+        """Mark the stored run as complete, unless it did not fit."""
         self.complete = self._fits
 
 
 class SourcePool:
-    """The source branches of the newest frame, within a limit; the least recent make room.
+    """Memories of the source branches of the newest frame, with a limit on their size.
 
     Parameters
     ----------
     limit_bytes : int
+        Size of all memories together; those used least recently are dropped first.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -78,14 +79,14 @@ class SourcePool:
         self._memories: dict[Hashable, SourceMemory] = {}
 
     def memory(self, frame: object, *key: Hashable) -> SourceMemory:
-        """Return the memory of a branch, an empty one where there is none.
+        """Return the memory of a branch; an empty one if there is none yet.
 
         Parameters
         ----------
         frame : object
-            Another one than before drops everything.
+            Compared by identity; a different frame than last time drops all memories.
         *key
-            What the branch depends on besides the frame.
+            Everything that the branch depends on besides the frame.
         """
         if frame is not self._frame:
             self._frame = frame
@@ -99,7 +100,7 @@ class SourcePool:
         return sum(memory.size_bytes for memory in self._memories.values())
 
     def _has_room(self) -> bool:
-        """Drop all but the newest, which is the one that grows, until the limit is kept."""
+        """Drop memories, never the newest, which is growing; return whether the limit is met."""
         for key in list(self._memories)[:-1]:
             if self.size_bytes > self.limit_bytes:
                 del self._memories[key]

@@ -1,1 +1,1 @@
-"""What ROS messages mean, without a graph: frames from them, views and shapes as messages."""
+"""Conversion between ROS messages and frames, views and shapes; needs no running ROS graph."""

@@ -18,12 +18,12 @@ from nvs_ros.geometry import (
 
 
 def camera_from_message(message: CameraInfo, rectified: bool = False) -> Camera:
-    """The camera of the picture that comes with a ``CameraInfo``.
+    """The camera of the image that comes with a ``CameraInfo``.
 
     Raises
     ------
     ValueError
-        Not calibrated, or numbers that no camera has.
+        The camera is not calibrated, or :func:`nvs_ros.geometry.camera_from_info` refuses a value.
     """
     roi = message.roi
     return camera_from_info(
@@ -42,17 +42,23 @@ def camera_from_message(message: CameraInfo, rectified: bool = False) -> Camera:
 
 
 def frame_from_camera_message(message: CameraInfo, rectified: bool = False) -> np.ndarray:
-    """``frame_from_camera`` (4, 4): where the camera stands in the frame of its messages."""
-    return frame_from_camera(message.r, message.p, rectified=rectified)
-
-
-def asked_camera(message: CameraInfo) -> Camera | None:
-    """Camera that a request asks for; None when all of size, k and d are zero.
+    """``frame_from_camera`` (4, 4), metres: pose of the camera in the frame of its messages.
 
     Raises
     ------
     ValueError
-        A part of it is missing or no camera has these numbers.
+        R is no rotation, or P is no projection matrix.
+    """
+    return frame_from_camera(message.r, message.p, rectified=rectified)
+
+
+def asked_camera(message: CameraInfo) -> Camera | None:
+    """The requested camera; None when size, k and d are all zero.
+
+    Raises
+    ------
+    ValueError
+        A part of it is missing, or :func:`nvs_ros.geometry.camera_from_info` refuses a value.
     """
     if not (message.width or message.height or any(message.k) or any(message.d)):
         return None
@@ -62,12 +68,12 @@ def asked_camera(message: CameraInfo) -> Camera | None:
 
 
 def message_from_camera(camera: Camera, header: Header) -> CameraInfo:
-    """``CameraInfo`` of a picture."""
+    """``CameraInfo`` for an image of this camera."""
     return CameraInfo(header=header, **info_from_camera(camera))
 
 
 def rigid_from_pose(pose: Pose, name: str) -> np.ndarray:
-    """4x4 of a pose.
+    """Transform (4, 4) of a pose.
 
     Parameters
     ----------
@@ -78,7 +84,7 @@ def rigid_from_pose(pose: Pose, name: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        Not finite, or the quaternion is not of unit length.
+        A number is not finite, or the quaternion is not of unit length.
     """
     position, rotation = pose.position, pose.orientation
     return rigid_from_quaternion(
@@ -89,7 +95,7 @@ def rigid_from_pose(pose: Pose, name: str) -> np.ndarray:
 
 
 def pose_from_rigid(transform: np.ndarray) -> Pose:
-    """Pose of a 4x4."""
+    """Pose message of a rigid transform (4, 4)."""
     x, y, z = transform[:3, 3].tolist()
     qx, qy, qz, qw = quaternion_from_rigid(transform).tolist()
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))

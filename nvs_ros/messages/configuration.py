@@ -1,4 +1,4 @@
-"""All settings of the node, from the values of its parameters."""
+"""All settings of the node, built from the values of its parameters."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ class Configuration:
     requests: settings.RequestSettings
     completion: settings.CompletionSettings
     sampler_overrides: dict[str, Any]
-    """Fields of the sampler set by parameters, on top of any preset."""
+    """Sampler fields that are set by parameters; they override any preset."""
 
     def sampler(self, preset_name: str = '') -> settings.SamplerSettings:
-        """Sampler settings of a preset, of the configured one by default, with the overrides."""
+        """Sampler settings of a preset (the configured one if empty), with the overrides.
+
+        Raises
+        ------
+        ValueError
+            Unknown preset, or an override that does not fit it.
+        """
         return preset(preset_name or self.node.preset, **self.sampler_overrides)
 
     @classmethod
@@ -37,7 +43,8 @@ class Configuration:
         Raises
         ------
         ValueError
-            Naming the parameter, what was expected and what came.
+            A value has a wrong type or is out of range, values do not fit each other, or a preset
+            is unknown; the message names the parameter.
         """
         given = {name: value for name, value in values.items() if value is not None}
         grouped = settings_text.by_group(given)
@@ -52,7 +59,7 @@ class Configuration:
                 'memory.frames: expected 0 where no frame is known to stand still, got '
                 f'{configuration.memory.frames}: set fixed_frame or reference_frame'
             )
-        configuration.sampler()  # refuses an unknown preset, and overrides that do not fit
+        configuration.sampler()  # raises for an unknown preset and for overrides that do not fit
         try:
             preset(configuration.completion.preset)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""The synthesizer with what it remembers of the newest frame."""
+"""The synthesizer with a cache for the newest frame: converted sources and the observation."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from nvs_ros.synthesizer import Synthesizer, View
 
 
 class Engine:
-    """Makes views of frames; each frame is converted and observed once, whoever asks for it.
+    """Makes views of frames; the newest frame is converted and observed only once.
 
     Parameters
     ----------
     synthesizer : Synthesizer
     transforms : Transforms
     record : callable
-        Takes the name of a stage and its seconds.
+        Called with the name of a stage and its duration in seconds.
     on_left_out : callable, optional
-        Takes the id of an object that cannot be used, and the error.
+        Called with the id of an object that cannot be used, and the error.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Engine:
         self._observed: tuple[SourceFrame, Observation] | None = None
 
     def sources(self, frame: FrameMessages, configuration: Configuration) -> list[SourceFrame]:
-        """Convert a frame, one source for each object in it; callable from any thread.
+        """Convert a frame to one source for each object in it; callable from any thread.
 
         Raises
         ------
         ValueError
-            What is wrong with the frame.
+            The frame, or every object in it, cannot be used.
         """
         with self._lock:
             if self._newest is None or self._newest.frame is not frame:
@@ -64,7 +64,7 @@ class Engine:
             prepared = self._newest
         if prepared.sources is not None:
             return prepared.sources
-        # Transforms may be waited for: without a lock, so that everybody waits once and at a time.
+        # Waiting for transforms happens outside the lock, so that threads wait at the same time.
         placed = placement(frame, configuration, self.transforms)
         with prepared.lock:
             if prepared.sources is None:
@@ -82,7 +82,15 @@ class Engine:
             return prepared.sources
 
     def sampler(self, configuration: Configuration, preset: str = '') -> SamplerSettings:
-        """Sampler settings of a preset as the model wants it, with those that parameters set."""
+        """Sampler settings of a preset (the configured one if empty).
+
+        With the values tuned for the model, and overridden by parameters.
+
+        Raises
+        ------
+        ValueError
+            Unknown preset, or a parameter that does not fit it.
+        """
         return self._synthesizer.preset(
             preset or configuration.node.preset, **configuration.sampler_overrides
         )
@@ -107,16 +115,21 @@ class Engine:
         sampler : SamplerSettings
         seed : int
         job : Job
-            Its cancellation ends the work after the present network evaluation.
+            Cancelling it ends the work after the current network evaluation.
         on_progress : callable
-            Takes the share of the network evaluations done, after each.
+            Called after each network evaluation with the share done, 0..1.
         keep : bool
-            Measured pixels stay as they were measured.
+            As in :meth:`nvs_ros.synthesizer.Synthesizer.synthesize`.
 
         Raises
         ------
         Cancelled
-            By the job.
+            The job was cancelled.
+        ValueError
+            A remembered frame does not fit the present one, or :meth:`Synthesizer.synthesize`
+            refuses an argument.
+        MemoryError
+            Not even one view fits into memory.
         """
         observation = self._observation(source, job)
 
@@ -137,12 +150,12 @@ class Engine:
         seed: int,
         job: Job,
     ) -> list[AssessedView]:
-        """Say how far to trust viewpoints; in the worker's thread only.
+        """Synthesise viewpoints and give their confidence; in the worker's thread only.
 
         Raises
         ------
         Cancelled
-            By the job.
+            The job was cancelled.
         """
         observation = self._observation(source, job)
         with self._timed('confidence'):
@@ -167,9 +180,9 @@ class Engine:
         Raises
         ------
         ValueError
-            The views do not make one.
+            No shape can be made, see :func:`nvs_ros.completion.pipeline.complete_shape`.
         Cancelled
-            By the job.
+            The job was cancelled.
         """
         observation = self._observation(source, job)
         with self._timed('complete'):
@@ -196,14 +209,14 @@ class Engine:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        """Record how long a stage took; one that fails is not recorded."""
+        """Record how long a stage took; a stage that fails is not recorded."""
         started = time.monotonic()
         yield
         self._record(stage, time.monotonic() - started)
 
 
 class _Prepared:
-    """A frame and what it was converted to."""
+    """A frame and the sources it was converted to; None until then."""
 
     def __init__(self, frame: FrameMessages) -> None:
         self.frame = frame

@@ -1,4 +1,4 @@
-"""From the messages of a frame to what the synthesizer observes."""
+"""Convert the messages of a frame to the sources that the synthesizer observes."""
 
 from __future__ import annotations
 
@@ -38,24 +38,27 @@ from nvs_ros.synthesizer import Frame
 class SourceFrame:
     """One object in one frame.
 
+    In the names of transforms, "frame" is the ``frame_id`` of the image, and "upright" the object
+    frame: origin in the object's centre, z up.
+
     Parameters
     ----------
     header : std_msgs.msg.Header
-        Of the image; its ``frame_id`` is "frame" below.
+        Of the image.
     stamp_ns : int
-        The stamp of ``header``.
+        The stamp of ``header``, nanoseconds.
     object_id : str
-        ``''`` when there is only one object.
+        ``''`` for the only object of a pose topic or of a binary mask.
     measured : Frame
-        The picture as it was taken; its object frame is "upright" below.
+        The image as it was taken, with poses in the upright frame.
     canonical : CanonicalView
-        What the network is shown, in the same object frame.
+        What the network is shown, in the upright frame.
     frame_from_object : (4, 4) float64
-        Pose of the object as it was measured, metres.
+        Pose of the object as it was given or estimated, metres.
     frame_from_upright : (4, 4) float64
-        The same centre with z up: the frame in which viewpoints are counted.
+        Pose of the upright frame, to which viewpoints are relative, metres.
     fixed_from_upright : (4, 4) float64, optional
-        That in the frame that stands still, where it is asked for.
+        Its pose in the frame that stands still; None when frames are not remembered.
     remembered : tuple of Frame
         Earlier frames of the object, in the same object frame as ``measured``.
     """
@@ -72,22 +75,22 @@ class SourceFrame:
 
     @property
     def frames(self) -> list[Frame]:
-        """The present frame, and those that are remembered."""
+        """The present frame, then the remembered ones."""
         return [self.measured, *self.remembered]
 
 
 def stamp_ns(header: Header) -> int:
-    """Stamp in nanoseconds; negative ones too, which rclpy's Time refuses."""
+    """Stamp in nanoseconds; may be negative, which rclpy's Time refuses."""
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
 
 
 def check_message(message: Any, rectified: bool = False) -> None:
-    """Check what can be seen without looking at pixels or at other messages.
+    """Check a message on its own, without decoding pixels.
 
     Raises
     ------
     ValueError
-        The message cannot be part of any frame.
+        The message is malformed and cannot be part of any frame.
     """
     if isinstance(message, Image):
         check_image(message)
@@ -102,16 +105,16 @@ def check_message(message: Any, rectified: bool = False) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where the frames are that a frame's poses are given in.
+    """Transforms between the image's frame ("frame") and the other coordinate frames in use.
 
     Parameters
     ----------
     frame_from_objects : (4, 4) float64
-        The frame of the object poses, in that of the image.
+        "objects" is the coordinate frame in which object poses are given.
     frame_from_reference : (4, 4) float64 or None
-        The one whose z axis points up; None: that of each object does.
+        "reference" is the one whose z axis points up; None: the z axis of each object points up.
     fixed_from_frame : (4, 4) float64 or None
-        That of the image in the one that stands still, where frames are remembered.
+        "fixed" is the one that stands still; None when frames are not remembered.
     """
 
     frame_from_objects: np.ndarray
@@ -122,20 +125,22 @@ class Placement:
 def placement(
     frame: FrameMessages, configuration: Configuration, transforms: Transforms
 ) -> Placement:
-    """Look up the transforms that all objects of a frame need; waits for them, as long as for one.
+    """Look up the transforms that all objects of a frame need.
+
+    Waits for missing transforms, for ``tf_timeout_s`` altogether.
 
     Raises
     ------
     UnknownTransform
-        A frame is not connected.
+        Two frames are not connected at that time.
     """
     frame_id = frame.messages['image'].header.frame_id
     objects = frame.messages.get('object_pose') or frame.messages.get('detections')
     reference, fixed = configuration.node.reference_frame, configuration.node.still_frame
     transforms = transforms.together()
     frame_from_objects = np.eye(4)
-    if objects is not None:  # else mask and depth say where they are, in the frame of the image
-        # Where no frame is known to stand still, sync.slop_s says what is taken for one time.
+    if objects is not None:  # else mask and depth give the poses, in the frame of the image
+        # Without a fixed frame, stamps that differ by at most sync.slop_s count as the same time.
         objects_ns = stamp_ns(objects.header) if fixed else frame.stamp_ns
         frame_from_objects = transforms.lookup_between(
             frame_id, frame.stamp_ns, objects.header.frame_id, objects_ns, fixed
@@ -154,20 +159,21 @@ def source_frames(
     canonical: Callable[[Frame], CanonicalView],
     on_left_out: Callable[[str, Exception], None] = leave_out,
 ) -> list[SourceFrame]:
-    """Convert a frame and turn each object of it into the canonical view.
+    """Convert a frame and make the canonical view of each object in it.
 
     Parameters
     ----------
     frame : FrameMessages
-        With ``image``, ``camera_info`` and ``mask``; ``object_pose``, ``detections`` or ``depth``
-        alone; and perhaps ``depth`` beside the former, and ``occluders``.
+        With ``image``, ``camera_info`` and ``mask``; with ``object_pose`` or ``detections`` unless
+        objects come from mask and depth; ``depth`` (needed in that case) and ``occluders`` are
+        optional.
     configuration : Configuration
     placed : Placement
         Of the same frame.
     canonical : callable
         :meth:`nvs_ros.synthesizer.Synthesizer.canonical`.
     on_left_out : callable
-        Takes the id of an object that cannot be used, and the error.
+        Called with the id of an object that cannot be used, and the error.
 
     Returns
     -------
@@ -177,7 +183,9 @@ def source_frames(
     Raises
     ------
     ValueError
-        What is wrong with the frame, or with its objects if none is usable.
+        The frame cannot be used.
+    Exception
+        No object can be used: the error of the first one, whatever its type.
     """
     messages = frame.messages
     header, info = messages['image'].header, messages['camera_info']
@@ -226,7 +234,7 @@ def source_frames(
                     None if fixed is None else fixed @ frame_from_upright,
                 )
             )
-        except Exception as error:  # whatever it is: the other objects are not to blame
+        except Exception as error:  # of any kind: the other objects may still be usable
             problems.append((seen.id, error))
     if not sources:
         raise problems[0][1]
@@ -236,12 +244,12 @@ def source_frames(
 
 
 def hidden_remarks(measured: Frame, size_m: float) -> tuple[str, ...]:
-    """What there is to say of things that hide a part of an object.
+    """Remarks for a person on things that hide a part of the object.
 
     Raises
     ------
     ValueError
-        Their picture is of another size.
+        The mask of occluders has another size than that of the object.
     """
     if measured.unknown is None:
         return ()
@@ -260,19 +268,19 @@ def _instance(
     camera_from_objects: np.ndarray,
     camera: Camera,
 ) -> np.ndarray:
-    """Mask of an object and of no other.
+    """Mask (H, W) uint8 of one object, checked not to cover other objects too.
 
     Raises
     ------
     ValueError
-        There is none, or it would be that of other objects too.
+        The mask has no pixel of the object, or does not tell it from another object.
     """
     instance = mask(message, seen.label, values)
     if not seen.others:
         return instance
     for other in seen.unseparated(has_labels(message, values)):
-        # The one object that object.id asks for may have a mask of its own beside detections of
-        # others: it has if those do not lie on it.
+        # If object.id selects one object, the mask may be of that object alone. It is, unless the
+        # centre of another detection lies on it.
         if other.is_used or _lies_on(instance, other, camera_from_objects, camera):
             raise ValueError(
                 f'object {seen.id!r}: expected a mask that tells it from {other.id!r}, an image '
@@ -284,7 +292,7 @@ def _instance(
 def _lies_on(
     instance: np.ndarray, other: Other, camera_from_objects: np.ndarray, camera: Camera
 ) -> bool:
-    """Whether the centre of another object is on a mask; also where nobody knows its centre."""
+    """Whether the centre of another object is on a mask; True if its pose is not known."""
     if other.pose is None:
         return True
     centre = camera.project((camera_from_objects @ other.pose)[:3, 3])
@@ -296,7 +304,7 @@ def _lies_on(
 
 
 def _object_poses(seen: SeenObject, placed: Placement) -> tuple[np.ndarray, np.ndarray]:
-    """``frame_from_object`` and ``frame_from_upright``; see :class:`SourceFrame`."""
+    """``frame_from_object`` and ``frame_from_upright`` as in :class:`SourceFrame`."""
     frame_from_object = placed.frame_from_objects @ seen.pose
     frame_from_reference = placed.frame_from_reference
     if frame_from_reference is None:
@@ -306,7 +314,13 @@ def _object_poses(seen: SeenObject, placed: Placement) -> tuple[np.ndarray, np.n
 
 
 def picture(message: Image | CompressedImage) -> np.ndarray:
-    """RGB (height, width, 3) uint8."""
+    """RGB (height, width, 3) uint8 of an image message.
+
+    Raises
+    ------
+    ValueError
+        The message is malformed, cannot be decoded or is no colour or grey image.
+    """
     if isinstance(message, CompressedImage):
         return rgb_from_compressed(message)
     return rgb_from_image(message)

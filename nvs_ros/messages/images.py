@@ -1,7 +1,7 @@
 """Images between ROS messages and NumPy.
 
-Pure functions, no node needed. They read what cv_bridge gets wrong or refuses: rows padded beyond
-their pixels (``step``), big-endian data under NumPy 2, ``8UC3``.
+Pure functions that need no node. They also read what cv_bridge misreads or refuses: padded rows
+(``step``), big-endian data under NumPy 2, ``8UC3``.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ _TO_RGB: dict[str, int | None] = {
 _MASKS = ('mono8', '8UC1', 'mono16', '16UC1', '32SC1')
 _JPEG_MASK_THRESHOLD = 127
 AUTO = 'auto'
-"""Of a mask: its encoding says whether the values are labels."""
+"""``input.mask_values`` by which the encoding of a mask decides whether its values are labels."""
 
 
 @functools.cache
 def ros2_cv_bridge() -> Any:
-    """``CvBridge`` of ROS 2 where it is installed, for encodings missing in :data:`ENCODINGS`.
+    """ROS 2's ``CvBridge`` for encodings missing in :data:`ENCODINGS`; None if not installed.
 
     The package of that name on PyPI is ROS 1's and misreads ROS 2 messages; it counts as absent.
     """
@@ -86,12 +86,12 @@ def ros2_cv_bridge() -> Any:
 
 
 def check_image(message: Image) -> None:
-    """Check that size, step and length of an image agree, without touching its pixels.
+    """Check that size, step and length of an image agree, without reading its pixels.
 
     Raises
     ------
     ValueError
-        Naming what was expected and what came.
+        The encoding is not supported, the image is empty, or step or length do not fit its size.
     """
     if message.encoding not in ENCODINGS:
         if ros2_cv_bridge() is not None:
@@ -123,7 +123,8 @@ def array_from_image(message: Image) -> np.ndarray:
     Parameters
     ----------
     message : sensor_msgs.msg.Image
-        Any encoding of :data:`ENCODINGS`; rows may be padded.
+        Any encoding of :data:`ENCODINGS`, or others where cv_bridge is installed; rows may be
+        padded.
 
     Returns
     -------
@@ -133,7 +134,7 @@ def array_from_image(message: Image) -> np.ndarray:
     Raises
     ------
     ValueError
-        If encoding, size, step or length of the data do not fit together.
+        The message is malformed, see :func:`check_image`, or cv_bridge cannot read it.
     """
     check_image(message)
     if message.encoding not in ENCODINGS:
@@ -150,7 +151,7 @@ def array_from_image(message: Image) -> np.ndarray:
 
 
 def rgb_from_image(message: Image) -> np.ndarray:
-    """Picture as RGB.
+    """Image as RGB.
 
     Bayer patterns are interpolated, 16 bits are scaled to 8, alpha is dropped, ``8UC3`` is read as
     BGR (OpenCV's order).
@@ -163,7 +164,8 @@ def rgb_from_image(message: Image) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the message is malformed or its encoding is not that of a picture.
+        The message is malformed, its encoding is not that of a colour or grey image, or its size
+        does not fit a Bayer or YUV encoding.
     """
     if message.encoding not in ENCODINGS and ros2_cv_bridge() is not None:
         return _with_cv_bridge(message, 'rgb8')
@@ -184,14 +186,14 @@ def rgb_from_image(message: Image) -> np.ndarray:
 
 
 def mask_from_image(message: Image, label: int = 0, values: str = AUTO) -> np.ndarray:
-    """Mask of the object.
+    """Mask of the object from an image message.
 
     Parameters
     ----------
     message : sensor_msgs.msg.Image
         One of ``mono8``, ``8UC1``, ``mono16``, ``16UC1``, ``32SC1``.
     label : int
-        Value of the object in a label image; 0: every value above 0. Not used for a binary mask.
+        Value of the object in a label image; 0: every value above 0. Ignored for a binary mask.
     values : str
         See :func:`has_labels`.
 
@@ -203,7 +205,7 @@ def mask_from_image(message: Image, label: int = 0, values: str = AUTO) -> np.nd
     Raises
     ------
     ValueError
-        If the message is malformed, no mask, or has no pixel of the object.
+        The message is malformed, has no mask encoding, or no pixel of the object.
     """
     return _mask(_mask_pixels(message), label if has_labels(message, values) else 0)
 
@@ -219,7 +221,7 @@ def depth_from_image(message: Image) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the message is malformed or has another encoding.
+        The message is malformed or has another encoding.
     """
     pixels = array_from_image(message)
     if message.encoding in ('16UC1', 'mono16'):
@@ -233,7 +235,7 @@ def depth_from_image(message: Image) -> np.ndarray:
 
 
 def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
-    """Picture as RGB from JPEG, PNG or whatever else OpenCV reads.
+    """Image as RGB from JPEG, PNG or another format that OpenCV reads.
 
     Returns
     -------
@@ -243,7 +245,7 @@ def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the data cannot be decoded to a picture.
+        The data cannot be decoded, or are no image of 8 or 16 bits with 1, 3 or 4 channels.
     """
     pixels = _decode(message)
     if pixels.dtype == np.uint16:
@@ -258,7 +260,7 @@ def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
 def mask_from_compressed(
     message: CompressedImage, label: int = 0, values: str = AUTO
 ) -> np.ndarray:
-    """Mask of the object from a PNG (exact) or a JPEG (cut at half, since its edges ring).
+    """Mask of the object from a PNG, or a JPEG (thresholded at half, because its edges ring).
 
     Parameters
     ----------
@@ -277,25 +279,26 @@ def mask_from_compressed(
     Raises
     ------
     ValueError
-        If the data cannot be decoded, have several channels, or no pixel of the object.
+        The data cannot be decoded, have several channels, no pixel of the object, or are a JPEG
+        that should hold labels.
     """
     return _mask(_mask_pixels(message), label if has_labels(message, values) else 0)
 
 
 def has_labels(message: Image | CompressedImage, values: str = AUTO) -> bool:
-    """Whether a mask can tell objects apart, by labels.
+    """Whether the values of a mask are labels, which tell objects apart.
 
     Parameters
     ----------
     message : sensor_msgs.msg.Image or CompressedImage
     values : str
-        As the setting ``input.mask_values``: ``'binary'``, ``'labels'``, or ``'auto'``, labels in
-        more than 8 bits.
+        The setting ``input.mask_values``: ``'binary'``, ``'labels'``, or ``'auto'``: labels if the
+        mask has more than 8 bits.
 
     Raises
     ------
     ValueError
-        If the data cannot be decoded, or are those of a JPEG and should be labels.
+        The data cannot be decoded, or are a JPEG that should hold labels.
     """
     if values == 'labels' and _is_jpeg(message):
         raise ValueError('expected labels in a PNG, got a JPEG, which blends them')
@@ -312,7 +315,7 @@ def labels_in(message: Image | CompressedImage) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the message is malformed or no mask.
+        The message is malformed or no mask.
     """
     return np.maximum(_mask_pixels(message), 0)
 
@@ -322,7 +325,7 @@ def _is_jpeg(message: Image | CompressedImage) -> bool:
 
 
 def _mask_pixels(message: Image | CompressedImage) -> np.ndarray:
-    """Values of a mask as they are stored; those of a JPEG 0 or 1."""
+    """Values of a mask as they are stored; for a JPEG 0 or 1."""
     if not isinstance(message, CompressedImage):
         if message.encoding not in _MASKS:
             check_image(message)
@@ -335,7 +338,7 @@ def _mask_pixels(message: Image | CompressedImage) -> np.ndarray:
 
 
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image:
-    """Message of a picture.
+    """Image message from an array.
 
     Parameters
     ----------
@@ -344,7 +347,7 @@ def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image
     encoding : str
         One of :data:`ENCODINGS`.
     header : std_msgs.msg.Header
-        Taken over as it is.
+        Used without a copy.
 
     Returns
     -------
@@ -354,7 +357,9 @@ def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image
     Raises
     ------
     ValueError
-        If dtype or shape are not those of the encoding.
+        Dtype or shape are not those of the encoding.
+    KeyError
+        The encoding is not in :data:`ENCODINGS`.
     """
     dtype, channels = ENCODINGS[encoding]
     shape = pixels.shape if channels > 1 else (*pixels.shape, 1)
@@ -367,7 +372,7 @@ def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image
     message.height, message.width = int(shape[0]), int(shape[1])
     message.step = message.width * channels * dtype.itemsize
     message.is_bigendian = int(sys.byteorder == 'big')
-    # An array.array is taken over as it is; bytes or an ndarray are checked item by item.
+    # rclpy stores an array.array without a check; bytes or an ndarray are checked item by item.
     # https://github.com/ros2/rclpy/issues/763
     data = array.array('B')
     data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data)

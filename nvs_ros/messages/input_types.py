@@ -1,4 +1,4 @@
-"""Which types of message each input of a frame may have."""
+"""The message types that each input of a frame may have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
     Raises
     ------
     ValueError
-        Detections are asked for and vision_msgs is not installed.
+        ``input.objects`` is ``'detections'`` and vision_msgs is not installed.
     """
     picture = {'raw': (Image,), 'compressed': (CompressedImage,)}
     types: dict[str, tuple[type, ...]] = {
@@ -36,16 +36,16 @@ def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
 
 
 def picture_transports(settings: InputSettings) -> dict[str, str]:
-    """Input -> transport, of those that may be compressed."""
+    """Input -> transport (raw or compressed), for inputs that may be compressed."""
     mask = settings.mask_transport
     return {'image': settings.image_transport, 'mask': mask, 'occluders': mask}
 
 
 def type_name(kind: type) -> str:
-    """``sensor_msgs/msg/Image`` of its class."""
+    """ROS name of a message class, such as ``sensor_msgs/msg/Image``."""
     return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
 
 
 def type_names(kinds: Collection[type]) -> str:
-    """Names of types, for people."""
+    """ROS names of message classes, joined by "or"."""
     return ' or '.join(map(type_name, kinds))

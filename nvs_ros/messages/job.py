@@ -1,6 +1,6 @@
-"""A piece of slow work that may be waited for and cancelled.
+"""A piece of slow work that can be waited for and cancelled.
 
-Work is stopped between network evaluations by raising :class:`Cancelled` from the synthesizer's
+Synthesis is stopped between network evaluations by raising :class:`Cancelled` in the synthesizer's
 callback.
 """
 
@@ -16,12 +16,12 @@ class Cancelled(Exception):
 
 
 class Job:
-    """A piece of work on request.
+    """A piece of work that a worker does on request.
 
     Parameters
     ----------
     work : callable
-        Called with the job in the worker's thread; calls :meth:`check` often.
+        Called with the job in the worker's thread; has to call :meth:`check` often.
     """
 
     def __init__(self, work: Callable[[Job], Any]) -> None:
@@ -39,7 +39,7 @@ class Job:
         return self._finished.is_set()
 
     def cancel(self, reason: str) -> None:
-        """End the work: at once if it still waits, else at its next :meth:`check`."""
+        """Cancel the work: at once if it has not started, else at its next :meth:`check`."""
         with self._lock:
             self._cancel_reason = reason
             if not self._started and not self.finished:
@@ -47,16 +47,16 @@ class Job:
                 self._finished.set()
 
     def check(self) -> None:
-        """Raise :class:`Cancelled` when the work is no longer wanted."""
+        """Raise :class:`Cancelled` if the job was cancelled."""
         if self._cancel_reason:
             raise Cancelled(self._cancel_reason)
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end; return whether it came in time."""
+        """Wait for the work to finish; return whether it did within the timeout."""
         return self._finished.wait(timeout_s)
 
     def result(self) -> Any:
-        """Wait for the end; return what the work returned or raise what it raised."""
+        """Wait for the work to finish; return what it returned or raise what it raised."""
         self.wait()
         if self._error is not None:
             raise self._error
@@ -70,7 +70,7 @@ class Job:
             self._started = True
         try:
             self._result = self._work(self)
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # raised in the thread that waits, by result()
             self._error = error
         finally:
             self._finished.set()

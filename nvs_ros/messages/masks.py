@@ -1,4 +1,4 @@
-"""Objects of which nobody says the pose: their masks, and where mask and depth put them."""
+"""Masks of objects, and objects whose pose is estimated from mask and depth."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from nvs_ros.messages.objects import MAX_OBJECTS, SeenObject
 def masked_objects(
     message: Image | CompressedImage, configuration: Configuration
 ) -> list[SeenObject]:
-    """The objects of a mask, without poses: one of a binary mask, one for each label of labels.
+    """The objects in a mask, without poses: one in a binary mask, one for each label in a label
+    image.
 
-    Labels are ids, ``'7'``: they tell objects of a frame apart, and nothing follows them from frame
-    to frame. The only object of a binary mask has none.
+    The label, such as ``'7'``, is the id of the object; it is not tracked from frame to frame. The
+    only object of a binary mask has the id ``''``.
 
     Raises
     ------
     ValueError
-        There is no object, not the one that is configured, or too many.
+        There is no object, the configured one is missing, or there are more than
+        :data:`~nvs_ros.messages.objects.MAX_OBJECTS`.
     """
     settings, frame_id = configuration.object, message.header.frame_id
     size_m = settings.diameter_m or None
@@ -47,35 +49,38 @@ def masked_objects(
 
 
 def mask(message: Image | CompressedImage, label: int, values: str) -> np.ndarray:
-    """Mask (height, width) uint8, 255 on the object; see :func:`mask_from_image`."""
+    """Mask (height, width) uint8, 255 on the object.
+
+    See :func:`~nvs_ros.messages.images.mask_from_image`, also for errors.
+    """
     if isinstance(message, CompressedImage):
         return mask_from_compressed(message, label, values)
     return mask_from_image(message, label, values)
 
 
 def other_things(messages: dict[str, Any], label: int, values: str) -> np.ndarray | None:
-    """What may hide a part of an object: occluders and, where there is depth, other labels.
+    """Pixels that may hide a part of an object: occluders and, if there is depth, other labels.
 
-    Without depth nobody knows whether what has another label is before the object or behind it.
+    Without depth it is not known whether an object with another label is in front or behind.
 
     Parameters
     ----------
     messages : dict
-        Of a frame, by input.
+        The messages of a frame by input.
     label : int
-        Of the object; 0: the mask has no labels.
+        Label of the object; 0: it has none.
     values : str
-        As the setting ``input.mask_values``.
+        The setting ``input.mask_values``.
 
     Returns
     -------
-    (height, width) bool
-        None where there is none.
+    (height, width) bool or None
+        None without such inputs.
 
     Raises
     ------
     ValueError
-        The pictures are not of one size.
+        Occluders and mask differ in size, or cannot be read.
     """
     found = []
     if (occluders := messages.get('occluders')) is not None:
@@ -99,12 +104,35 @@ def located(
     frame_from_camera: np.ndarray,
     frame_from_reference: np.ndarray | None,
 ) -> SeenObject:
-    """The object with the pose, in the frame of the image, and the size that mask and depth say.
+    """Add pose and, if it is not known, size to an object, estimated from mask and depth.
+
+    Parameters
+    ----------
+    seen : SeenObject
+        Without pose.
+    instance : (H, W) uint8
+        Mask of the object.
+    camera : Camera
+        Of mask and depth.
+    depth_m : (H, W) float
+        Metres along the optical axis (REP-118).
+    unknown : (H, W) bool or None
+        Pixels of things that may hide the object.
+    frame_from_camera : (4, 4) float64
+        Pose of the camera in the frame of the image's header.
+    frame_from_reference : (4, 4) float64 or None
+        Pose of the frame whose z axis points up.
+
+    Returns
+    -------
+    SeenObject
+        With its pose in the frame of the image's header.
 
     Raises
     ------
     ValueError
-        They do not, or there is no depth; see :func:`nvs_ros.geometry.from_mask.place_from_mask`.
+        There is no depth, or the pose cannot be estimated, see
+        :func:`nvs_ros.geometry.from_mask.place_from_mask`.
     """
     if depth_m is None:
         raise ValueError('depth: expected an image of it for an object without a pose, got none')

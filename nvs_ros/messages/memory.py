@@ -1,4 +1,4 @@
-"""Earlier frames of objects that stood still, for views of what the present one does not see."""
+"""Earlier frames of objects that stood still, which show sides that the present frame does not."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from nvs_ros.settings import MemorySettings
 from nvs_ros.synthesizer import Frame
 
 MOST_OBJECTS = 32
-"""Those not seen for longest are forgotten first."""
+"""Most objects remembered; those not seen for the longest time are forgotten first."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """A frame of an object, and where in the fixed frame camera and object were."""
+    """A frame of an object, and the poses of camera and object in the fixed frame at that time."""
 
     frame: Frame
     fixed_from_camera: np.ndarray
     fixed_from_upright: np.ndarray
 
     def from_frame_of(self, upright: np.ndarray) -> Frame:
-        """The frame in the object frame whose pose in the fixed frame is given."""
+        """This frame in another object frame, given by its pose ``fixed_from_upright`` (4, 4)."""
         pose = inverse(upright) @ self.fixed_from_camera
         return dataclasses.replace(self.frame, object_from_camera=pose)
 
 
 class Memory:
-    """Frames of each object from different sides; safe to use from any thread.
+    """Frames of each object from different sides; thread-safe.
 
-    What joins two frames is how the camera moved in the fixed frame. The pose of the object in each
-    says only whether it stood still.
+    Two frames are aligned by the motion of the camera in the fixed frame. The pose of the object in
+    each is only used to check that it stood still.
     """
 
     def __init__(self) -> None:
@@ -46,23 +46,23 @@ class Memory:
 
     @property
     def size(self) -> int:
-        """Frames remembered, of all objects."""
+        """Number of remembered frames of all objects."""
         with self._lock:
             return sum(map(len, self._objects.values()))
 
     def forget(self, object_id: str | None = None) -> int:
-        """Forget an object, or everything; return how many frames that were."""
+        """Forget one object, or all of them; return the number of forgotten frames."""
         with self._lock:
             chosen = list(self._objects) if object_id is None else [object_id]
             return sum(len(self._objects.pop(one, ())) for one in chosen)
 
     def joined(self, source: SourceFrame, settings: MemorySettings) -> SourceFrame:
-        """A frame of an object with what is remembered of it; the frame may be remembered itself.
+        """Add the remembered frames of the object to a frame, and perhaps remember the frame too.
 
         Parameters
         ----------
         source : SourceFrame
-            Of a known place in the fixed frame; else nothing is remembered.
+            Returned unchanged and not remembered if its ``fixed_from_upright`` is None.
         settings : MemorySettings
         """
         upright = source.fixed_from_upright
@@ -84,7 +84,7 @@ class Memory:
 
 
 def _still(kept: _Kept, now: _Kept, settings: MemorySettings) -> bool:
-    """Whether the object has stood still in the fixed frame since."""
+    """Whether the object has not moved in the fixed frame between the two frames."""
     change = inverse(kept.fixed_from_upright) @ now.fixed_from_upright
     turned = Rotation.from_matrix(change[:3, :3]).magnitude()
     return (
@@ -94,7 +94,7 @@ def _still(kept: _Kept, now: _Kept, settings: MemorySettings) -> bool:
 
 
 def _angle_deg(one: _Kept, other: _Kept) -> float:
-    """Angle between the two cameras as the object sees them."""
+    """Angle between the directions from the object to the two cameras, degrees."""
     directions = [
         k.fixed_from_camera[:3, 3] - other.fixed_from_upright[:3, 3] for k in (one, other)
     ]
@@ -103,7 +103,7 @@ def _angle_deg(one: _Kept, other: _Kept) -> float:
 
 
 def _most_like_another(kept: list[_Kept]) -> int:
-    """Index of the frame that another one replaces best, the older one of two."""
+    """Index of the frame with the smallest angle to another one; the older one of the two."""
     nearest = [
         min(_angle_deg(one, other) for other in kept if other is not one) if len(kept) > 1 else 0.0
         for one in kept

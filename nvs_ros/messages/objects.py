@@ -1,4 +1,4 @@
-"""The objects of a frame, from a pose or from detections: the one place that knows vision_msgs."""
+"""The objects of a frame, from a pose or detections; the only module that imports vision_msgs."""
 
 from __future__ import annotations
 
@@ -25,44 +25,45 @@ except ImportError:  # not on PyPI; ros-<distribution>-vision-msgs on a robot
     Detection3DArray = None
 
 POSE_TYPES = (PoseStamped, PoseWithCovarianceStamped, TransformStamped)
-"""What may say the pose of the one object."""
+"""Message types of the topic ``object_pose``."""
 MAX_OBJECTS = 100
-"""Detections of one frame that are looked at."""
+"""Most objects in a frame; a message with more is refused."""
 SAME_TIME_S = 1e-3
-"""Stamps less apart are taken for one: some have been seconds in floating point."""
+"""Stamps that differ by less count as equal: some were seconds in floating point before."""
 
 
 class Other(NamedTuple):
-    """What is known of an object beside the one that is asked for."""
+    """Another object in the same message."""
 
     id: str
     label: int
     pose: np.ndarray | None
-    """None: malformed."""
+    """(4, 4) as in :class:`SeenObject`; None if the detection is malformed."""
     is_used: bool
-    """Whether views of it are wanted too."""
+    """Whether ``object.id`` selects it too."""
 
 
 @dataclass(frozen=True)
 class SeenObject:
-    """An object as somebody detected it.
+    """An object as it was detected.
 
     Parameters
     ----------
     id : str
-        ``''`` for the only one.
+        ``''`` for the only object of a pose topic or of a binary mask.
     frame_id : str
         Frame of the pose.
     pose : (4, 4) float64 or None
-        Of the centre of its bounding box in that frame, metres; None: mask and depth have to say.
+        ``frame_from_object`` of the centre of its bounding box, metres; None: not yet estimated
+        from mask and depth.
     size_m : float or None
-        Longest side of its bounding box.
+        Longest side of its bounding box; None: not known.
     label : int
         Its value in a label image; 0: every value above 0.
     others : tuple of Other
-        The other objects of the message, also those that cannot be used or are not asked for.
+        The other objects of the message, including malformed ones and those not selected.
     assumptions : tuple of str
-        What of this was not measured, in sentences for a person.
+        What was assumed instead of measured, in sentences for a person.
     """
 
     id: str
@@ -74,14 +75,14 @@ class SeenObject:
     assumptions: tuple[str, ...] = ()
 
     def unseparated(self, has_labels: bool) -> tuple[Other, ...]:
-        """The other objects that a mask does not tell from this one."""
+        """The other objects that have the same mask as this one."""
         return tuple(
             other for other in self.others if not has_labels or self.label in (0, other.label)
         )
 
 
 def detections_type() -> type:
-    """``vision_msgs/Detection3DArray``.
+    """The class ``vision_msgs.msg.Detection3DArray``.
 
     Raises
     ------
@@ -99,13 +100,13 @@ def check_objects(message: Any) -> None:
     Raises
     ------
     ValueError
-        What is wrong with which object.
+        There is no object, there are too many, or all of them are malformed.
     """
     seen_objects(message, ObjectSettings())
 
 
 def leave_out(identity: str, error: Exception) -> None:
-    """Say nothing of an object that cannot be used."""
+    """Ignore an object that cannot be used (default of ``on_left_out``)."""
 
 
 def seen_objects(
@@ -113,22 +114,23 @@ def seen_objects(
     settings: ObjectSettings,
     on_left_out: Callable[[str, Exception], None] = leave_out,
 ) -> list[SeenObject]:
-    """The objects of a message, of which the settings may choose one.
+    """The objects of a message that the settings select.
 
     Parameters
     ----------
     message : one of POSE_TYPES or vision_msgs.msg.Detection3DArray
-        A transform is that of its child, which is the object; the covariance of a pose is not
-        looked at. Of a detection the box counts, in the frame of the message; its ``id`` is the
-        label in a label image if it is a number.
+        The child frame of a transform is the object. The covariance of a pose is ignored. Of a
+        detection the bounding box is used, in the frame of the message; its ``id``, if it is a
+        number, is the object's label in a label image.
     settings : ObjectSettings
     on_left_out : callable
-        Takes the id of a detection that is malformed, and the error; the others are not to blame.
+        Called with the id of a selected detection that is malformed, and the error.
 
     Raises
     ------
     ValueError
-        No pose, no object, not the one that is configured, or all of them are malformed.
+        The pose is malformed, there is no detection or more than :data:`MAX_OBJECTS`, the
+        selected one is missing, or all selected ones are malformed.
     """
     header = message.header
     if isinstance(message, POSE_TYPES):
@@ -187,7 +189,7 @@ def _seen_object(
 
 
 def _check_header(common: Header, identity: str, own: Header) -> None:
-    """Refuse a detection that has another frame or time than its message, which counts for all."""
+    """Refuse a detection whose own header has another frame or stamp than the whole message."""
     if own.frame_id and own.frame_id.lstrip('/') != common.frame_id.lstrip('/'):
         raise ValueError(
             f'detection {identity!r}: expected frame {common.frame_id!r} of all detections, or '

@@ -1,4 +1,4 @@
-"""Messages of the whole object: its cloud, its mesh, where to look next."""
+"""Messages of a completed shape: cloud, mesh and next best view."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ POINT = (
     ('view', '<i4', PointField.INT32),
 )
 NORMAL = tuple((f'normal_{axis}', '<f4', PointField.FLOAT32) for axis in 'xyz')
-"""Name, stored type and declared type of the fields, one behind the other."""
+"""As POINT: name, stored type and declared type of each field, in memory order."""
 
 IMAGINED_ALPHA = 0.5
-"""Opacity of surface that nobody measured."""
+"""Opacity of surface that was not measured."""
 
 
 def cloud_message(cloud: Cloud, header: Header, normals: bool = False) -> PointCloud2:
-    """Message of a cloud: one row, little-endian, every number finite.
+    """Message of a cloud: one row of points, little-endian, all numbers finite.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def cloud_message(cloud: Cloud, header: Header, normals: bool = False) -> PointC
 
 
 def mesh_message(surface: Surface, header: Header, object_id: str = '') -> Marker:
-    """Message of a surface: triangles in metres; what is imagined is half transparent.
+    """Message of a surface: triangles in metres; imagined surface is half transparent.
 
     Parameters
     ----------
@@ -101,14 +101,14 @@ def mesh_message(surface: Surface, header: Header, object_id: str = '') -> Marke
 
 
 def next_view_message(source: SourceFrame, view: AssessedView) -> PoseStamped:
-    """Where a real camera should go, in the frame of the source image."""
+    """Pose from which a real image would add most, in the frame of the source image."""
     object_from_camera = view.estimate.target.object_from_camera
     pose = pose_from_rigid(source.frame_from_upright @ object_from_camera)
     return PoseStamped(header=source.header, pose=pose)
 
 
 class ShapeMessages(NamedTuple):
-    """What is published of the shape of an object; without the mesh where nobody wants it."""
+    """The messages that are published for the shape of an object; the mesh is optional."""
 
     completed_cloud: PointCloud2
     next_best_view: PoseStamped
@@ -130,11 +130,11 @@ def shape_messages(
     completion : Completion
     source : SourceFrame
     views : sequence of AssessedView
-        Those of the completion.
+        The views that the completion was made from.
     normals : bool
         See :func:`cloud_message`.
     mesh : bool
-        Its message takes long to make.
+        Whether to make the message of the mesh, which takes long.
     """
     pose = source.frame_from_upright
     surface = completion.surface.moved(pose) if mesh else None

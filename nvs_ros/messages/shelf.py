@@ -1,4 +1,4 @@
-"""Messages of one input, found by stamp and let go in the order in which they came."""
+"""A store for the messages of one input: found by stamp, removed in order of arrival."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _LAST = float('inf')
 
 
 class Entry(NamedTuple):
-    """A message that is kept."""
+    """A stored message."""
 
     stamp_ns: int
     number: int
-    """Counts the messages of the input."""
+    """Place in the order of arrival, from 0."""
     message: Any
     size: int
     """Bytes."""
@@ -22,21 +22,21 @@ class Entry(NamedTuple):
 
 
 class Shelf:
-    """Messages in order of arrival that are found by stamp in logarithmic time."""
+    """Messages in order of arrival that can be found by stamp in logarithmic time."""
 
     def __init__(self) -> None:
         self._by_number: OrderedDict[int, Entry] = OrderedDict()
         self._sorted: list[tuple[int, int]] = []
         self._count = 0
         self.bytes = 0
-        """Of all messages together."""
+        """Size of all messages together."""
 
     def __len__(self) -> int:
         return len(self._by_number)
 
     @property
     def oldest(self) -> Entry:
-        """What came first of what is there."""
+        """The message that arrived first."""
         return next(iter(self._by_number.values()))
 
     def add(self, stamp_ns: int, message: Any, size: int, arrival_s: float) -> Entry:
@@ -49,29 +49,29 @@ class Shelf:
         return entry
 
     def pop(self) -> Entry:
-        """Take away what came first."""
+        """Remove and return the message that arrived first."""
         return self.remove(self.oldest)
 
     def remove(self, entry: Entry) -> Entry:
-        """Take away a message that is there."""
+        """Remove and return a stored message."""
         del self._by_number[entry.number]
         del self._sorted[bisect.bisect_left(self._sorted, entry[:2])]
         self.bytes -= entry.size
         return entry
 
     def within(self, stamp_ns: int, slop_ns: int) -> list[Entry]:
-        """What lies within the slop of a stamp, the closest first; of those, the last that came."""
+        """Messages with stamps within the slop, closest first; of equally close, latest first."""
         low = bisect.bisect_left(self._sorted, (stamp_ns - slop_ns,))
         high = bisect.bisect_right(self._sorted, (stamp_ns + slop_ns, _LAST))
         near = sorted(self._sorted[low:high], key=lambda item: (abs(item[0] - stamp_ns), -item[1]))
         return [self._by_number[number] for _, number in near]
 
     def closest(self, stamp_ns: int, slop_ns: int) -> Entry | None:
-        """What is closest to a stamp within the slop; of equally close, the last that came."""
+        """The message closest to a stamp within the slop; of equally close, the latest arrival."""
         after = bisect.bisect_left(self._sorted, (stamp_ns,))
         near = self._sorted[after - 1 : after] if after else []
         if after < len(self._sorted):
-            # The last of those of equal stamp.
+            # Of messages with equal stamps, the one that arrived last.
             last = bisect.bisect_right(self._sorted, (self._sorted[after][0], _LAST))
             near = [*near, self._sorted[last - 1]]
         best = min(near, key=lambda item: (abs(item[0] - stamp_ns), -item[1]), default=None)
@@ -80,7 +80,7 @@ class Shelf:
         return self._by_number[best[1]]
 
     def since(self, arrival_s: float) -> Shelf:
-        """Those that came at a time or after it."""
+        """A shelf with the messages that arrived at a time or later."""
         recent = Shelf()
         for entry in reversed(self._by_number.values()):
             if entry.arrival_s < arrival_s:
@@ -90,7 +90,7 @@ class Shelf:
         return recent
 
     def smallest_gap_ns(self, other: Shelf) -> int | None:
-        """Smallest difference between a stamp here and one there; None when one is empty."""
+        """Smallest difference between a stamp here and in ``other``; None if either is empty."""
         few, many = sorted((self._sorted, other._sorted), key=len)
         smallest = None
         for stamp_ns, _ in few:

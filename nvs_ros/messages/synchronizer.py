@@ -1,7 +1,8 @@
-"""From messages to frames: matching by stamp, a slot for the newest frame, and what was dropped.
+"""The synchronizer: matches messages by stamp, holds the newest frame, counts what was dropped.
 
-No ROS here: messages are opaque, stamps are nanoseconds. Order of arrival, not the stamp, decides
-what is new: a stamp in the far future or a bag that starts over cannot block the frames after it.
+No ROS here: messages are opaque, stamps are nanoseconds. The order of arrival, not the stamp,
+decides which frame is newer, so that a stamp in the far future or a bag that starts over cannot
+block later frames.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from nvs_ros.messages.shelf import Entry, Shelf
 IMAGE = 'image'
 SUPERSEDED = 'superseded by a newer frame'
 FORGOTTEN = 2000
-"""Stamps of each input that are remembered without their messages, to tell late from missing."""
+"""Most stamps per input remembered without their messages, to tell late from missing messages."""
 RECENT_S = 10.0
-"""How long what was seen of stamps and lateness explains what goes wrong now."""
+"""Observations of stamps and lateness that are older are not used in diagnostics."""
 MARGIN_S = 1.0
-"""Partners are kept longer than images by as much, at most: one that came a little before its image
-has to be there as long as that."""
+"""Partners are kept longer than images by at most this time, because a partner may arrive a little
+before its image and is needed as long as the image waits."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FrameMessages:
     messages : dict
         Name of the input -> message; one for each input.
     arrival_s : float
-        When the frame was complete, in seconds of the monotonic clock.
+        Time at which the frame became complete, seconds of the monotonic clock.
     """
 
     stamp_ns: int
@@ -48,16 +49,16 @@ class FrameMessages:
 
 @dataclass(frozen=True)
 class _Late:
-    """A message that came too late for what it belongs to.
+    """A message whose counterpart (image or partner) had already been forgotten.
 
     Parameters
     ----------
     seconds : float
-        After the other one.
+        How long after its counterpart it arrived.
     arrival_s : float
-        When it came.
+        When it arrived.
     crowded_s : float or None
-        Age at which the other one had to go for want of room; None if it went for its age.
+        Age at which the counterpart was forgotten for lack of memory; None if it was too old.
     """
 
     seconds: float
@@ -85,22 +86,22 @@ class Statistics:
 class Synchronizer:
     """Matches messages by stamp and holds the newest complete frame until it is taken.
 
-    Thread-safe.
+    A frame is an image with one message of each other input, its partners. Thread-safe.
 
     Parameters
     ----------
     inputs : tuple of str
-        What a frame consists of, ``'image'`` among them.
+        Names of the inputs that make up a frame; ``'image'`` is added if it is missing.
     slop_s : float
-        Largest difference between the stamps of an image and its partners, in seconds.
+        Largest difference between the stamps of an image and its partners, seconds.
     buffer_s : float
-        How long messages are kept after they came, in seconds.
+        How long messages are kept after their arrival, seconds.
     on_frame : callable
         Called without arguments when a frame is complete.
     clock : callable
-        Monotonic time in seconds.
+        Returns monotonic time in seconds.
     buffer_bytes : int
-        What all messages kept may take; the oldest go first.
+        Most memory for all kept messages; the oldest are dropped first.
     """
 
     def __init__(
@@ -120,7 +121,8 @@ class Synchronizer:
         self._buffer_s, self._buffer_bytes = buffer_s, buffer_bytes
         self._late: dict[str, _Late] = {}
         self._unchanged: dict[str, tuple[int, float, float]] = {}
-        """Stamp of the last message of an input, when the first of its run came, and the last."""
+        """By input: stamp of the last message, arrival of the first and last message in a row that
+        had this stamp."""
         self._on_frame = on_frame
         self._clock = clock
         self._lock = threading.Lock()
@@ -128,9 +130,9 @@ class Synchronizer:
         self._newest: FrameMessages | None = None
         self._statistics = Statistics()
         self.last_arrival_s: dict[str, float] = {}
-        """When a well-formed message of each input came last, seconds of the clock."""
+        """Arrival of the last well-formed message of each input, seconds of the clock."""
         self.last_malformed_s: dict[str, float] = {}
-        """When a malformed one did."""
+        """Arrival of the last malformed message of each input, seconds of the clock."""
 
     @property
     def newest(self) -> FrameMessages | None:
@@ -144,7 +146,17 @@ class Synchronizer:
             return copy.deepcopy(self._statistics)
 
     def add(self, name: str, stamp_ns: int, message: Any, size: int = 0) -> None:
-        """Take over a well-formed message: a picture of so many bytes, or a small one (0)."""
+        """Add a well-formed message and complete a frame if it is the last one missing.
+
+        Parameters
+        ----------
+        name : str
+            Its input.
+        stamp_ns : int
+        message : Any
+        size : int
+            Bytes of an image; 0 for a small message, which may be used in several frames.
+        """
         with self._lock:
             now = self._clock()
             self._statistics.received[name] += 1
@@ -172,31 +184,32 @@ class Synchronizer:
                 self._statistics.dropped['malformed image'] += 1
 
     def take(self) -> FrameMessages | None:
-        """The newest complete frame, or None; it is handed out once."""
+        """The newest complete frame, or None; each frame is returned only once."""
         with self._lock:
             frame, self._slot = self._slot, None
             return frame
 
     def count_used(self) -> None:
-        """Count a taken frame whose views were made."""
+        """Count a frame that was taken and whose views were made."""
         with self._lock:
             self._statistics.used += 1
 
     def count_dropped(self, reason: str) -> None:
-        """Count a taken frame that was not used."""
+        """Count a frame that was taken but not used."""
         with self._lock:
             self._statistics.dropped[reason] += 1
 
     def waiting(self) -> int:
-        """Images that wait for partners or in the slot."""
+        """Number of images that wait for partners, plus the complete frame that was not taken."""
         with self._lock:
             return len(self._images) + (self._slot is not None)
 
     def smallest_gap_s(self, name: str) -> float | None:
-        """Smallest difference between the stamps of an input and of images without a frame.
+        """Smallest difference between stamps of an input and of images that are in no frame.
 
-        Those that are not kept any more count as well: a message that comes too late for its image
-        is not one of another stamp. One of the two came lately; None when there are no such two.
+        Messages that were forgotten count as well, so that a late message is not mistaken for one
+        with another stamp. At least one of each pair must have arrived within :data:`RECENT_S`;
+        None if there is no such pair.
         """
         with self._lock:
             since_s = self._clock() - RECENT_S
@@ -213,9 +226,10 @@ class Synchronizer:
         return min(known) * 1e-9 if known else None
 
     def unchanged_s(self, name: str) -> tuple[int, float] | None:
-        """Stamp of the last message of an input, and how long messages have come with it.
+        """Stamp of the last message of an input, and for how many seconds it has not changed.
 
-        Messages that all have one stamp fit each other, whatever they belong to.
+        None before the first message. For diagnostics: messages whose stamps never change all match
+        each other, even if they do not belong together.
         """
         with self._lock:
             if name not in self._unchanged:
@@ -224,17 +238,17 @@ class Synchronizer:
             return stamp_ns, last_s - first_s
 
     def lateness_s(self, name: str) -> float | None:
-        """How long after the others of its stamp a message of an input came, too late for them.
+        """How long after its counterpart the last late message of an input arrived, seconds.
 
-        Of the last such message of late, since a frame was complete; None when there was none.
+        None if none was late within :data:`RECENT_S` and since the last complete frame.
         """
         late = self._lately_late(name)
         return None if late is None else late.seconds
 
     def crowded_s(self, name: str) -> float | None:
-        """Age at which a message had to go for want of room that the late one belongs to.
+        """Age at which the counterpart of that late message was forgotten for lack of memory.
 
-        Of the message that :meth:`lateness_s` is about; None when the other one went for its age.
+        For the message of :meth:`lateness_s`; None if the counterpart was forgotten for its age.
         """
         late = self._lately_late(name)
         return None if late is None else late.crowded_s
@@ -246,9 +260,9 @@ class Synchronizer:
             return late if is_recent else None
 
     def _match(self, name: str, entry: Entry) -> bool:
-        """Complete a frame with an image that has all its partners, if a message makes one so.
+        """Complete a frame if the new message is the last one missing; return whether it was.
 
-        Before it came no image had all of them: only those that it can belong to are looked at.
+        Before it arrived no image had all its partners, so only images that it matches are tried.
         """
         images = [entry] if name == IMAGE else self._images.within(entry.stamp_ns, self._slop_ns)
         for image in images:
@@ -263,7 +277,7 @@ class Synchronizer:
             messages = {IMAGE: image.message, **{n: match.message for n, match in found.items()}}
             self._slot = self._newest = FrameMessages(image.stamp_ns, messages, self._clock())
             for partner, match in found.items():
-                if match.size:  # a picture belongs to one image; a calibration may serve several
+                if match.size:  # a mask or depth belongs to one image, calibration to several
                     self._partners[partner].remove(match)
             self._late.clear()
             return True
@@ -278,7 +292,7 @@ class Synchronizer:
         self._statistics.dropped[reason] += 1
 
     def _note_late(self, name: str, entry: Entry) -> None:
-        """Remember that a message belongs to what is not kept any more."""
+        """Remember if the counterpart of a message has already been forgotten."""
         for other in self._partners if name == IMAGE else (IMAGE,):
             if self._shelves[other].closest(entry.stamp_ns, self._slop_ns) is None:
                 gone = self._forgotten[other].closest(entry.stamp_ns, self._slop_ns)
@@ -287,14 +301,14 @@ class Synchronizer:
                     self._late[name] = _Late(seconds, entry.arrival_s, gone.message)
 
     def _forget_old(self, now_s: float) -> None:
-        """Let go what is too old, and the oldest while all together is too much."""
+        """Forget messages that are too old, and the oldest ones while they use too much memory."""
         partners_s = self._buffer_s + min(self._buffer_s, MARGIN_S)
         for name, shelf in self._shelves.items():
             limit_s = self._buffer_s if name == IMAGE else partners_s
             while shelf and now_s - shelf.oldest.arrival_s > limit_s:
                 self._forget(name)
         while sum(shelf.bytes for shelf in self._shelves.values()) > self._buffer_bytes:
-            # The newest of each input stays, whatever its size.
+            # The newest message of each input is always kept.
             full = [name for name, s in self._shelves.items() if len(s) > 1 and s.oldest.size]
             if not full:
                 break
@@ -302,7 +316,10 @@ class Synchronizer:
             self._forget(oldest, now_s - self._shelves[oldest].oldest.arrival_s)
 
     def _forget(self, name: str, crowded_s: float | None = None) -> None:
-        """Let go the oldest of an input; what is remembered has its age then as the message."""
+        """Forget the oldest message of an input, but remember its stamp.
+
+        In place of the message, ``crowded_s`` is remembered (see :class:`_Late`).
+        """
         entry = self._shelves[name].pop()
         if name == IMAGE:
             self._drop_unmatched(entry.stamp_ns)

@@ -1,4 +1,4 @@
-"""Transforms between frames: the one place that knows tf2_ros, and what is left without it."""
+"""Transforms between frames; the only module that imports tf2_ros, and works without it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ except ImportError:  # not on PyPI; every ROS installation has it
 
 
 SAME_TIME_NS = 1_000_000
-"""Stamps less apart are taken for one: some have been seconds in floating point."""
+"""Stamps that differ by less count as equal: some were seconds in floating point before."""
 
 
 class UnknownTransform(ValueError):
-    """Two frames are not connected, or not at that time."""
+    """The transform between two frames is not known, or not at the requested time."""
 
 
 class Transforms:
-    """Looks transforms up in a buffer of tf2.
+    """Looks up transforms in a tf2 buffer.
 
     Parameters
     ----------
     buffer : tf2_ros.Buffer or None
-        None where tf2_ros is missing: then frames of one name are the only ones that are connected.
+        None if tf2_ros is missing: only the identity from a frame to itself is then known.
     timeout_s : float
-        How long a look-up waits for a transform that is not there yet.
+        How long a look-up waits for a transform that has not arrived yet.
     """
 
     _deadline_s: float | None = None
@@ -50,25 +50,26 @@ class Transforms:
         return tf2_ros is not None
 
     def together(self) -> Transforms:
-        """The same for look-ups that belong together: from now on, all wait as long as one."""
+        """A copy for several look-ups that share one timeout, which starts now."""
         shared = copy.copy(self)
         shared._deadline_s = time.monotonic() + self._timeout.nanoseconds * 1e-9
         return shared
 
     @property
     def _left(self) -> Duration:
-        """How long a look-up may wait."""
+        """How long the next look-up may wait."""
         if self._deadline_s is None:
             return self._timeout
         return Duration(seconds=max(0.0, self._deadline_s - time.monotonic()))
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """``target_from_source`` (4, 4) at a time.
+        """``target_from_source`` (4, 4), metres, at a time.
 
         Raises
         ------
         UnknownTransform
-            The frames are not connected at that time, or tf2_ros is missing and they differ.
+            The frames are not connected at that time, a name is empty, the stamp is negative, or
+            tf2_ros is missing and the frames differ.
         """
         target, source = target.lstrip('/'), source.lstrip('/')
         if target == source:
@@ -82,20 +83,22 @@ class Transforms:
     def lookup_between(
         self, target: str, target_ns: int, source: str, source_ns: int, fixed: str
     ) -> np.ndarray:
-        """``target_from_source`` (4, 4), each of them where it was at a time of its own.
+        """``target_from_source`` (4, 4), metres, with each frame at its own time.
 
         Parameters
         ----------
         target, source : str
+            May be the same moving frame at two times.
         target_ns, source_ns : int
-            Frames that move are in two places at two times, also one and the same.
+            Times of the two frames.
         fixed : str
-            Frame that stands still meanwhile, ``''`` if none is known.
+            Frame that stands still between these times, ``''`` if none is known.
 
         Raises
         ------
         UnknownTransform
-            The frames are not connected at their times, or nobody knows what stood still.
+            The frames are not connected at their times, the times differ and no fixed frame is
+            known or one of them is not above 0, or tf2_ros is missing.
         """
         if abs(target_ns - source_ns) < SAME_TIME_NS:
             return self.lookup(target, source, target_ns)
@@ -108,7 +111,7 @@ class Transforms:
                 f'{order} the image: what has moved meanwhile is not known. Set fixed_frame (or '
                 'reference_frame), or give the pose as of the stamp of the image (stamp 0)'
             )
-        if min(target_ns, source_ns) <= 0:  # to tf2 zero is "the latest", whenever that was
+        if min(target_ns, source_ns) <= 0:  # for tf2 zero means the latest transform of any time
             raise UnknownTransform(
                 f'expected stamps above 0, got {target_ns * 1e-9} s for the image and '
                 f'{source_ns * 1e-9} s for the pose'
@@ -126,7 +129,7 @@ class Transforms:
         )
 
     def _found(self, target: str, source: str, look_up: Callable[[Any], Any]) -> np.ndarray:
-        """What is looked up in the buffer, as a matrix."""
+        """Call a look-up with the buffer; return its transform as a matrix (4, 4)."""
         if tf2_ros is None:
             raise UnknownTransform(
                 f'expected frame {target!r}, got {source!r}: without tf2_ros poses are taken in '

@@ -1,4 +1,4 @@
-"""The one maker of views and shapes as messages, for the live node and for bags."""
+"""Makes views and shapes of a frame as messages, for the live node and for bags alike."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ REFUSED = 'refused, their confidence is under completion.min_confidence'
 
 
 class ViewMaker:
-    """Makes what the configuration says of an object in a frame; in the worker's thread only.
+    """Makes the configured views and the shape of an object; in the worker's thread only.
 
     Parameters
     ----------
     engine : Engine
     configuration : callable
-        Returns the settings of now.
+        Returns the current settings.
     prefix : str
-        Of the optical frames of virtual cameras where ``views.frame_prefix`` is empty.
+        Prefix of the optical frames of virtual cameras when ``views.frame_prefix`` is empty.
     remark : callable
-        Takes a subject and a sentence for people: what was left out, and why.
+        Called with a subject and a sentence for people: what was left out, and why.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ViewMaker:
         Raises
         ------
         ValueError
-            None is.
+            None of the configured views is possible.
         """
         views = self._configuration().views
         targets = {}
@@ -71,7 +71,7 @@ class ViewMaker:
     def assessed(
         self, job: Job, source: SourceFrame, targets: Mapping[str, TargetCamera], seed: int = -1
     ) -> dict[str, AssessedView]:
-        """How far to trust views of these cameras.
+        """Views of these cameras with their confidence.
 
         Parameters
         ----------
@@ -80,12 +80,12 @@ class ViewMaker:
         targets : mapping
             Name of the virtual camera -> camera.
         seed : int
-            That of the configuration when negative.
+            The configured seed when negative.
 
         Raises
         ------
         Cancelled
-            By the job.
+            The job was cancelled.
         """
         settings = self._configuration()
         seed = settings.node.seed if seed < 0 else seed
@@ -103,7 +103,7 @@ class ViewMaker:
         on_progress: Callable[[float], None] = lambda progress: None,
         assessed: Mapping[str, AssessedView] | None = None,
     ) -> dict[str, NovelView]:
-        """Views that may be published; those under ``completion.min_confidence`` are not made.
+        """Views that may be published; a confidence under ``completion.min_confidence`` excludes.
 
         Parameters
         ----------
@@ -112,18 +112,20 @@ class ViewMaker:
         targets : mapping
             Name of the virtual camera -> camera.
         preset : str
-            That of the configuration when empty.
+            The configured preset when empty.
         seed : int
-            That of the configuration when negative.
+            The configured seed when negative.
         on_progress : callable
-            Takes the share of the network evaluations done, after each.
+            Called after each network evaluation with the share done, 0..1.
         assessed : mapping, optional
-            How far to trust them, where that is known already.
+            Their confidence if it is already known; else it is computed when there is a least one.
 
         Raises
         ------
         Cancelled
-            By the job.
+            The job was cancelled.
+        ValueError
+            Unknown preset, or the views cannot be made, see :meth:`Engine.views`.
         """
         settings = self._configuration()
         seed = settings.node.seed if seed < 0 else seed
@@ -159,7 +161,7 @@ class ViewMaker:
         on_progress: Callable[[float], None] = lambda progress: None,
         assessed: Mapping[str, AssessedView] | None = None,
     ) -> dict[str, NovelView]:
-        """:meth:`views` that nobody asked for one by one: says how many were refused."""
+        """:meth:`views` for cameras that nobody requested: a remark tells how many were refused."""
         made = self.views(job, source, targets, on_progress=on_progress, assessed=assessed)
         if len(made) < len(targets):
             self._remark('confidence', f'{len(targets) - len(made)} views: {REFUSED}')
@@ -168,12 +170,12 @@ class ViewMaker:
     def shape(
         self, job: Job, source: SourceFrame, assessed: Mapping[str, AssessedView]
     ) -> Completion | None:
-        """The whole shape of an object, None with a remark where the views do not make one.
+        """The whole shape of an object; None, with a remark, if none can be made.
 
         Raises
         ------
         Cancelled
-            By the job.
+            The job was cancelled.
         """
         settings = self._configuration().completion
         try:
@@ -189,7 +191,7 @@ def view_name(index: int) -> str:
 
 
 def file_words(object_id: str) -> str:
-    """Id of an object as part of a file's name, ``''`` for one without."""
+    """Id of an object as a part of file names; ``''`` for an object without id."""
     return f'_{_words(object_id)[:-1]}' if object_id else ''
 
 

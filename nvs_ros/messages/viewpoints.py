@@ -1,4 +1,4 @@
-"""From what is asked for (settings, requests) to the cameras of the synthesizer."""
+"""Target cameras of the synthesizer from settings and requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nvs_ros.messages.frames import SourceFrame, stamp_ns
 from nvs_ros.messages.transforms import Transforms
 
 MAX_ORBIT = 1000
-"""Views of one orbit; more is taken for a mistake."""
+"""Most views of one orbit; more are refused as a mistake."""
 
 
 def configured_target(
@@ -31,14 +31,15 @@ def configured_target(
     ----------
     source : SourceFrame
     viewpoint : tuple of float
-        Azimuth and elevation in degrees, distance in metres, as ``ViewSettings.viewpoints``.
+        Azimuth and elevation in degrees and distance in metres, an item of
+        ``ViewSettings.viewpoints``.
     image_size_px : int
-        Side of the picture; 0: the network's own.
+        Side of the image; 0: the network's own.
 
     Raises
     ------
     ValueError
-        There can be no camera.
+        The viewpoint is not possible, see :func:`nvs_ros.geometry.target_from_angles`.
     """
     azimuth_deg, elevation_deg, distance_m = viewpoint
     camera = scaled(source.canonical.camera, image_size_px) if image_size_px else None
@@ -63,13 +64,14 @@ def scaled(camera: Camera, size_px: int) -> Camera:
 def requested_target(
     source: SourceFrame, viewpoint: Viewpoint, transforms: Transforms, fixed_frame: str
 ) -> TargetCamera:
-    """The camera that a request asks for.
+    """The target camera of a request.
 
     Parameters
     ----------
     source : SourceFrame
     viewpoint : Viewpoint
-        A pose may be of another time than the source: where it stood then is where it is wanted.
+        If its pose has another stamp than the source, the camera is placed where the pose was at
+        that time.
     transforms : Transforms
     fixed_frame : str
         Frame that stands still, ``''`` if none is known; see
@@ -78,7 +80,7 @@ def requested_target(
     Raises
     ------
     ValueError
-        What is wrong with it.
+        The kind is unknown, the camera or its pose cannot be used, or a transform is not known.
     """
     camera = asked_camera(viewpoint.camera_info)
     if viewpoint.kind == Viewpoint.ANGLES:
@@ -112,12 +114,12 @@ def requested_target(
 def requested_orbit(
     source: SourceFrame, goal: SynthesizeOrbit.Goal, transforms: Transforms, fixed_frame: str
 ) -> list[TargetCamera]:
-    """The cameras that a goal asks for; see :func:`requested_target`.
+    """The target cameras of an action goal; see :func:`requested_target`.
 
     Raises
     ------
     ValueError
-        What is wrong with which of them.
+        Neither viewpoints nor a valid count, too many viewpoints, or one of them cannot be used.
     """
     viewpoints = goal.viewpoints
     if not viewpoints:

@@ -19,7 +19,7 @@ from nvs_ros.messages.images import array_from_image, image_from_array
 from nvs_ros.synthesizer import View
 
 CELL = 192
-"""Side of a picture on the contact sheet, pixels."""
+"""Side of an image on the contact sheet, pixels."""
 
 
 def novel_view(
@@ -35,13 +35,13 @@ def novel_view(
     ----------
     view : View
     source : SourceFrame
-        What it was made from.
+        The frame that the view was made from.
     frame_id : str
         Optical frame of the virtual camera.
     preset : str
         Name of the sampler settings.
     assessed : AssessedView, optional
-        How far to trust it.
+        Its confidence; NaN in the message when omitted.
     """
     header = Header(stamp=source.header.stamp, frame_id=frame_id)
     origin: Spherical = source.canonical.spherical
@@ -80,21 +80,21 @@ def views_message(views: Sequence[NovelView], source: SourceFrame) -> NovelViewA
 
 
 def measured_share(view: NovelView) -> float:
-    """Share of the object in a view that was measured, 0 ... 1."""
+    """Measured share of the object's pixels in a view, 0 ... 1."""
     return float(array_from_image(view.measured).sum() / max(array_from_image(view.mask).sum(), 1))
 
 
 def told_apart_picture(view: NovelView, size: int) -> tuple[np.ndarray, str]:
-    """A view with what is imagined grey and striped, and a caption that says how much that is."""
+    """A view with its imagined part grey and striped, and a caption with the imagined share."""
     image, mask, measured = map(array_from_image, (view.image, view.mask, view.measured))
     caption = f'striped: {1 - measured_share(view):.0%} imagined'
     return told_apart(image, mask, measured, size), caption
 
 
 def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
-    """Contact sheet for people: what was measured first, then what was imagined.
+    """Contact sheet for people: the measured image first, then the synthesised views.
 
-    Where anything of a view was measured, a second row below tells that from the rest.
+    If any view has measured pixels, a second row marks the imagined part of each view.
     """
     pictures: list[np.ndarray | None] = [source.canonical.image]
     apart: list[np.ndarray | None] = [None]

@@ -1,1 +1,1 @@
-"""The ROS side: lifecycle node, message conversion and validation, frame synchronizer, health."""
+"""The lifecycle node: parameters, subscriptions, worker, publishers, requests and diagnostics."""

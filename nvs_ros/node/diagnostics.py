@@ -16,17 +16,17 @@ from rclpy.node import Node
 
 PERIOD_S = 1.0
 REPEAT_S = 10.0
-"""The same warning comes again after this time at the earliest."""
+"""Least time between two logs of the same cause."""
 
 
 class Health:
-    """Publishes the state of the node and gives out throttled warnings.
+    """Publishes diagnostics of the node and logs throttled warnings.
 
     Parameters
     ----------
     node : rclpy.node.Node
     describe : callable
-        Returns a level, a sentence, and keys with values; called once a second.
+        Returns level, message and values of the diagnostic status; called once a second.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class Health:
         self._latency_s: dict[str, float] = {}
         self._left_out = 0
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # A group of its own: loading a model in `configure` must not silence it. A steady clock:
-        # simulated time stands still when nobody publishes it, and that has to be said too.
+        # A callback group of its own, so that diagnostics go on while `configure` loads a model. A
+        # steady clock, so that they go on when simulated time stands still.
         self._timer = node.create_timer(
             PERIOD_S,
             self._publish,
@@ -49,23 +49,23 @@ class Health:
         )
 
     def record(self, stage: str, seconds: float) -> None:
-        """Remember how long a stage took last; from any thread."""
+        """Store the last duration of a stage; from any thread."""
         with self._lock:
             self._latency_s[stage] = seconds
 
     def warn(self, cause: str, message: str) -> None:
-        """Log a warning, each cause at most once in :data:`REPEAT_S`; from any thread."""
+        """Log a warning, but each cause at most once in :data:`REPEAT_S`; from any thread."""
         if self._is_due(cause):
             self._node.get_logger().warning(message)
 
     def error(self, cause: str, error: BaseException) -> None:
-        """Log what nobody foresaw, with its traceback, throttled like warnings."""
+        """Log an unexpected exception with its traceback, throttled like warnings."""
         if self._is_due(cause):
             text = ''.join(traceback.format_exception(error))
             self._node.get_logger().error(f'{cause}: {text}')
 
     def left_out(self, object_id: str, error: Exception) -> None:
-        """Count an object that was left out of a frame, and say why."""
+        """Count an object that was left out of a frame, and log why."""
         with self._lock:
             self._left_out += 1
         what = f'object {object_id!r} left out of a frame'
@@ -86,8 +86,8 @@ class Health:
         try:
             level, message, values = self._describe()
         except InvalidHandle:
-            return  # a part that is being destroyed: the next one goes without it
-        except Exception as error:  # of the graph, or of a broken GPU: it is told, and goes on
+            return  # a part is being destroyed; the next status is published without it
+        except Exception as error:  # from ROS or a broken GPU: report it and go on
             self.error('diagnostics', error)
             level, message = DiagnosticStatus.ERROR, f'{type(error).__name__}: {error}'
             values = {}

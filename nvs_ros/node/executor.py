@@ -1,11 +1,11 @@
 """The executor of the node: many threads, for callbacks that wait.
 
-``rclpy.executors.MultiThreadedExecutor`` has two faults that a node with requests that wait, and
-with subscriptions that come and go, meets (seen in Jazzy and Kilted):
+``rclpy.executors.MultiThreadedExecutor`` has two faults that concern a node whose requests wait and
+whose subscriptions come and go (seen in Jazzy and Kilted):
 
-- A callback that has not begun yet is submitted again each time that the executor wakes. The
-  threads work through the copies, which wakes it again: a callback comes tens to hundreds of
-  milliseconds late, and a core is lost (https://github.com/ros2/rclpy/issues/1452).
+- A callback that has not begun yet is submitted again each time the executor wakes. The threads
+  work through the copies, which wakes it again: callbacks run tens to hundreds of milliseconds
+  late, and one core is busy all the time (https://github.com/ros2/rclpy/issues/1452).
 - When another thread destroys a subscription while the wait set is being filled, the subscription's
   events raise ``InvalidHandle`` and ``spin`` ends (https://github.com/ros2/rclpy/issues/1284). An
   action server raises ``RCLError`` then.
@@ -30,12 +30,12 @@ from rclpy.logging import get_logger
 from rclpy.task import Task
 
 CHECK_S = 0.1
-"""How often a wait for a free thread looks whether the context has been shut down."""
+"""How often a wait for a free thread checks whether the context has been shut down."""
 
 FAILING_S = 5.0
-"""Time that waits may fail one after the other: what is being destroyed is gone much sooner."""
+"""How long waits may fail in a row before spin gives up; a destruction takes much less."""
 PAUSE_S = 0.001
-"""Between waits that fail: another thread has to get on with the destruction."""
+"""Pause after a wait that failed, so that another thread can finish its destruction."""
 
 
 class ThreadedExecutor(Executor):
@@ -47,12 +47,12 @@ class ThreadedExecutor(Executor):
     Parameters
     ----------
     num_threads : int
-        How many callbacks may run at once.
+        Most callbacks that run at the same time.
     context : rclpy.context.Context, optional
         The default context when omitted.
     on_error : callable, optional
-        Takes the exception of a callback, also of those that are rclpy's own: a client that is gone
-        before its answer, a parameter of a type that there is not.
+        Called with the exception of a callback, including callbacks of rclpy itself (a client that
+        is gone before its answer, a parameter of an unknown type).
     """
 
     def __init__(
@@ -69,19 +69,25 @@ class ThreadedExecutor(Executor):
         self._begun: dict[Task, Future] = {}
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        """Wait for a callback, and until a thread has begun with it.
+        """Wait for a callback, and until a thread has begun to run it.
 
         Parameters
         ----------
         timeout_sec : float, optional
-            Seconds to wait for a callback; without end when omitted.
+            Seconds to wait for a callback; unlimited when omitted.
+
+        Raises
+        ------
+        Exception
+            What a callback raised, unless ``on_error`` takes it; or what waiting raised, after it
+            has failed for more than :data:`FAILING_S`.
         """
         try:
             task, _, _ = self.wait_for_ready_callbacks(timeout_sec)
         except (ExternalShutdownException, ShutdownException, TimeoutException):
             return
         except Exception as error:
-            # Destroyed while the wait set was filled, most likely: the next one goes without it.
+            # Most likely something was destroyed while the wait set was filled: try again.
             now = time.monotonic()
             self._failing_since_s = self._failing_since_s or now
             if now - self._failing_since_s > FAILING_S:
@@ -101,7 +107,7 @@ class ThreadedExecutor(Executor):
             del self._begun[ended]
             try:
                 ended.result()
-            except InvalidHandle as error:  # destroyed before it was taken, or answered
+            except InvalidHandle as error:  # destroyed before its message was taken or answered
                 get_logger('nvs').debug(f'a callback of what was destroyed: {error}')
             except Exception as error:
                 if self._on_error is None:
@@ -114,7 +120,7 @@ class ThreadedExecutor(Executor):
         Parameters
         ----------
         timeout_sec : float, optional
-            Seconds to wait, without end when omitted; callbacks that take longer are left behind.
+            Seconds to wait; unlimited when omitted. Callbacks that take longer are abandoned.
 
         Returns
         -------

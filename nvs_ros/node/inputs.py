@@ -1,4 +1,4 @@
-"""The subscriptions: checked messages go to the synchronizer, and silence is explained."""
+"""The subscriptions: pass checked messages to the synchronizer, and explain missing frames."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.qos import OVERRIDABLE, SubscriptionEventCallbacks
 
 PATIENCE_S = 3.0
-"""Silence of an input that is worth a warning."""
+"""How long an input may be silent before a warning."""
 
 FOLLOW_S = 0.5
-"""How often it is looked whether an input is published with another of its types."""
+"""How often to check whether an input is published with another of its message types."""
 DEPTH = 10
-"""Of the queues of small messages."""
+"""Queue depth for small messages."""
 
 _LARGE = ('image', 'mask', 'depth', 'occluders')
 
 
 class Inputs:
-    """Subscribes to what makes up a frame.
+    """Subscribes to the inputs of a frame.
 
-    QoS is that of sensor data: best effort, depth 1 for pictures and :data:`DEPTH` for the small
-    messages, of which each may be the one that an image waits for.
+    QoS is best effort, as for sensor data. The depth is 1 for images and :data:`DEPTH` for small
+    messages, because an image may need any one of them.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Inputs:
         except Exception:
             self.close()
             raise
-        # In the group of the subscriptions: no message is taken while one is exchanged.
+        # In the group of the subscriptions: no message arrives while one of them is replaced.
         self._timer = node.create_timer(
             FOLLOW_S,
             self._follow_types,
@@ -93,7 +93,7 @@ class Inputs:
                 self._node.destroy_subscription(self._subscriptions.popitem()[1])
 
     def silence(self) -> str:
-        """Why no frame gets complete, in a sentence; ``''`` when all is well."""
+        """Why no frame becomes complete, in a sentence; ``''`` if frames arrive."""
         now, synchronizer = time.monotonic(), self.synchronizer
         for name in self._topics:
             silent_s = now - synchronizer.last_arrival_s.get(name, self._started_s)
@@ -109,16 +109,16 @@ class Inputs:
                 )
             publishers = self._node.count_publishers(self._topics[name])
             since = f'for {silent_s:.0f} s' if name in synchronizer.last_arrival_s else 'yet'
-            # Of the last malformed one, as long as nothing else comes.
+            # The problem of the last malformed message, if nothing else arrives.
             why = f': {self._problems[name]}' if malformed_s < PATIENCE_S else ''
             return f'{what} on {topic} {since} ({publishers} publishers){why}'
         newest = synchronizer.newest
         if newest is not None and now - newest.arrival_s < PATIENCE_S:
-            return self._unchanging(['image'])  # frames of what came last, whatever it belongs to
+            return self._unchanging(['image'])  # with one stamp, any messages make a frame
         return self._unchanging(self._topics) or self._late() or self._apart()
 
     def _unchanging(self, names: Iterable[str]) -> str:
-        """Say that the messages of an input all have one stamp."""
+        """A sentence if the messages of an input all have the same stamp, else ``''``."""
         for name in names:
             stamp_ns, seconds = self.synchronizer.unchanged_s(name) or (0, 0.0)
             if seconds >= PATIENCE_S:
@@ -130,7 +130,7 @@ class Inputs:
         return ''
 
     def _late(self) -> str:
-        """Say that messages come later than what they belong to is kept."""
+        """A sentence if messages arrive after their counterparts were forgotten, else ``''``."""
         lateness = {name: self.synchronizer.lateness_s(name) for name in self._topics}
         late = {name: seconds for name, seconds in lateness.items() if seconds is not None}
         if not late:
@@ -148,7 +148,7 @@ class Inputs:
         )
 
     def _apart(self) -> str:
-        """Say which input never has the stamp of an image."""
+        """A sentence if the stamps of an input match no image, else ``''``."""
         gaps = {
             name: self.synchronizer.smallest_gap_s(name) for name in self._topics if name != 'image'
         }
@@ -169,7 +169,7 @@ class Inputs:
 
     @property
     def patient(self) -> bool:
-        """Whether it is too early to complain."""
+        """Whether the subscriptions are too new to report silence."""
         return time.monotonic() - self._started_s < PATIENCE_S
 
     @property
@@ -185,17 +185,17 @@ class Inputs:
         }
 
     def _published(self, name: str) -> set[str]:
-        """Names of the types that the publishers of an input have."""
+        """Type names of the publishers of an input."""
         found = self._node.get_publishers_info_by_topic(self._topics[name])
         return {information.topic_type for information in found}
 
     def _published_kind(self, name: str) -> type | None:
-        """The type among those that an input may have that somebody publishes."""
+        """The first allowed type of an input that is being published; None if none is."""
         published = self._published(name)
         return next((kind for kind in self._types[name] if type_name(kind) in published), None)
 
     def _follow_types(self) -> None:
-        """Subscribe to what is published, where an input may have several types."""
+        """For inputs with several allowed types, subscribe with the one that is published."""
         for name, kinds in self._types.items():
             current = self._kinds[name]
             if len(kinds) == 1 or type_name(current) in self._published(name):
@@ -203,11 +203,11 @@ class Inputs:
             kind = self._published_kind(name)
             with self._lock:
                 if kind is not None and name in self._subscriptions:
-                    # One participant has one type on a topic: first the old one has to go.
+                    # A participant can have only one type on a topic: destroy the old one first.
                     self._node.destroy_subscription(self._subscriptions.pop(name))
                     try:
                         self._subscribe(name, kind)
-                    except Exception as error:  # another node of this process has the old one
+                    except Exception as error:  # another node of this process uses the old type
                         self._health.warn(f'type {name}', f'cannot subscribe: {error}')
                         self._subscribe(name, current)
 
@@ -234,7 +234,7 @@ class Inputs:
         try:
             check_message(message, self._configuration.input.rectified)
             stamp = _stamp_ns(message)
-        except Exception as error:  # whatever a message contains, it ends nothing
+        except Exception as error:  # no content of a message may stop the node
             kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
             problem = self._problems[name] = f'{kind}{error}'
             self.synchronizer.add_malformed(name)
@@ -248,7 +248,7 @@ class Inputs:
         topic = self._topic_name(name)
         try:
             policy = QoSPolicyKind(event.last_policy_kind).name.lower()
-        except ValueError:  # one that this rclpy does not know
+        except ValueError:  # a policy that this rclpy does not know
             policy = f'policy {event.last_policy_kind}'
         self._health.warn(
             f'qos {name}',
@@ -257,18 +257,17 @@ class Inputs:
         )
 
     def _topic_name(self, name: str) -> str:
-        # Not of the subscription: messages come before there is an object for it.
+        # Not from the subscription: a message may arrive before its object is stored.
         return self._node.resolve_topic_name(self._topics[name])
 
 
 def _stamp_ns(message: Any) -> int:
-    """Stamp of a message that has one.
+    """Stamp of a message in nanoseconds.
 
     Raises
     ------
     ValueError
-        It is zero, which means that nobody set it: of messages that all have it any two would make
-        a frame, a mask with whatever image came last.
+        The stamp is zero, so it was not set. Messages without stamps would all match each other.
     """
     stamp = stamp_ns(message.header)
     if not stamp:
@@ -280,5 +279,5 @@ def _stamp_ns(message: Any) -> int:
 
 
 def _picture_topic(node: Node, name: str, transport: str) -> str:
-    # As image_transport does: the base topic is remapped, the transport is appended to it.
+    # As in image_transport: the base topic is remapped, then the transport is appended.
     return name if transport == 'raw' else f'{node.resolve_topic_name(name)}/compressed'

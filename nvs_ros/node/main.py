@@ -1,8 +1,8 @@
 """Entry point: ``nvs_node``, or ``python -m nvs_ros.node.main``.
 
-Ends with code 0 on SIGINT and SIGTERM within two seconds, also in the middle of sampling and while
-it starts. Imports take most of the start and :func:`main` makes them after it has taken over the
-signals: hence so few of them here.
+Ends with code 0 within two seconds after SIGINT or SIGTERM, also while it starts or samples. Most
+of the start is imports; :func:`main` makes them after it has taken over the signals, so there are
+few at the top of this module.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from nvs_ros.node.view_node import ViewNode
 
 WORK_S = 1.0
-"""Time for the work to end; a network evaluation or a loader that takes longer is left behind."""
+"""Time for the work to end; a network evaluation or a load that takes longer is abandoned."""
 END_S = 1.5
-"""Time for an orderly end, the node's parting from the graph included."""
+"""Time for an orderly end, including the destruction of the node; then the process exits."""
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node until it is told to end; does not return.
+    """Run the node until a signal or shutdown; does not return.
 
-    The process ends with code 0, or 1 when a parameter given at start is wrong or the node failed.
+    The process exits with code 0, or 1 if a parameter given at start is wrong or the node failed.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def main(args: list[str] | None = None) -> None:
     signals.nothing_to_tear_down = False
     try:
         node = ViewNode()
-        # Every request that waits holds a thread; the others are for messages and transitions.
+        # Each waiting request occupies a thread; the others are for messages and transitions.
         queue = node.get_parameter('requests.queue').value
         executor = ThreadedExecutor(queue + 6, on_error=node.callback_failed)
         executor.add_node(node)
@@ -74,7 +74,7 @@ def main(args: list[str] | None = None) -> None:
         rclpy.logging.get_logger('nvs').fatal(f'cannot start: {error}')
         code = 1
     except Exception:
-        if rclpy.ok():  # else a signal has ended it, and what needs a graph fails
+        if rclpy.ok():  # else the error is a consequence of the shutdown by a signal
             text = traceback.format_exc()
             rclpy.logging.get_logger('nvs').fatal(f'the node ends by what nobody foresaw: {text}')
             code = 1
@@ -82,12 +82,12 @@ def main(args: list[str] | None = None) -> None:
 
 
 class _Signals:
-    """SIGINT and SIGTERM until the node spins.
+    """Handles SIGINT and SIGTERM until the node spins.
 
-    They end the process at once while it imports, and are only noted while the node is made, which
-    would fail half-way without its context. From then on rclpy's handlers shut the context down,
-    which ends ``spin``. Nothing is raised: an exception in the middle of an import comes out as
-    whatever the import makes of it.
+    During the imports they exit the process at once. While the node is created they are only
+    recorded, because the creation would fail half-way without its context. Afterwards rclpy's
+    handlers shut down the context, which ends ``spin``. Nothing is raised, because an import could
+    turn an exception into another one or swallow it.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class _Signals:
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.nothing_to_tear_down:
-            os._exit(0)  # not even a flush: the import may be in the middle of one
+            os._exit(0)  # without a flush: an import may be in the middle of one
         if not self.came:
             self.came = True
             _leave_after(END_S, 0)
@@ -111,7 +111,7 @@ def _end(node: ViewNode | None, executor: ThreadedExecutor | None, code: int) ->
 
     deadline_s = time.monotonic() + WORK_S
     try:
-        # A thread may be inside the network or a loader for longer than anybody wants to wait.
+        # A thread may stay in the network or in a load for longer than the timeout.
         if node is not None:
             node.stop(WORK_S)
         if executor is not None:
@@ -133,7 +133,7 @@ def _leave_after(seconds: float, code: int) -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process without the interpreter's teardown of torch, which takes seconds too."""
+    """Exit without the interpreter's teardown, which takes seconds with torch."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""What the node publishes: its publishers, and which of them anybody listens to."""
+"""The publishers of the node, and which of them have subscribers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nvs_ros.node.qos import NO_EVENTS, OVERRIDABLE
 
 
 class ViewPublishers(NamedTuple):
-    """Topics of one configured view."""
+    """Publishers of one configured view."""
 
     image: LifecyclePublisher
     camera_info: LifecyclePublisher
@@ -33,7 +33,7 @@ class ViewPublishers(NamedTuple):
 
 
 class Outputs:
-    """The node's publishers: reliable, depth 1, each overridable by parameter.
+    """The node's publishers: reliable, depth 1; the QoS of each can be overridden by parameters.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ class Outputs:
     Attributes
     ----------
     lock : threading.RLock
-        Held while publishers come and go; whoever walks over the node's publishers takes it.
+        Held while publishers are created or destroyed; take it to iterate over them, as lifecycle
+        transitions of the node do.
     """
 
     def __init__(self, node: LifecycleNode) -> None:
@@ -67,18 +68,24 @@ class Outputs:
                 self._node.destroy_lifecycle_publisher(publisher)
 
     def resize(self, count: int) -> None:
-        """Make there be topics for this many configured views; see :meth:`grow`."""
+        """Create or destroy publishers so that there are some for exactly ``count`` views.
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`grow`.
+        """
         with self.lock:
             self.grow(count)
             self._shrink(count)
 
     def grow(self, count: int) -> None:
-        """Make there be topics for this many configured views at least.
+        """Create publishers so that there are some for at least ``count`` views.
 
         Raises
         ------
         ValueError
-            A publisher cannot be made; there are as many as before then.
+            A publisher cannot be created; the number of views is then as before.
         """
         with self.lock:
             before = len(self._single)
@@ -100,7 +107,7 @@ class Outputs:
             kind, topic = CameraInfo if name == 'camera_info' else Image, f'{prefix}/{name}'
             try:
                 made.append(self._publisher(kind, topic))
-            except Exception as error:  # rclpy's are of many types, and do not name the topic
+            except Exception as error:  # of many types in rclpy, and without the topic's name
                 for publisher in made:
                     self._node.destroy_lifecycle_publisher(publisher)
                 topic = self._node.resolve_topic_name(topic)
@@ -112,7 +119,10 @@ class Outputs:
         return ViewPublishers(*made)
 
     def wanted(self, everything: bool = False) -> list[int]:
-        """Indices of the configured views that somebody has subscribed to, or of all of them."""
+        """Indices of the configured views that have subscribers.
+
+        Those of all views if ``everything``, or if all views or the contact sheet are subscribed.
+        """
         if everything or any(p.get_subscription_count() for p in (self._views, self._sheet)):
             return list(range(len(self._single)))
         with self.lock:
@@ -131,10 +141,10 @@ class Outputs:
         views : mapping
             Name of the configured view -> its message.
         single : bool
-            Whether they go to the topics of single views, too.
+            Whether to publish them on the topics of single views as well.
         """
         for i, publishers in enumerate(list(self._single) if single else ()):
-            # Fewer views may be configured meanwhile: then nobody misses the others.
+            # The number of views may have been changed meanwhile: skip those that are gone.
             if (view := views.get(view_name(i))) is not None:
                 with contextlib.suppress(InvalidHandle):
                     for part, publisher in zip(ViewPublishers._fields, publishers, strict=True):
@@ -145,25 +155,26 @@ class Outputs:
             self._sheet.publish(sheet_message(made, source))
 
     def wants_shape(self) -> bool:
-        """Whether somebody has subscribed to what needs the whole shape."""
+        """Whether cloud, mesh or next best view have a subscriber."""
         shape = (self._cloud, self._next_view, self._mesh)
         return any(p.get_subscription_count() for p in shape)
 
     def wants_mesh(self) -> bool:
-        """Whether somebody has subscribed to the mesh, whose message takes long to make."""
+        """Whether the mesh, whose message takes long to make, has a subscriber."""
         return self._mesh.get_subscription_count() > 0
 
     def publish_shape(self, messages: ShapeMessages) -> None:
-        """Publish the shape of an object, and the view that would add most to it."""
+        """Publish cloud, next best view and, if it was made, mesh of an object."""
         self._cloud.publish(messages.completed_cloud)
         self._next_view.publish(messages.next_best_view)
         if messages.completed_mesh is not None:
             self._mesh.publish(messages.completed_mesh)
 
     def unmatched(self) -> list[str]:
-        """Topics with a subscriber that gets nothing, at this call and at the one before.
+        """Topics with an unmatched subscriber in this call and in the one before.
 
-        It asks for another QoS or type; discovery alone would have been over by now.
+        Such a subscriber has an incompatible QoS or type; a match that was only not yet discovered
+        would be found by the second call.
         """
         with self.lock:
             publishers = (*self._shared, *itertools.chain.from_iterable(self._single))

@@ -1,4 +1,4 @@
-"""ROS parameters from the settings: descriptors, declaration, checks on change."""
+"""ROS parameters made from the settings: descriptors, declaration, checks of changes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ _FROM_PRESET = 'Not set: as the preset says.'
 def descriptor(name: str) -> ParameterDescriptor:
     """Descriptor of a parameter: type, description with unit, range, whether it can change.
 
-    Types of floating-point parameters and of those that a preset sets are checked here and not by
-    rclpy, so that a whole number in a YAML file is taken and "not set" is a value.
+    Floating-point parameters and sampler parameters are dynamically typed: the settings check their
+    types instead of rclpy, so that a YAML file may give whole numbers and sampler parameters may be
+    "not set".
     """
     field = settings_text.parameter_fields()[name]
     prefix = name.rpartition('.')[0]
@@ -67,18 +68,18 @@ def descriptor(name: str) -> ParameterDescriptor:
 
 
 def _accept(configuration: Configuration) -> None:
-    """Nothing else stands against it."""
+    """Accept every configuration (default of ``prepare`` and ``apply``)."""
 
 
 class Parameters:
-    """Declares the settings on a node and keeps :attr:`configuration` at their present values.
+    """Declares the settings on a node and keeps :attr:`configuration` at their current values.
 
     Parameters
     ----------
     node : rclpy.node.Node
     prepare : callable, optional
         Called with the configuration that a change would lead to; raises to refuse the change.
-        Another callback may still refuse it, so nothing that is in use may depend on it.
+        Another callback may still refuse it, so this one must not yet apply it.
     apply : callable, optional
         Called with the configuration after each change; not in Humble, see :attr:`configuration`.
 
@@ -102,14 +103,14 @@ class Parameters:
         self._given = self._values()
         self._configuration = Configuration.from_values(self._given)
         node.add_on_set_parameters_callback(self._check)
-        # In Humble nobody says when a change has been made: there the values are compared.
+        # Humble has no callback after a change: there the values are compared on each access.
         self._told = hasattr(node, 'add_post_set_parameters_callback')
         if self._told:
             node.add_post_set_parameters_callback(self._commit)
 
     @property
     def configuration(self) -> Configuration:
-        """The settings of now; a new object after each change."""
+        """The current settings; a new object after each change."""
         if not self._told:
             self._refresh()
         return self._configuration
@@ -123,12 +124,12 @@ class Parameters:
         self._node.declare_parameter(name, default, descriptor(name), ignore_override=again)
 
     def _values(self) -> dict[str, Any]:
-        # One that somebody has deleted is as its default says.
+        # A deleted parameter has its default.
         there = [name for name in self._fields if self._node.has_parameter(name)]
         return {p.name: _plain(p) for p in self._node.get_parameters(there)}
 
     def _check(self, changes: list[Parameter]) -> SetParametersResult:
-        """Refuse what cannot be; the change itself comes later, if nobody else refuses it."""
+        """Refuse a wrong change; an accepted one is made later if no other callback refuses it."""
         ours = {p.name: _plain(p) for p in changes if p.name in self._fields}
         if not ours:
             return SetParametersResult(successful=True)
@@ -142,11 +143,11 @@ class Parameters:
         return SetParametersResult(successful=True)
 
     def _commit(self, changes: list[Parameter]) -> None:
-        """Take over a change that has been made."""
+        """Apply a change that has been made."""
         if not any(p.name in self._fields for p in changes):
             return
         for p in changes:
-            # "Not set" deletes it: without this it could never be set again.
+            # Setting "not set" deletes a parameter; declared again, it can be set later.
             if p.name in self._fields and not self._node.has_parameter(p.name):
                 self._declare(p.name, again=True)
         self._refresh()
@@ -161,13 +162,13 @@ class Parameters:
             return
         try:
             self._configuration = Configuration.from_values(values)
-        except ValueError as error:  # two changes at once, each of which would have been right
+        except ValueError as error:  # two changes at once, each valid on its own
             self._node.get_logger().error(f'parameters stay as they were: {error}')
         self._given = values
 
 
 def _plain(parameter: Parameter) -> Any:
-    """Value as the settings take it: sequences as tuples."""
+    """Value in the form that the settings expect: sequences as tuples."""
     if parameter.type_ in (Parameter.Type.DOUBLE_ARRAY, Parameter.Type.INTEGER_ARRAY):
         return tuple(parameter.value)
     return parameter.value

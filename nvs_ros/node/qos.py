@@ -7,7 +7,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-except ImportError:  # the module has this name from Iron on
+except ImportError:  # the name of the module before Iron
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 __all__ = ['NO_EVENTS', 'OVERRIDABLE', 'PublisherEventCallbacks', 'SubscriptionEventCallbacks']
@@ -18,5 +18,6 @@ OVERRIDABLE = QoSOverridingOptions(
 """Policies that ``qos_overrides.<topic>.<publisher|subscription>.*`` may change."""
 
 NO_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
-"""Of publishers that are many: rclpy's executors walk over every event each time they wake, which
-with its two default ones for each topic of eight views took longer than the views."""
+"""No event callbacks, for publishers that are many: rclpy's executors iterate over all events each
+time they wake, which with two default events for each topic of eight views took longer than making
+the views."""

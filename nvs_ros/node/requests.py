@@ -1,4 +1,4 @@
-"""Requests: the service for one view, the action for many, and the switch of the stream."""
+"""Requests: the service for one view, the action for many, and two small services."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ from nvs_ros.node.session import Session
 from nvs_ros.node.worker import Busy
 
 ANSWER_S = 1.0
-"""Time for answers to leave before the services are destroyed, and for rclpy to note a cancel."""
+"""Time for answers to be sent before services are destroyed, and for rclpy to mark a cancel."""
 CANCELLED = 'cancelled by the client'
 PROGRESS_PERIOD_S = 0.1
-"""Feedback without a view comes no faster: clients keep ten messages, a view must not be lost."""
+"""Least time between feedback messages without views: clients keep only ten messages, and one with
+a view must not be lost."""
 
 
 class _CountingGroup(ReentrantCallbackGroup):
-    """Knows how many of its callbacks are being executed, the sending of their answers included."""
+    """Counts its callbacks that are running, including the sending of their answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class _CountingGroup(ReentrantCallbackGroup):
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        """Count what rclpy does not execute as a callback of the group: a goal."""
+        """Count a goal, which rclpy does not run as a callback of the group."""
         self.beginning_execution(None)
         try:
             yield
@@ -64,13 +65,13 @@ class _CountingGroup(ReentrantCallbackGroup):
             self.ending_execution(None)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until there is none; return whether it came to that in time."""
+        """Wait until no callback is running; return whether that happened in time."""
         with self._condition:
             return self._condition.wait_for(lambda: not self._count, timeout_s)
 
 
 class _Goal:
-    """The job of an orbit, which may be cancelled before there is one."""
+    """An action goal; it may be cancelled before its job exists."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,14 +79,14 @@ class _Goal:
         self.cancelled = False
 
     def start(self, job: Job) -> None:
-        """Tie it to its job."""
+        """Set the job of the goal."""
         with self._lock:
             self._job = job
             if self.cancelled:
                 job.cancel(CANCELLED)
 
     def cancel(self) -> None:
-        """End its job, now or as soon as there is one."""
+        """Cancel the job, now or as soon as it exists."""
         with self._lock:
             self.cancelled = True
             if self._job is not None:
@@ -93,7 +94,7 @@ class _Goal:
 
     @staticmethod
     def wait_for_canceling(goal_handle: ServerGoalHandle) -> bool:
-        """Whether rclpy takes the goal for cancelled, which it does just after it has told us."""
+        """Wait until rclpy marks the goal as cancelling, shortly after our callback; else False."""
         deadline = time.monotonic() + ANSWER_S
         while not goal_handle.is_cancel_requested:
             if not goal_handle.is_active or time.monotonic() > deadline:
@@ -105,8 +106,9 @@ class _Goal:
 class Requests:
     """Serves ``~/synthesize_view``, ``~/synthesize_orbit``, ``~/enable`` and ``~/forget``.
 
-    A callback waits in a thread of the executor for its turn at the worker, so the executor needs
-    more threads than requests may wait. (Awaiting a future instead makes rclpy's executors spin.)
+    A callback waits in a thread of the executor until the worker has finished its job, so the
+    executor needs more threads than requests may wait. (Awaiting a future instead would make
+    rclpy's executors busy-wait.)
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ class Requests:
             node.create_service(
                 SynthesizeView, '~/synthesize_view', self._synthesize_view, callback_group=group
             ),
-            # In the group of the parameter services: changes come one after the other.
+            # In the group of the parameter services, so that changes are made one at a time.
             node.create_service(SetBool, '~/enable', self._enable),
             node.create_service(Trigger, '~/forget', self._forget_frames, callback_group=group),
         ]
@@ -144,7 +146,7 @@ class Requests:
         )
 
     def close(self) -> None:
-        """Destroy services and action, after the answers that are under way."""
+        """Destroy services and action after the pending answers were sent."""
         self._under_way.wait(ANSWER_S)
         self._flush()
         self.destroy()
@@ -156,9 +158,9 @@ class Requests:
         self._action.destroy()
 
     def _flush(self) -> None:
-        """Let rclpy send what the callbacks have returned: it makes tasks of that."""
+        """Wait until rclpy has sent the answers of finished callbacks, which it does in tasks."""
         executor = self._node.executor
-        for _ in range(2):  # the end of a goal makes one, which makes that of the answer
+        for _ in range(2):  # the end of a goal makes a task, which makes that of the answer
             sent = threading.Event()
             if executor is not None:
                 executor.create_task(sent.set)
@@ -266,7 +268,7 @@ class Requests:
 
     def _cancel(self, goal_handle: ServerGoalHandle) -> CancelResponse:
         self._goal(goal_handle).cancel()
-        if not goal_handle.is_active:  # it ended meanwhile
+        if not goal_handle.is_active:  # it has ended meanwhile
             self._forget(goal_handle)
         return CancelResponse.ACCEPT
 
@@ -306,7 +308,7 @@ class Requests:
         return session
 
     def _source(self, session: Session, request: Any) -> Any:
-        """Object of a request, after what is quicker to check."""
+        """Object of a request; the preset, which is quicker to check, is checked first."""
         self._parameters.configuration.sampler(request.preset)
         return session.newest_source(request.object_id)
 

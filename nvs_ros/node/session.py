@@ -1,4 +1,4 @@
-"""What the node holds while it is active: inputs, engine and worker, and the stream of views."""
+"""Everything that exists only while the node is active: inputs, engine, worker, stream of views."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from nvs_ros.node.transforms import NodeTransforms
 from nvs_ros.node.worker import Worker
 
 LOOK_S = 0.2
-"""Between two frames that are looked at for the memory alone."""
+"""Least time between two frames that are converted only to be remembered."""
 
 
 class Session:
-    """From activation to deactivation.
+    """The work of the node from activation to deactivation.
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ class Session:
         )
         self._inputs = Inputs(node, configuration, health, self.worker.wake)
         self.synchronizer = self._inputs.synchronizer
-        self.worker.start()  # last: it works with all of the above
+        self.worker.start()  # last, because it uses everything above
 
     def close(self, reason: str, timeout_s: float | None = None) -> bool:
-        """End all work, answer all requests; return whether the worker ended in time."""
+        """End all work and cancel all requests; return whether the worker ended in time."""
         try:
             self._inputs.close()
         finally:
@@ -81,11 +81,11 @@ class Session:
         return ended
 
     def silence(self) -> str:
-        """Why no frame gets complete, ``''`` when all is well or it is too early to say."""
+        """Why no frame becomes complete; ``''`` if frames arrive or it is too early to tell."""
         return '' if self._inputs.patient else self._inputs.silence()
 
     def counts(self) -> dict[str, object]:
-        """Frames in, used and dropped by reason, and the age of the last one, for people."""
+        """Counts for the diagnostics: frames in, used, dropped by reason; age of the last frame."""
         synchronizer = self.synchronizer
         statistics, newest = synchronizer.statistics, synchronizer.newest
         counts: dict[str, object] = {
@@ -102,7 +102,7 @@ class Session:
         return counts
 
     def newest_source(self, object_id: str = '') -> SourceFrame:
-        """The object of the newest frame that a request is about, the first one by default.
+        """An object in the newest frame; the first one if no id is given.
 
         Raises
         ------
@@ -122,12 +122,12 @@ class Session:
         )
 
     def _next_frame(self) -> Callable[[Job], None] | None:
-        """Idle work of the worker: the newest frame."""
+        """Idle work for the worker: the newest frame, None if there is no new one."""
         frame = self.synchronizer.take()
         return None if frame is None else lambda job: self._stream(job, frame)
 
     def _stream(self, job: Job, frame: FrameMessages) -> None:
-        """Make and publish what is wanted of a frame; what goes wrong concerns this one alone."""
+        """Make and publish what is wanted of a frame; errors are logged and counted."""
         try:
             indices, reason = self._wanted()
             if reason:
@@ -153,7 +153,7 @@ class Session:
             self._health.record('frame to views', time.monotonic() - frame.arrival_s)
 
     def _is_to_be_remembered(self, frame: FrameMessages) -> bool:
-        """Whether a frame that nobody wants views of is looked at, for views that come later."""
+        """Whether to convert a frame without wanted views, so that it can be remembered."""
         if not self._parameters.configuration.memory.frames:
             return False
         if frame.arrival_s - self._looked_s < LOOK_S:
@@ -162,11 +162,11 @@ class Session:
         return True
 
     def _wanted(self) -> tuple[list[int], str]:
-        """The configured views that are wanted now, and why nothing is, if nothing is."""
+        """Indices of the wanted views, and the reason if nothing is wanted, else ``''``."""
         configuration = self._parameters.configuration
         if not configuration.node.enabled:
             return [], 'disabled'
-        # In place already, unless a change of the parameter was refused by somebody else.
+        # Usually nothing to do; a refused change of the parameters may have left too many.
         self._outputs.resize(len(configuration.views.viewpoints))
         for topic in self._outputs.unmatched():
             self._health.warn(
@@ -182,11 +182,17 @@ class Session:
     def _publish_objects(
         self, job: Job, sources: Sequence[SourceFrame], indices: list[int]
     ) -> None:
-        """Publish what is wanted of each object; raise what the first one did if none can be."""
+        """Publish what is wanted of each object.
+
+        Raises
+        ------
+        Exception
+            Every object failed: the error of the first one.
+        """
         errors: list[tuple[str, Exception]] = []
         for i, source in enumerate(sources):
             try:
-                # The topics of single views carry the first object that has any.
+                # The topics of single views are for the first object that did not fail.
                 self._publish(job, source, indices, is_first=i == len(errors))
             except Cancelled:
                 raise
@@ -198,7 +204,7 @@ class Session:
             self._health.left_out(object_id, problem)
 
     def _publish(self, job: Job, source: SourceFrame, indices: list[int], is_first: bool) -> None:
-        """Make and publish what is wanted of an object: views, shape, frames of the cameras."""
+        """Make and publish what is wanted of an object: views, shape, TF of virtual cameras."""
         targets = self.maker.configured_targets(source)
         assessed: dict[str, AssessedView] = {}
         if self._outputs.wants_shape():

@@ -1,4 +1,4 @@
-"""Transforms of the graph: listened to, and those of virtual cameras published."""
+"""Listens to the transforms of the graph and publishes those of virtual cameras."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nvs_ros.messages import transforms
 
 
 class NodeTransforms(transforms.Transforms):
-    """Looks up what a node hears, and publishes where virtual cameras are.
+    """Looks up transforms that a node receives, and publishes the poses of virtual cameras.
 
     Parameters
     ----------
     node : rclpy.node.Node
     timeout_s : float
-        How long a look-up waits for a transform that is not there yet.
+        How long a look-up waits for a transform that has not arrived yet.
     """
 
     def __init__(self, node: Node, timeout_s: float) -> None:
@@ -35,9 +35,9 @@ class NodeTransforms(transforms.Transforms):
             raise
 
     def close(self) -> None:
-        """Stop listening and publishing, and destroy what tf2_ros has made on the node.
+        """Stop listening and publishing, and destroy what tf2_ros has created on the node.
 
-        Of its three classes only the listener does so itself.
+        Of its three classes only the listener can do that itself.
         """
         buffer, listener, broadcaster = self._buffer, self._listener, self._broadcaster
         self._buffer = self._listener = self._broadcaster = None
@@ -46,7 +46,7 @@ class NodeTransforms(transforms.Transforms):
         if broadcaster is not None:
             self._node.destroy_publisher(broadcaster.pub_tf)
         if buffer is not None:
-            # First: the clock knows its callbacks by address, and the service keeps the buffer.
+            # Before the buffer goes: the clock keeps its callback by address, the service keeps it.
             if (jumps := getattr(buffer, 'jump_handle', None)) is not None:  # none in Humble
                 jumps.unregister()
             self._node.destroy_service(buffer.srv)
@@ -57,7 +57,8 @@ class NodeTransforms(transforms.Transforms):
         Parameters
         ----------
         cameras : list of (Header, str, Pose)
-            Header of the source image, frame of the virtual camera, its pose in the former.
+            Header of the source image, optical frame of the virtual camera, and its pose in the
+            frame of that header.
         """
         if (broadcaster := self._broadcaster) is None:
             return

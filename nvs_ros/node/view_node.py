@@ -26,21 +26,23 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 
 class ViewNode(LifecycleNode):
-    """Synthesises views of the object in each frame and on request.
+    """Synthesises views of the objects in each frame and on request.
+
+    What exists in each lifecycle state:
 
     =============  ==================================================================
     unconfigured   parameters, diagnostics
-    inactive       + model, publishers, TF, services (which refuse)
+    inactive       + model, publishers, TF, services and action (which refuse requests)
     active         + subscriptions, worker
     =============  ==================================================================
 
     Parameters
     ----------
     load : callable
-        Takes :class:`ModelSettings` and a function that logs a line; returns the synthesizer.
+        Called with :class:`ModelSettings` and a function that logs a line; returns the synthesizer.
     name : str
     **arguments
-        As of :class:`rclpy.lifecycle.LifecycleNode`.
+        As for :class:`rclpy.lifecycle.LifecycleNode`.
     """
 
     def __init__(
@@ -68,11 +70,11 @@ class ViewNode(LifecycleNode):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model and open publishers and services; to inactive, else stay unconfigured."""
+        """Load the model, create publishers and services; to inactive, or stay unconfigured."""
         configuration = self._settings.configuration
         try:
             if configuration.input.objects == 'detections':
-                detections_type()  # before the model: it takes long
+                detections_type()  # checked before the model, which takes long to load
             self._synthesizer = self._load(configuration.model, self.get_logger().info)
             self._transforms = NodeTransforms(self, configuration.node.tf_timeout_s)
             self._check_presets(configuration)
@@ -94,7 +96,7 @@ class ViewNode(LifecycleNode):
             return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and start the worker; to active, else stay inactive."""
+        """Subscribe and start the worker; to active, or stay inactive."""
         synthesizer, transforms, outputs = self._configured()
         with outputs.lock:
             result = super().on_activate(state)
@@ -120,30 +122,31 @@ class ViewNode(LifecycleNode):
             return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the model, publishers and services; to unconfigured."""
+        """Release model, publishers and services; to unconfigured."""
         self._release()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of everything; to finalized."""
+        """Release everything; to finalized."""
         self._release()
         self._state = 'finalized'
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of everything; to unconfigured."""
+        """Release everything; to unconfigured."""
         self._release()
         return SUCCESS
 
     def stop(self, timeout_s: float) -> bool:
-        """End the work before the process ends; return whether the worker ended in time."""
+        """End the work before the process exits; return whether the worker ended in time."""
         return self._end_session('the node is shutting down', timeout_s)
 
     def destroy_node(self) -> None:
         """Destroy the node with its action server and state machine.
 
-        rclpy leaves these, and they keep the node: the participant stays in the graph, and its
-        segment in shared memory for ever where the process ends without the interpreter's teardown.
+        rclpy does not destroy these two, and they keep the node alive: its participant stays in the
+        graph, and if the process exits without the interpreter's teardown, its segment of shared
+        memory is never removed.
         """
         if (requests := self._requests) is not None:
             requests.destroy()
@@ -162,22 +165,22 @@ class ViewNode(LifecycleNode):
         return session is None or session.close(reason, timeout_s)
 
     def callback_failed(self, error: BaseException) -> None:
-        """Say what a callback raised: the node goes on."""
+        """Log what a callback raised; the node keeps running."""
         self._health.error('a callback failed', error)
 
     def _prepare(self, configuration: Configuration) -> None:
-        """Refuse a change of parameters that the model or the graph does not bear."""
+        """Raise if changed parameters do not fit the model or publishers cannot be created."""
         self._check_presets(configuration)
         if (outputs := self._outputs) is not None:
             outputs.grow(len(configuration.views.viewpoints))
 
     def _apply(self, configuration: Configuration) -> None:
-        """Follow a change of parameters."""
+        """Adjust the publishers after a change of parameters."""
         if (outputs := self._outputs) is not None:
             outputs.resize(len(configuration.views.viewpoints))
 
     def _check_presets(self, configuration: Configuration) -> None:
-        """Raise ValueError if the settings do not fit the sampler as the model wants it."""
+        """Raise ValueError if the sampler settings do not fit the values tuned for the model."""
         if (synthesizer := self._synthesizer) is not None:
             synthesizer.preset(configuration.node.preset, **configuration.sampler_overrides)
             synthesizer.preset(configuration.completion.preset)
@@ -191,14 +194,14 @@ class ViewNode(LifecycleNode):
             try:
                 if part is not None:
                     part.close()
-            except Exception as error:  # the others have to be let go all the same
+            except Exception as error:  # the other parts have to be released all the same
                 self._health.error('cleaning up', error)
         self._synthesizer = self._transforms = self._outputs = self._requests = None
         self._state = 'unconfigured'
         give_back_memory()
 
     def _describe(self) -> tuple[bytes, str, dict[str, object]]:
-        """Level, sentence and values for the diagnostics."""
+        """Level, message and values of the diagnostic status."""
         configuration = self._settings.configuration
         values: dict[str, object] = {'state': self._state, 'preset': configuration.node.preset}
         if (synthesizer := self._synthesizer) is not None:

@@ -1,4 +1,4 @@
-"""One thread that does the slow work: requests in turn, otherwise the newest frame.
+"""One thread that does the slow work: requests in order, otherwise the newest frame.
 
 No ROS here.
 """
@@ -15,23 +15,23 @@ from nvs_ros.messages.job import Cancelled, Job
 
 
 class Busy(Exception):
-    """No more requests can wait."""
+    """As many requests are waiting as allowed."""
 
 
 class Worker:
-    """Runs jobs in the order they came and, when there is none, the idle work.
+    """Runs jobs in the order of submission and, if there are none, idle work.
 
-    Nothing that jobs or idle work raise ends it.
+    No exception of a job or of idle work ends the worker.
 
     Parameters
     ----------
     next_idle : callable
-        Returns a callable, to be called with a :class:`Job` for its cancellation, or None.
-        Called in the worker's thread after :meth:`wake`.
+        Called in the worker's thread after :meth:`wake`; returns idle work or None. Idle work is
+        called with a :class:`Job`, by which it can be cancelled.
     queue : int
-        Jobs that may wait.
+        Most jobs that may wait.
     on_error : callable
-        Takes what idle work raised, which nobody waits for; in the worker's thread.
+        Called in the worker's thread with an exception of idle work.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Worker:
         self._thread = threading.Thread(target=self._loop, name='nvs worker', daemon=True)
 
     def start(self) -> None:
-        """Begin, once everything is there that idle work needs."""
+        """Start the thread; everything that idle work needs must exist."""
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def wake(self) -> None:
-        """Say that there may be idle work."""
+        """Tell the worker that there may be idle work."""
         with self._condition:
             self._idle_work = True
             self._condition.notify()
@@ -71,9 +71,9 @@ class Worker:
         Raises
         ------
         Busy
-            As many jobs wait as may.
+            As many jobs are waiting as allowed.
         Cancelled
-            The worker has been stopped, or has ended.
+            The worker was stopped or has ended.
         """
         job = Job(work)
         with self._condition:
@@ -87,12 +87,12 @@ class Worker:
         return job
 
     def stop(self, reason: str, timeout_s: float | None = None) -> bool:
-        """Cancel everything and end the thread.
+        """Cancel all jobs and end the thread.
 
         Returns
         -------
         bool
-            Whether the thread ended in time; if not, it ends after its network evaluation.
+            Whether the thread ended in time; if not, it ends after its current network evaluation.
         """
         self._refuse(reason)
         if self._thread.ident is not None:  # else it was never started
@@ -100,7 +100,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def _refuse(self, reason: str) -> None:
-        """Cancel everything, and from now on refuse what is submitted."""
+        """Cancel all jobs and refuse new ones from now on."""
         with self._condition:
             self._stop_reason = self._stop_reason or reason
             for job in (*self._jobs, self._current):
@@ -113,15 +113,15 @@ class Worker:
             while not self._stop_reason:
                 self._turn()
         finally:
-            # Whatever ended it: nobody waits for an answer that cannot come.
+            # Whatever ended the loop: requests must not wait for an answer that cannot come.
             self._refuse('the worker has ended: deactivate and activate the node')
-            # They lead back to who holds the worker, and by it to a model that is to be let go.
+            # Jobs and callbacks refer to the session, which would keep the model in memory.
             with self._condition:
                 self._jobs.clear()
             del self._next_idle, self._on_error
 
     def _turn(self) -> None:
-        """Wait for something to do and do it."""
+        """Wait for a job or idle work and run it."""
         try:
             job = self._next()
             if job is not None:
@@ -158,5 +158,5 @@ class Worker:
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        with contextlib.suppress(Exception):  # the last place where it could end the thread
+        with contextlib.suppress(Exception):  # an error in the report must not end the thread
             self._on_error(error)

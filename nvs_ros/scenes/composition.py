@@ -1,4 +1,4 @@
-"""Free compositions: a few plain solids that touch."""
+"""Compositions of a few plain solids that touch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def composition(rng: np.random.Generator) -> Mesh:
 
 
 def _solid(sides: np.ndarray, rng: np.random.Generator) -> Mesh:
-    """A solid on the plane z = 0 with the given sides."""
+    """A random solid on the plane z = 0, with sides (3,) along x, y and z."""
     color = any_color(rng)
     kind = rng.integers(4)
     if kind == 0:

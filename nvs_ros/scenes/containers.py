@@ -1,4 +1,4 @@
-"""Vessels and cartons: mostly surfaces of revolution, with something that tells the front."""
+"""Vessels and cartons: mostly surfaces of revolution, with a feature that tells the front."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ SEGMENTS = 40
 
 
 def _label(rings: np.ndarray, rows: slice, width: int, color: np.ndarray) -> np.ndarray:
-    """Colours of a lathe, (k, 3), with a label ``width`` segments wide on some rings -> (k,
-    segments, 3)."""
+    """Colours (k, segments, 3) of a lathe from those of its rings (k, 3), with a label.
+
+    The label is ``width`` segments wide, on the rings ``rows``, in one colour.
+    """
     colors = np.repeat(rings[:, None], SEGMENTS, 1)
     columns = np.arange(-(width // 2), width - width // 2) % SEGMENTS
     colors[rows, columns] = color

@@ -1,4 +1,4 @@
-"""Pictures of procedural objects on disk: rendered once, memory-mapped afterwards."""
+"""Datasets of rendered objects on disk: rendered once, memory-mapped afterwards."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class DatasetSettings(Settings):
 
 
 def sample_cameras(settings: DatasetSettings, rng: np.random.Generator) -> np.ndarray:
-    """Random cameras that look at the object -> (views, 3) azimuth_rad, elevation_rad, radius."""
+    """Random cameras (views, 3) that look at the object: azimuth_rad, elevation_rad, radius."""
     return np.stack(
         [
             rng.uniform(-np.pi, np.pi, settings.views),
@@ -88,10 +88,11 @@ class Drawn:
     images : (views, size, size, 3) uint8
         RGB on white.
     masks : (views, size, size) uint8
+        Coverage by the object, 0..255.
     cameras : (views, 3) float32
         azimuth_rad, elevation_rad, radius (longest sides of the object).
     seen : list of Seen
-        Of each view, where the dataset has a guide.
+        One for each view if the dataset has a guide, else empty.
     """
 
     images: np.ndarray
@@ -108,7 +109,7 @@ def draw_object(settings: DatasetSettings, index: int, *, true_sensor: bool = Fa
     settings : DatasetSettings
     index : int
     true_sensor : bool
-        What is seen has no faults.
+        Sightings without sensor faults.
     """
     rng = np.random.default_rng([settings.seed, index])
     varied = np.random.default_rng([settings.seed, index, 1]).random() < settings.varied
@@ -126,7 +127,7 @@ def draw_object(settings: DatasetSettings, index: int, *, true_sensor: bool = Fa
 def _make_mesh(
     settings: DatasetSettings, index: int, varied: bool, rng: np.random.Generator
 ) -> Mesh:
-    """One object: generated, or every other one from the catalogues."""
+    """Object ``index``: generated, or, if there are catalogues, every other one from them."""
     if settings.furniture:
         if index % 2:
             entries = trained_furniture(settings.furniture)
@@ -141,13 +142,14 @@ def _make_mesh(
 def render_views(
     mesh: Mesh, cameras: np.ndarray, size: int, lighting: Lighting | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render a mesh from cameras (views, 3), as :func:`sample_cameras` makes them.
+    """Render a mesh from cameras (views, 3), see :func:`sample_cameras`.
 
     Returns
     -------
     images : (views, size, size, 3) uint8
         RGB on white.
     masks : (views, size, size) uint8
+        Coverage by the object, 0..255.
     """
     intrinsics = Camera.canonical(size).matrix
     renderings = []
@@ -160,7 +162,7 @@ def render_views(
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures, cameras and what was measured; everything but the cameras is memory-mapped.
+    """Images, cameras and sightings; everything but the cameras is memory-mapped.
 
     Attributes
     ----------
@@ -177,7 +179,7 @@ class Dataset:
 
     @property
     def sources(self) -> np.ndarray:
-        """What the network is shown, like ``images``."""
+        """The images that the network is shown, (objects, views, size, size, 3) uint8."""
         return self.images if self.sightings is None else self.sightings.sources
 
 
@@ -188,15 +190,15 @@ def _draw(job: tuple[DatasetSettings, int]) -> tuple[np.ndarray, np.ndarray, lis
 
 
 def make_dataset(settings: DatasetSettings, folder: Path, workers: int | None = None) -> Dataset:
-    """Render a dataset, or open it when it is there already.
+    """Open a dataset; render it first if it does not exist.
 
     Parameters
     ----------
     settings : DatasetSettings
     folder : Path
-        Where datasets are kept; this one goes into a sub-folder named after its settings.
+        Folder for datasets; this one is in a sub-folder named by a hash of its settings.
     workers : int, optional
-        Processes; all cores when omitted.
+        Number of processes; one for each available core when omitted.
     """
     description = json.dumps(dataclasses.asdict(settings), sort_keys=True)
     folder = Path(folder) / hashlib.sha256(description.encode()).hexdigest()[:12]
@@ -208,7 +210,7 @@ def make_dataset(settings: DatasetSettings, folder: Path, workers: int | None = 
         images = np.lib.format.open_memmap(images_file, 'w+', np.uint8, (*shape, shape[2], 3))
         cameras = np.empty((*shape[:2], 3), np.float32)
         jobs = ((settings, index) for index in range(settings.objects))
-        # Spawned: a process forked beside the threads of torch or DDS may wait for a lock for ever.
+        # Spawned, because a process forked beside threads of torch or DDS may deadlock.
         workers = workers or len(os.sched_getaffinity(0))
         with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
             results = pool.map(_draw, jobs, chunksize=16)

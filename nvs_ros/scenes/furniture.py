@@ -1,4 +1,4 @@
-"""Objects of the Sweet Home 3D catalogues as training draws them, and those it never sees."""
+"""Objects of the Sweet Home 3D catalogues: varied for training, and held out from it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PLAIN = 0.35
 RETEXTURED = 0.3
 """Share of catalogue objects that get another texture."""
 STRETCH = 0.2
-"""Sides are scaled by up to this much against each other."""
+"""Each side is scaled by a factor between exp(-STRETCH) and exp(STRETCH)."""
 
 
 def mesh_cache(folder: str) -> Path:
-    """Where the meshes of catalogues are kept once they are read."""
+    """Folder in which the meshes of catalogues are cached."""
     return Path(folder) / 'meshes'
 
 
 @lru_cache(maxsize=2)
 def trained_furniture(folder: str) -> tuple[Entry, ...]:
-    """The usable objects of the catalogues but those held out."""
+    """The usable objects of the catalogues, without those held out."""
     return tuple(entry for entry in _usable(folder) if not _held_out(entry))
 
 
@@ -50,7 +50,7 @@ def _held_out(entry: Entry) -> bool:
 
 
 def _draw(entry: Entry) -> float:
-    """A number of its own for each object, 0 ... 1."""
+    """A pseudo-random number 0 ... 1 for each object, always the same."""
     digest = hashlib.sha256(entry.key.encode()).digest()
     return int.from_bytes(digest[:4], 'big') / 2**32
 
@@ -61,12 +61,12 @@ def _pictures(folder: str) -> tuple[np.ndarray, ...]:
 
 
 def with_texture(mesh: Mesh, rng: np.random.Generator, folder: str = '') -> Mesh:
-    """A generated object, most with a texture: a drawn one, or a picture of the catalogues."""
+    """A generated object; mostly with textures, procedural ones or images of the catalogues."""
     return mesh if rng.random() < PLAIN else textured(mesh, rng, _pictures(folder))
 
 
 def varied_mesh(mesh: Mesh, rng: np.random.Generator, folder: str = '') -> Mesh:
-    """A catalogue object, turned, stretched and tinted; some mirrored, some with new textures."""
+    """A catalogue object rotated, stretched and tinted; some mirrored, some with new textures."""
     if rng.random() < RETEXTURED:
         mesh = textured(mesh, rng, _pictures(folder))
     sides = np.exp(rng.uniform(-STRETCH, STRETCH, 3))

@@ -1,4 +1,4 @@
-"""Where the light of a scene stands, and what shines."""
+"""Light and gloss of a scene."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from nvs_ros.scenes.render import AMBIENT, EXPONENT, LIGHT_IN_CAMERA
 
 MOVES_WITH_CAMERA = 0.5
-"""Share of scenes whose light turns with the camera; in the others it stands in the world."""
+"""Share of scenes whose light moves with the camera; in the others it is fixed to the object."""
 GLOSSY = 0.4
 """Share of objects with highlights."""
 
@@ -22,11 +22,12 @@ class Lighting:
     Attributes
     ----------
     towards : (3,) float
-        Unit vector towards the light: in the object frame, or in the camera's.
+        Unit vector towards the light: in the camera's optical frame if ``with_camera``, else in the
+        object frame.
     with_camera : bool
-        In the camera's.
+        Whether the light moves with the camera.
     ambient, gloss, exponent : float
-        As of :func:`nvs_ros.scenes.render.render`.
+        As in :func:`nvs_ros.scenes.render.render`.
     """
 
     towards: np.ndarray = field(default_factory=lambda: LIGHT_IN_CAMERA)
@@ -37,7 +38,7 @@ class Lighting:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Lighting:
-        """From above in the world, or from before the object with the camera."""
+        """Random light: from above the object, or from the camera's side and moving with it."""
         with_camera = bool(rng.random() < MOVES_WITH_CAMERA)
         if with_camera:
             towards = LIGHT_IN_CAMERA + rng.normal(0, 0.3, 3)
@@ -54,7 +55,7 @@ class Lighting:
         )
 
     def seen_from(self, object_from_camera: np.ndarray) -> dict[str, Any]:
-        """Keyword arguments of :func:`nvs_ros.scenes.render.render` for a camera's pose."""
+        """Arguments of :func:`nvs_ros.scenes.render.render` for a camera pose (4, 4)."""
         towards = self.towards
         if not self.with_camera:
             towards = object_from_camera[:3, :3].T @ towards

@@ -1,5 +1,5 @@
-"""Triangle meshes with a colour or a piece of a texture on each face, and the few shapes that
-table-top objects are made of."""
+"""Triangle meshes with a colour or texture on each face, and the basic shapes of table-top
+objects."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ class Mesh:
     Attributes
     ----------
     vertices : (n, 3) float64
+        Object frame; the longest side of a normalised mesh is 1.
     faces : (m, 3) int64
         Vertex indices.
     colors : (m, 3) float32
         RGB of each face, 0..1.
     normals : (m, 3, 3) float32
-        A normal for each corner of each face (need not be of unit length).
+        A normal for each corner of each face, of any length.
     uv : (m, 3, 2) float32, optional
-        Where each corner of each face lies in its texture: (0, 0) is the lower left corner of the
-        picture, (1, 1) its upper right one; the picture repeats beyond.
+        Texture coordinates of each corner of each face: (0, 0) is the lower left corner of the
+        texture, (1, 1) the upper right one; beyond that it repeats.
     texture_index : (m,) int32, optional
-        Texture of each face; -1 for none.
+        Index of the texture of each face; -1 for none.
     textures : tuple of (h, w, 3) uint8
-        RGB. A textured face has the texture's colour times its own: white for the texture as it is.
+        RGB. The colour of a textured face is multiplied with the texture; white leaves it as it is.
+
+    Raises
+    ------
+    ValueError
+        Textures, ``texture_index`` and ``uv`` do not fit each other.
     """
 
     vertices: np.ndarray
@@ -82,7 +88,7 @@ class Mesh:
     def transformed(
         self, linear: np.ndarray, offset: np.ndarray | tuple[float, ...] = (0, 0, 0)
     ) -> Mesh:
-        """Each vertex ``v`` becomes ``linear @ v + offset``.
+        """Transform each vertex ``v`` to ``linear @ v + offset``, and the normals accordingly.
 
         Parameters
         ----------
@@ -98,13 +104,13 @@ class Mesh:
         )
 
     def turned(self, angle_rad: float) -> Mesh:
-        """Turned about z, positive counter-clockwise seen from above."""
+        """Rotated about z; positive angles are counter-clockwise seen from above."""
         c, s = np.cos(angle_rad), np.sin(angle_rad)
         return self.transformed(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
 
     def normalised(self) -> Mesh:
-        """Bounding box centred at the origin, longest side 1 (the frame Zero-1-to-3 was trained
-        in)."""
+        """With the bounding box centred at the origin and a longest side of 1, as Zero-1-to-3 was
+        trained."""
         low, high = self.vertices.min(0), self.vertices.max(0)
         return replace(self, vertices=(self.vertices - (low + high) / 2) / (high - low).max())
 
@@ -139,7 +145,7 @@ def grid_surface(points: np.ndarray, normals: np.ndarray, colors: np.ndarray) ->
 
 
 def lathe(profile: np.ndarray, colors: np.ndarray, segments: int = 40) -> Mesh:
-    """Surface of revolution about z.
+    """Surface of revolution about z, from an outline.
 
     Parameters
     ----------
@@ -208,7 +214,7 @@ def patch(
     colors : (rows, columns, 3)
         RGB of each cell, 0..1; rows run along ``edge_v``.
     splits_u, splits_v : (columns + 1,), (rows + 1,), optional
-        Where the cells end, 0..1; uniform when omitted.
+        Borders of the cells along each edge, 0..1; uniform when omitted.
     """
     rows, columns = colors.shape[:2]
     u = np.linspace(0, 1, columns + 1) if splits_u is None else splits_u
@@ -223,16 +229,16 @@ def block(
     colors: np.ndarray,
     top: tuple[float, float] = (1.0, 1.0),
 ) -> Mesh:
-    """A box, or a block with a smaller top, on the plane z = 0 and centred over the origin.
+    """A box, or a block whose top has another size, on the plane z = 0, centred over the origin.
 
     Parameters
     ----------
     size : (3,)
         Sides along x, y and z.
     colors : (3,) or (6, 3)
-        RGB of all faces, or of those towards +x, -x, +y, -y, +z, -z.
+        RGB of all faces, or of the faces towards +x, -x, +y, -y, +z, -z; 0..1.
     top : (2,)
-        Sides of the top along x and y, as shares of those of the bottom.
+        Sides of the top along x and y, relative to those of the bottom.
     """
     across = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) / 2
     bottom = np.column_stack([across * size[:2], np.zeros(4)])

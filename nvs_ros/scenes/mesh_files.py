@@ -1,4 +1,4 @@
-"""Meshes in files that are read in a few milliseconds."""
+"""Store meshes in files that can be read in a few milliseconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nvs_ros.scenes.mesh import Mesh
 
 
 def save_mesh(mesh: Mesh, file: Path) -> None:
-    """Write a mesh, in half of the space: colours in 8 bits, normals in 16."""
+    """Write a mesh with reduced precision, in half the space: colours 8 bits, normals 16 bits."""
     length = np.linalg.norm(mesh.normals, axis=-1, keepdims=True) + 1e-30
     arrays = {
         'vertices': mesh.vertices.astype(np.float32),

@@ -1,4 +1,4 @@
-"""Textures in smaller and smaller copies, so that a far or oblique one is not undersampled."""
+"""Mipmaps: reduced copies of textures, so that far or oblique surfaces are not undersampled."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 
 class Mipmaps(NamedTuple):
-    """All sizes of several textures in one array, as the rasteriser reads them.
+    """All levels of several textures in one array, as the rasteriser reads them.
 
     Attributes
     ----------
     texels : (n, 3) uint8
-        RGB of one picture after the other, each row by row from the top.
+        RGB of all levels one after the other, each row by row from the top.
     levels : (textures, most levels, 3) int64
-        Where a picture begins in ``texels``, its height and its width; zeros where there is none.
+        Start in ``texels``, height and width of each level; zeros for missing levels.
     counts : (textures,) int64
-        Number of sizes.
+        Number of levels of each texture.
     """
 
     texels: np.ndarray
@@ -28,7 +28,13 @@ class Mipmaps(NamedTuple):
 
 
 def mipmaps(textures: Sequence[np.ndarray]) -> Mipmaps:
-    """Halve textures (h, w, 3) uint8 until one pixel is left."""
+    """Halve textures (h, w, 3) uint8 until one pixel is left.
+
+    Raises
+    ------
+    ValueError
+        A texture has another shape or dtype.
+    """
     pyramids = [_pyramid(texture) for texture in textures]
     levels = np.zeros((len(pyramids), max(map(len, pyramids), default=0), 3), np.int64)
     texels, start = [np.zeros((0, 3), np.uint8)], 0

@@ -16,26 +16,26 @@ from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.polygons import smooth_normals, triangulate
 
 Read = Callable[[str], bytes | None]
-"""The content of a file by its path with ``/``; None where there is none."""
+"""Returns the content of a file from its path (with ``/``), or None if there is no such file."""
 
 GREY = (0.63, 0.63, 0.63)
-"""Of faces without any material."""
+"""Colour of faces without material."""
 MOST_TEXELS = 512
-"""Longer sides of textures are reduced to this."""
+"""Largest side of a texture; larger ones are reduced."""
 ALPHA_POINTS = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]]) / [[3], [6], [6], [6]]
-"""Where on a face the alpha of its texture is looked up, barycentric."""
+"""Barycentric coordinates where the alpha of a face's texture is sampled."""
 
 
 class ObjMesh(NamedTuple):
-    """A mesh as it stands in its file, and what can be seen through it.
+    """A mesh as it is in its file, and how transparent its faces are.
 
     Attributes
     ----------
     mesh : Mesh
     opacity : (m,) float32
-        Of the material of each face: 0 is clear glass, 1 solid.
+        Opacity of each face's material: 0 is clear glass, 1 solid.
     alpha : (m,) float32
-        Mean alpha of the texture on each face.
+        Mean alpha of the texture on each face, 0..1.
     """
 
     mesh: Mesh
@@ -45,13 +45,14 @@ class ObjMesh(NamedTuple):
 
 @dataclass
 class Material:
-    """What a face looks like.
+    """A material of an MTL file.
 
     Attributes
     ----------
-    color : tuple of float
+    color : (float, float, float)
         RGB, 0..1.
     opacity : float
+        0 is clear, 1 solid.
     picture : str or None
         Path of the texture.
     """
@@ -62,19 +63,19 @@ class Material:
 
 
 def read_obj(path: str, read: Read) -> ObjMesh:
-    """Read a mesh.
+    """Read a mesh from an OBJ file.
 
-    Polygons are cut into triangles, concave ones too; normals that the file lacks follow from its
-    smoothing groups, and where it says nothing about smoothing, all but creases is smooth. A
-    textured face takes its colour from the texture alone: what files say beside it is mostly left
-    over from the program that wrote them.
+    Polygons, also concave ones, are cut into triangles. Missing normals are computed from the
+    smoothing groups; in a file without such groups everything but creases is smooth. A textured
+    face takes its colour from the texture alone, because the colour in the file is usually a
+    leftover of the program that wrote it.
 
     Parameters
     ----------
     path : str
-        Of the OBJ file.
+        Path of the OBJ file.
     read : callable
-        Reads it, and the files that it names.
+        Reads it, and the files that it refers to.
 
     Raises
     ------
@@ -95,15 +96,15 @@ def read_obj(path: str, read: Read) -> ObjMesh:
 
 @dataclass
 class _Lines:
-    """What the lines of an OBJ file say."""
+    """The parsed lines of an OBJ file."""
 
     positions: list[list[str]] = field(default_factory=list)
     texture_points: list[list[str]] = field(default_factory=list)
     normals: list[list[str]] = field(default_factory=list)
     polygons: dict[int, list[list[tuple[int, int, int]]]] = field(default_factory=dict)
-    """By the number of corners: numbers of position, texture point and normal (-1: none)."""
+    """Number of corners -> indices of position, texture point, normal of each (-1: none)."""
     marks: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    """By the number of corners: material and smoothing group (0: flat)."""
+    """Number of corners -> material and smoothing group of each polygon (0: flat)."""
     materials: dict[str, int] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     libraries: list[str] = field(default_factory=list)
@@ -137,7 +138,7 @@ class _Lines:
     def _corner(self, text: str) -> tuple[int, int, int]:
         numbers = (text.split('/') + ['', ''])[:3]
         lists = (self.positions, self.texture_points, self.normals)
-        # Counted from 1, or backwards from the newest.
+        # Indices count from 1, negative ones backwards from the newest entry.
         position, texture_point, normal = (
             -1 if not n else int(n) - 1 if int(n) > 0 else len(known) + int(n)
             for n, known in zip(numbers, lists, strict=True)
@@ -146,7 +147,7 @@ class _Lines:
 
 
 def read_materials(path: str, read: Read) -> dict[str, Material]:
-    """Read an MTL file; empty where there is none."""
+    """Read an MTL file; empty if there is no such file."""
     materials: dict[str, Material] = {}
     current = Material()
     for line in (read(path) or b'').decode('utf-8', 'replace').splitlines():
@@ -166,13 +167,15 @@ def read_materials(path: str, read: Read) -> dict[str, Material]:
 
 
 def resolve(path: str, name: str) -> str:
-    """Path of a file that another one names, ``..`` taken out."""
+    """Path of a file that the file at ``path`` refers to, without ``..``."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(path), name.replace('\\', '/')))
 
 
 def read_picture(content: bytes) -> np.ndarray | None:
-    """A picture (h, w, 4) uint8, RGBA, at most ``MOST_TEXELS`` wide and high; None where the
-    content is none."""
+    """Decode an image to (h, w, 4) uint8, RGBA, reduced to at most :data:`MOST_TEXELS` a side.
+
+    None if the content is no image.
+    """
     try:
         picture = np.asarray(Image.open(io.BytesIO(content)).convert('RGBA'))
     except (OSError, ValueError, SyntaxError):
@@ -219,7 +222,7 @@ def _assembled(lines: _Lines, materials: dict[str, Material], read: Read) -> Obj
 def _load_pictures(
     materials: list[Material], read: Read
 ) -> tuple[list[np.ndarray], dict[str | None, int]]:
-    """The pictures that are there, RGBA, and the number of each path."""
+    """The readable textures of the materials, RGBA, and the index of each path in them."""
     pictures: list[np.ndarray] = []
     index_of: dict[str | None, int] = {}
     for path in dict.fromkeys(m.picture for m in materials if m.picture):

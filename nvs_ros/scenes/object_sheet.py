@@ -1,4 +1,4 @@
-"""A sheet of objects as training sees them, for people."""
+"""A sheet of training objects, for people."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def write_samples(
     size: int = 96,
     seed: int = 0,
 ) -> None:
-    """Write a sheet of 64 objects: generated plain and textured, loaded as they are and with new
-    textures, two columns of each.
+    """Write a sheet of 64 objects: generated ones plain and textured, loaded ones as they are and
+    with new textures, two columns of each.
 
     Parameters
     ----------
     file : Path
         PNG.
     meshes : sequence of Mesh
-        Loaded ones to choose from.
+        Loaded meshes to choose from, at least one.
     pictures : sequence of (h, w, 3) uint8
-        Textures to choose from, beside procedural ones.
+        Textures to choose from, in addition to procedural ones.
     size : int
-        Side of the pictures, pixels.
+        Side of the images, pixels.
     seed : int
     """
     rng = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ DARK = np.array([0.13, 0.13, 0.15])
 
 
 def any_color(rng: np.random.Generator) -> np.ndarray:
-    """A plain colour; one in six is a grey, never as bright as the white background."""
+    """A random RGB colour (3,), 0..1; one in six is grey, none as bright as the background."""
     if rng.random() < 1 / 6:
         return np.full(3, rng.uniform(0.15, 0.85))
     return np.array(
@@ -21,7 +21,7 @@ def any_color(rng: np.random.Generator) -> np.ndarray:
 
 
 def two_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two colours that can be told apart."""
+    """Two random RGB colours (3,), 0..1, that can be told apart."""
     first = any_color(rng)
     while True:
         second = WHITE if rng.random() < 0.25 else any_color(rng)

@@ -1,4 +1,4 @@
-"""Procedural textures, such as things on tables have: stripes, grain, speckles, print."""
+"""Procedural textures of household things: stripes, grain, speckles, print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from nvs_ros.scenes.palette import WHITE, any_color, two_colors
 
 SIDE = 128
-"""Pixels."""
+"""Side of a texture, pixels."""
 LETTERS = 'ABCDEFGHIKLMNOPRSTUVXYZ0123456789'
 
 
@@ -21,7 +21,7 @@ def make_pattern(rng: np.random.Generator) -> np.ndarray:
 
 
 def _mixed(share: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """From the first colour, where ``share`` (SIDE, SIDE) is 0, to the second, where it is 1."""
+    """Blend two colours: the first where ``share`` (SIDE, SIDE) is 0, the second where it is 1."""
     return first + np.clip(share, 0, 1)[..., None] * (second - first)
 
 
@@ -32,9 +32,9 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _noise(rng: np.random.Generator, coarsest: int, octaves: int, stretch: int = 1) -> np.ndarray:
-    """Noise of several scales that repeats, mean 0 and deviation 1.
+    """Tileable noise of several scales (SIDE, SIDE), mean 0 and standard deviation 1.
 
-    ``coarsest`` cells along a column, ``stretch`` times fewer along a row.
+    The coarsest scale has ``coarsest`` cells along a column, ``stretch`` times fewer along a row.
     """
     total: np.ndarray = np.zeros((SIDE, SIDE), np.float32)
     for octave in range(octaves):
@@ -50,7 +50,7 @@ def _noise(rng: np.random.Generator, coarsest: int, octaves: int, stretch: int =
 
 
 def stripes(rng: np.random.Generator) -> np.ndarray:
-    """Straight or wavy, of two to four colours."""
+    """Straight or wavy stripes of two to four colours."""
     rows, columns = _grid()
     along = rows if rng.random() < 0.5 else columns
     if rng.random() < 0.3:
@@ -97,7 +97,7 @@ def grain(rng: np.random.Generator) -> np.ndarray:
 
 
 def gradient(rng: np.random.Generator) -> np.ndarray:
-    """From one colour to another and back."""
+    """A smooth transition from one colour to another and back."""
     rows, columns = _grid()
     phase = rows * rng.integers(0, 2) + columns * rng.integers(0, 2) + rng.random()
     return _mixed(0.5 + 0.5 * np.sin(2 * np.pi * phase), *two_colors(rng))
@@ -116,7 +116,7 @@ def speckle(rng: np.random.Generator) -> np.ndarray:
 
 
 def label(rng: np.random.Generator) -> np.ndarray:
-    """A packet's print: blocks, a logo, a name and lines of small text."""
+    """The print of a packet: blocks, a logo, a name and lines of small text."""
     ground, ink = two_colors(rng)
     picture = np.tile(ground, (SIDE, SIDE, 1))
     for _ in range(rng.integers(1, 4)):
@@ -139,7 +139,7 @@ def label(rng: np.random.Generator) -> np.ndarray:
 
 
 def logos(rng: np.random.Generator) -> np.ndarray:
-    """One to four marks on a plain or a shaded ground."""
+    """One to four logos on a plain or shaded ground."""
     picture = gradient(rng) if rng.random() < 0.3 else np.tile(any_color(rng), (SIDE, SIDE, 1))
     picture = np.ascontiguousarray(picture)
     for _ in range(rng.integers(1, 5)):
@@ -188,4 +188,4 @@ KINDS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
     label,
     logos,
 )
-"""Print tells the sides of an object apart as nothing else does: it comes more often."""
+"""Kinds of textures; ``label`` twice, because print best tells the sides of an object apart."""

@@ -1,4 +1,4 @@
-"""Polygons into triangles, and normals for those that have none."""
+"""Triangulate polygons, and compute missing normals."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 CREASE_COS = 0.5
-"""A corner is smoothed with its neighbours unless their mean lies farther than 60 degrees from the
-normal of its own face."""
+"""A corner takes the mean normal of the faces round its vertex, unless that differs by more than 60
+degrees from the normal of its own face."""
 
 
 def triangulate(
@@ -22,14 +22,16 @@ def triangulate(
     ----------
     positions : (n, 3) float
     polygons : mapping of int to (k, corners, ...) int
-        By the number of corners; the first number of a corner is that of its position.
+        Number of corners -> polygons; the first number of a corner is the index of its position.
     marks : mapping of int to (k, ...)
-        Whatever belongs to each polygon.
+        Number of corners -> any values that belong to each polygon.
 
     Returns
     -------
     corners : (m, 3, ...) int
+        Triangles.
     marks : (m, ...)
+        Values of the polygon of each triangle.
     """
     triangles, belonging = [], []
     for count, group in sorted(polygons.items()):
@@ -62,7 +64,7 @@ def _is_concave(points: np.ndarray) -> np.ndarray:
 
 
 def clip_ears(outline: np.ndarray) -> np.ndarray:
-    """Triangles (corners - 2, 3) of a simple polygon (corners, 3), by cutting off its ears."""
+    """Triangulate a simple polygon (corners, 3) by ear clipping: indices (corners - 2, 3)."""
     normal = _area_vectors(outline[None])[0]
     drop = np.abs(normal).argmax()
     plane = np.delete(outline, drop, 1) * [1, np.sign(normal[drop]) * (-1 if drop == 1 else 1)]
@@ -89,14 +91,16 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def smooth_normals(positions: np.ndarray, faces: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Normals (m, 3, 3) float32 of corners: the mean of the faces round a vertex.
+    """Unit normals (m, 3, 3) float32 of corners: the mean over the faces round a vertex.
 
     Parameters
     ----------
     positions : (n, 3)
     faces : (m, 3) int
+        Vertex indices.
     group : (m,) int
-        Faces are smoothed with those of their own group; those of group 0 stay flat.
+        Smoothing group of each face; only faces of the same group are averaged, those of group 0
+        stay flat.
     """
     points = positions[faces]
     own = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])

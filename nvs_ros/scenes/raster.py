@@ -1,7 +1,7 @@
 """The compiled inner loops of the rasteriser: which face a sample shows, and in which colour.
 
-All of them in one file, because numba's cache notices changes only of the file in which the
-calling function stands.
+They are in one file, because numba's cache notices changes only in the file of the calling
+function.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import numba
 import numpy as np
 
 NEAR = 1e-3
-"""Faces with a corner nearer than this are left out."""
+"""Faces with a corner nearer to the camera plane than this are not drawn."""
 MOST_LOOKUPS = 8
-"""Along the longer side of what a sample covers of its texture."""
+"""Most texture lookups for a sample, along the longer side of the area that it covers."""
 
 
 @numba.njit(cache=True, fastmath=True)
 def find_faces(pixels, faces, inverse_depth, shown):
-    """Fill ``inverse_depth`` and the number of the nearest face of each sample.
+    """Fill ``inverse_depth`` and ``shown``, the index of the nearest face of each sample.
 
     ``pixels`` (n, 3) are the vertices in homogeneous sample coordinates.
     """
@@ -49,7 +49,7 @@ def find_faces(pixels, faces, inverse_depth, shown):
 
 @numba.njit(cache=True, fastmath=True)
 def _projected(pixels, faces, f):
-    """1 / z, then x and y, of the corners of a face; twice its area."""
+    """1 / z of the three corners of a face, their x and y, and twice its signed area."""
     a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
     qa, qb, qc = 1 / pixels[a, 2], 1 / pixels[b, 2], 1 / pixels[c, 2]
     xa, ya = pixels[a, 0] * qa, pixels[a, 1] * qa
@@ -68,12 +68,12 @@ def shade(pixels, faces, colors, normals, rotation, rays, lighting, shown, textu
     rotation : (3, 3)
         Of object_from_camera; ``normals`` are in the object frame.
     rays : (3, 3)
-        Makes a direction in the camera frame of homogeneous sample coordinates.
+        Maps homogeneous sample coordinates to a direction in the camera frame.
     lighting : tuple
         Direction towards the light in the camera frame, ambient share, strength of the gloss and
         its exponent.
     texturing : tuple
-        Texture coordinates and texture of each face, and the :class:`Mipmaps`.
+        Texture coordinates and texture index of each face, and the fields of the mipmaps.
     """
     light, ambient, gloss, exponent = lighting
     uv, texture_index, texels, levels, counts = texturing
@@ -99,7 +99,7 @@ def shade(pixels, faces, colors, normals, rotation, rays, lighting, shown, textu
             if texture >= 0:
                 u = ka * uv[f, 0, 0] + kb * uv[f, 1, 0] + kc * uv[f, 2, 0]
                 v = ka * uv[f, 0, 1] + kb * uv[f, 1, 1] + kc * uv[f, 2, 1]
-                # How fast u and v change along x and y: the quotient rule on U(x, y) / q(x, y).
+                # Derivatives of u and v along x and y: the quotient rule for U(x, y) / q(x, y).
                 q_area = q * area
                 ga, gb, gc = (
                     qa * (yb - yc) / q_area,
@@ -130,8 +130,8 @@ def shade(pixels, faces, colors, normals, rotation, rays, lighting, shown, textu
 
 @numba.njit(cache=True, fastmath=True)
 def _normal(normals, rotation, f, ka, kb, kc):
-    """The normal of a sample in the camera frame, of any length."""
-    # Each corner's is rounded as if all of a mesh had been turned and stored beforehand.
+    """The normal of a sample in the camera frame, not of unit length."""
+    # Rounded for each corner as if all normals had been rotated and stored as float32 beforehand.
     nx, ny, nz = 0.0, 0.0, 0.0
     for corner in range(3):
         k = ka if corner == 0 else kb if corner == 1 else kc
@@ -156,10 +156,11 @@ def _highlight(rays, light, x, y, nx, ny, nz, norm):
 
 @numba.njit(cache=True, fastmath=True)
 def _filtered(texels, levels, count, u, v, ux, vx, uy, vy):
-    """Mean of a texture, 0..1, over what a sample covers of it.
+    """Mean RGB of a texture, 0..1, over the area that a sample covers (anisotropic filtering).
 
-    Several lookups along the longer side of the covered parallelogram, in the mipmap whose pixels
-    are as large as its shorter side: an oblique surface is neither jagged nor blurred.
+    Several lookups along the longer side of the covered parallelogram, at the mipmap level whose
+    pixels are as large as its shorter side, so that oblique surfaces are neither jagged nor
+    blurred.
     """
     height, width = levels[0, 1], levels[0, 2]
     along_x = np.sqrt((ux * width) ** 2 + (vx * height) ** 2)
@@ -186,7 +187,7 @@ def _filtered(texels, levels, count, u, v, ux, vx, uy, vy):
 
 @numba.njit(cache=True, fastmath=True)
 def _bilinear(texels, level, u, v):
-    """A texture that repeats, 0..255; v points up, rows go down."""
+    """Bilinear lookup in a repeating texture, RGB 0..255; v points up, rows go down."""
     start, height, width = level[0], level[1], level[2]
     x, y = (u - np.floor(u)) * width - 0.5, (np.ceil(v) - v) * height - 0.5
     column, row = int(np.floor(x)), int(np.floor(y))

@@ -1,9 +1,8 @@
-"""A z-buffer rasteriser for small meshes: half a millisecond for a 64-pixel picture on one CPU
+"""A z-buffer rasteriser for small meshes: half a millisecond for a 64-pixel image on one CPU
 core.
 
-Unless another is given, the light is attached to the camera, so that an absolute azimuth cannot be
-read off the shading: a view conditioned on a *relative* pose must be predictable from the source
-view.
+By default the light moves with the camera, so that shading does not reveal the absolute azimuth: a
+view conditioned on a *relative* pose must be predictable from the source view.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ LIGHT_IN_CAMERA = np.array([-0.35, -0.55, -0.76])
 AMBIENT = 0.45
 """Share of the light that comes from everywhere."""
 EXPONENT = 30.0
-"""How sharp the highlights of gloss are."""
+"""Sharpness of highlights."""
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """A picture with its mask and depth.
+    """An image with its mask and depth.
 
     Attributes
     ----------
@@ -69,7 +68,7 @@ def render(
     intrinsics : (3, 3) float
         Pinhole matrix; integer pixel coordinates are pixel centres.
     width, height : int
-        Size of the picture in pixels.
+        Size of the image in pixels.
     supersample : int
         Samples per pixel and axis.
     background : tuple of int
@@ -81,7 +80,7 @@ def render(
     gloss : float
         Strength of white highlights (Blinn-Phong), 0..1.
     exponent : float
-        How sharp they are: 5 like rubber, 30 like plastic, 200 like glazed china.
+        Sharpness of the highlights: 5 like rubber, 30 like plastic, 200 like glazed china.
 
     Returns
     -------
@@ -126,7 +125,7 @@ def render(
 
 
 def _texturing(mesh: Mesh) -> tuple[np.ndarray, ...]:
-    """Texture coordinates and texture of each face, and the arrays of the mipmaps."""
+    """Texture coordinates and texture index of each face, and the arrays of the mipmaps."""
     if mesh.texture_index is None:
         none = np.full(len(mesh.faces), -1, np.int32)
         return np.zeros((0, 3, 2), np.float32), none, *mesh.mipmaps

@@ -1,4 +1,4 @@
-"""What a depth camera makes of a rendered object: with the faults of real ones."""
+"""Simulate a depth camera, with the faults of real ones, on a rendered object."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Sighting:
     solid : (H, W) bool
         Mask of the object.
     depth : (H, W) float32
-        NaN where there is none.
+        Along the optical axis; NaN where not measured.
     unknown : (H, W) bool
         Pixels of things in front of the object.
     object_from_camera : (4, 4) float64
-        As far as is known.
+        Estimated pose of the camera (optical frame).
     """
 
     image: np.ndarray
@@ -44,7 +44,7 @@ class Sighting:
 
 
 def perfect_sighting(rendering: Rendering, object_from_camera: np.ndarray) -> Sighting:
-    """What an ideal camera makes of a picture on white."""
+    """The sighting of an ideal camera: the rendering as it is, on white."""
     solid = rendering.mask >= 128
     nothing = np.zeros_like(solid)
     return Sighting(rendering.image, solid, rendering.depth_m, nothing, object_from_camera)
@@ -53,7 +53,7 @@ def perfect_sighting(rendering: Rendering, object_from_camera: np.ndarray) -> Si
 def sighting(
     rendering: Rendering, object_from_camera: np.ndarray, rng: np.random.Generator
 ) -> Sighting:
-    """Degrade a perfect picture on white as cameras, segmentation and pose estimation do."""
+    """Degrade a rendering on white as real cameras, segmentation and pose estimation do."""
     solid = rendering.mask >= 128
     behind = _background(solid.shape, rng)
     clear = 1 - rendering.mask[..., None] / np.float32(255)
@@ -75,7 +75,7 @@ def sighting(
 
 
 def _background(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A plain colour, or two with a soft border."""
+    """A background (H, W, 3) float32, 0..255: two colours with a more or less soft border."""
     first, second = rng.integers(0, 256, (2, 3)).astype(np.float32)
     slope = np.linspace(-1, 1, shape[1]) * rng.normal() + np.linspace(-1, 1, shape[0])[:, None] * (
         rng.normal()
@@ -85,12 +85,13 @@ def _background(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _measured_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Noise that grows with the square of the distance, steps, holes and values across edges."""
+    """Depth with random faults: noise that grows with the squared distance, quantisation, holes,
+    and mixed values at edges."""
     depth = depth.copy()
     there = np.isfinite(depth)
     if not there.any():
         return depth
-    if rng.random() < 0.3:  # edges that bleed: the mean of both sides
+    if rng.random() < 0.3:  # mixed pixels at edges: the mean of both sides
         farthest = np.float32(np.nanmax(depth) + rng.uniform(0.1, 1.0))
         behind = np.where(there, depth, farthest)
         depth = np.where(there, cv2.blur(behind, (3, 3)), np.nan).astype(np.float32)
@@ -124,7 +125,7 @@ def _measured_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _occluder(solid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A bar or a blob over 5 % to 50 % of the object."""
+    """Mask (H, W) bool of a bar or ellipse over 5 % to 50 % of the object; empty if none fits."""
     rows, columns = np.nonzero(solid)
     if not len(rows):
         return np.zeros_like(solid)
@@ -145,7 +146,8 @@ def _occluder(solid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _wrong_mask(solid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Eroded, dilated or shifted by up to 2 % of the picture; as it was where little is left."""
+    """The mask eroded, dilated or shifted by up to 2 % of the image; unchanged if under 30 % of it
+    would be left."""
     kind, mask = rng.integers(3), solid.astype(np.uint8)
     pixels = int(rng.integers(1, 1 + max(1, solid.shape[0] // 50)))
     kernel = np.ones((2 * pixels + 1,) * 2, np.uint8)

@@ -1,4 +1,4 @@
-"""What a depth camera saw in each view of a dataset, on disk: the guides of the training."""
+"""Sightings of a depth camera for each view of a dataset, on disk: the guides of the training."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ POINT = np.dtype([('xyz', '<i2', 3), ('rgb', 'u1', 3), ('normal', 'i1', 3)])
 """A measured point; positions in 1 / SCALE of the object's longest side, normals in 1/127."""
 SCALE = 30000
 ENLARGED = 2
-"""Side of a sighting over side of the network's picture: a camera sees more than the network."""
+"""Side of a sighting over side of the network's image; a camera has more pixels."""
 FILES = ('sources.npy', 'points.npy', 'offsets.npy', 'cells.npy')
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is kept of one view.
+    """What a dataset stores of the sighting of one view.
 
     Attributes
     ----------
     source : (S, S, 3) uint8
-        The network's picture, made of the sighting as of any frame.
+        Canonical image of the sighting, made as from any frame.
     points : (n,) POINT
+        Measured points of the surface.
     cells : (2, bytes) uint8
         Packed :func:`nvs_ros.geometry.measured.possible_cells`, from the mask alone and with depth.
     """
@@ -51,7 +52,7 @@ class Seen:
     cells: np.ndarray
 
     def measurement(self, *, depth: bool = True) -> Measurement:
-        """With depth, or from the mask alone."""
+        """The measurement of this view, with depth or from the mask alone."""
         return _measurement([self.points] if depth else [], self.cells[int(depth)])
 
 
@@ -62,17 +63,18 @@ def see(
     rng: np.random.Generator | None,
     lighting: Lighting | None = None,
 ) -> Seen:
-    """Sight a mesh from a camera (azimuth_rad, elevation_rad, radius).
+    """Make a sighting of a mesh and keep what training needs of it.
 
     Parameters
     ----------
     mesh : Mesh
         Normalised.
     camera : (3,)
+        azimuth_rad, elevation_rad, radius.
     size : int
-        Side of the network's picture.
-    rng : numpy.random.Generator, optional
-        Faults of the sensor; without it has none.
+        Side of the network's image, pixels.
+    rng : numpy.random.Generator or None
+        For the faults of the sensor; None: no faults.
     lighting : Lighting, optional
     """
     lens = Camera.canonical(ENLARGED * size)
@@ -84,7 +86,7 @@ def see(
 
 
 def keep(seen: Sighting, lens: Camera, size: int) -> Seen:
-    """What the network and its guide get of a sighting."""
+    """Keep of a sighting what the network and its guide need."""
     given = seen.solid, lens, seen.object_from_camera
     surface = measured_surface(seen.image, *given, seen.depth, 1.0)
     points = np.empty(len(surface.points), POINT)
@@ -103,14 +105,15 @@ def keep(seen: Sighting, lens: Camera, size: int) -> Seen:
 
 @dataclass(frozen=True)
 class Sightings:
-    """All views of a dataset, memory-mapped.
+    """Sightings of all views of a dataset, memory-mapped; see :class:`Seen`.
 
     Attributes
     ----------
     sources : (objects, views, S, S, 3) uint8
     points : (all points,) POINT
+        Of all views, one after the other.
     offsets : (objects * views + 1,) int64
-        Where the points of each view begin.
+        Index in ``points`` where those of each view begin.
     cells : (objects, views, 2, bytes) uint8
     """
 
@@ -121,11 +124,11 @@ class Sightings:
 
     @classmethod
     def open(cls, folder: Path) -> Sightings:
-        """What :func:`write_sightings` wrote."""
+        """Open the files that :func:`write_sightings` wrote."""
         return cls(*(np.load(folder / name, mmap_mode='r') for name in FILES))
 
     def measurement(self, index: int, views: Sequence[int], *, depth: bool) -> Measurement:
-        """What some views of object ``index`` measured together."""
+        """The joint measurement of some views of object ``index``."""
         cells = np.bitwise_and.reduce(self.cells[index, list(views), int(depth)])
         return _measurement([self._points(index, view) for view in views if depth], cells)
 
@@ -143,7 +146,7 @@ class Sightings:
 
 
 def _measurement(points: Sequence[np.ndarray], cells: np.ndarray) -> Measurement:
-    """Of the points of some views, and their packed cells in common."""
+    """Measurement from the points of some views, and from the packed cells possible in all."""
     surfaces = [
         Surface(part['xyz'] / np.float32(SCALE), part['rgb'], part['normal'] / np.float32(127))
         for part in points
@@ -161,8 +164,9 @@ def write_sightings(
     ----------
     folder : Path
     shape : tuple of int
-        Objects, views, side of the network's pictures.
+        Numbers of objects and views, and side of the network's images in pixels.
     objects : iterable of sequences of Seen
+        The views of each object.
     """
     count, views, size = shape
     width = len(np.packbits(np.zeros(len(ball_cells()), bool)))

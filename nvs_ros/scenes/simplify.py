@@ -1,4 +1,4 @@
-"""Meshes with fewer faces."""
+"""Reduce meshes: select faces, merge vertices."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 from nvs_ros.scenes.mesh import Mesh
 
 GRIDS = (256, 192, 128)
-"""Cells along the longest side whose vertices become one, the finest first."""
+"""Cells along the longest side of the grids in which vertices are merged, finest first."""
 
 
 def select_faces(mesh: Mesh, keep: np.ndarray) -> Mesh:
-    """The faces of a mesh for which ``keep`` (m,) bool says so, and what they need alone."""
+    """The faces of a mesh where ``keep`` (m,) bool is true, with only the vertices and textures
+    that they use."""
     used, faces = np.unique(mesh.faces[keep], return_inverse=True)
     selected = replace(
         mesh,
@@ -28,23 +29,23 @@ def select_faces(mesh: Mesh, keep: np.ndarray) -> Mesh:
 
 
 def without_unused_textures(mesh: Mesh) -> Mesh:
-    """A mesh without those of its textures that no face shows."""
+    """A mesh without the textures that no face uses."""
     if mesh.texture_index is None:
         return mesh
     used = np.unique(mesh.texture_index[mesh.texture_index >= 0])
     if not len(used):
         return replace(mesh, uv=None, texture_index=None, textures=())
-    number = np.full(len(mesh.textures) + 1, -1, np.int32)  # the last one answers to -1
+    number = np.full(len(mesh.textures) + 1, -1, np.int32)  # the last entry is for index -1
     number[used] = np.arange(len(used))
     textures = tuple(mesh.textures[i] for i in used)
     return replace(mesh, texture_index=number[mesh.texture_index], textures=textures)
 
 
 def thinned(mesh: Mesh, most_faces: int) -> Mesh | None:
-    """A mesh of at most so many faces; None where that would be seen.
+    """A mesh with at most ``most_faces`` faces; None if the coarsest of :data:`GRIDS` has more.
 
-    Vertices in the same cell of a grid become one, in their mean; normals and texture coordinates
-    stay with the corners of the faces that are left.
+    Vertices in the same cell of a grid are merged to their mean. The remaining faces keep the
+    normals and texture coordinates of their corners.
     """
     if len(mesh.faces) <= most_faces:
         return mesh

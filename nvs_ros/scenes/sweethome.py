@@ -1,8 +1,8 @@
 """Furniture and household objects of the Sweet Home 3D catalogues, as meshes for training.
 
-The Debian package ``sweethome3d-furniture`` has them; ``scripts/fetch_furniture.sh`` fetches it.
-Each catalogue is an archive of OBJ files, their materials and textures, and a list of who made what
-under which licence: Creative Commons Zero or Attribution throughout.
+They are in the Debian package ``sweethome3d-furniture``, which ``scripts/fetch_furniture.sh``
+fetches. Each catalogue is an archive of OBJ files, their materials and textures, and a list of the
+creators and licences: Creative Commons Zero or Attribution throughout.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nvs_ros.scenes.simplify import select_faces, thinned
 
 PROPERTIES = 'PluginFurnitureCatalog.properties'
 EXCLUDED = ('Characters', 'Doors and windows', 'Staircases', 'Vehicles')
-"""Categories without table-top objects and the like; there are no animals but toys."""
+"""Categories that are left out: they have nothing like table-top objects."""
 LICENCES = {
     'Blend Swap CC-0': 'CC0-1.0',
     'Blend Swap CC-BY': 'CC-BY-3.0',
@@ -41,35 +41,35 @@ LICENCES = {
     'Reallusion catalog': 'CC-BY-3.0-US',
     'Scopia catalog': 'CC-BY-3.0',
 }
-"""Of the catalogues by their names, as their LICENSE.TXT says."""
+"""Name of a catalogue -> its licence according to its LICENSE.TXT, as an SPDX identifier."""
 OWN_LICENCES = (
     (r'creativecommons\.org/publicdomain/zero|Creative Commons Zero', 'CC0-1.0'),
     (r'creativecommons\.org/publicdomain/mark', 'CC-PDM-1.0'),
     (r'creativecommons\.org/licenses/by/3|Creative Commons Attribution 3', 'CC-BY-3.0'),
 )
-"""What the file beside some meshes says, the first that is found; for three of them it is not what
-their catalogue says."""
+"""Pattern in a licence file beside a mesh -> licence; the first that matches. It takes precedence
+over the catalogue's licence, from which it differs for three meshes."""
 SOURCE = r'https?://[\w.]*blendswap\.com/blends/view/\d+'
 CREDIT_COLUMNS = ('name', 'creator', 'licence', 'catalogue', 'source')
 
 Z_FROM_Y_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 FROSTED = 0.85
-"""Grey to which faces pale that can be seen through: the rasteriser knows solid faces alone, and a
-lid that floats over a glass left out would be worse."""
+"""Grey level towards which transparent faces are blended. The rasteriser draws only solid faces,
+and a lid that floats over a glass that is left out would look worse."""
 CUT_OUT = 0.2
-"""A mesh is refused when more of its surface is cut out by the alpha of its textures, which the
-rasteriser does not know."""
+"""Largest share of a mesh's surface that may be cut out by the alpha of its textures, which the
+rasteriser ignores."""
 THIN = 0.03
-"""A mesh is refused when its thinnest side is less than this part of its longest."""
+"""Least thinnest side of a mesh, relative to its longest side."""
 LEAST_FILL = 0.02
-"""A mesh is refused when it fills less of a picture, from any of three sides."""
+"""Least share of an image that a mesh must fill, seen from each of three sides."""
 MOST_FACES = 40_000
 CACHE_VERSION = 3
-"""Part of the names of cached files; another one where meshes would come out otherwise."""
+"""Part of the names of cached files; raise it when the meshes would change."""
 
 
 class Unusable(ValueError):
-    """A mesh that is no good for training, and why."""
+    """A mesh cannot be used for training; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class Entry:
     key : str
         Unique among all catalogues.
     name, creator, licence, catalogue, category : str
-        The licence as an SPDX identifier.
+        ``licence`` is an SPDX identifier.
     source : str
-        Where it was published first; empty where its catalogue does not say so.
+        Address where it was first published; empty if the catalogue does not give it.
     tags : tuple of str
     size_cm : tuple of float
         Width, depth and height.
@@ -92,7 +92,7 @@ class Entry:
     model : str
         Path of the OBJ file in it.
     rotation : tuple of float
-        Row by row, of the mesh in its file (y up) to how it stands.
+        Rotation matrix, row by row, that puts the mesh of the file upright (y up).
     """
 
     key: str
@@ -173,12 +173,12 @@ def _archive(path: Path) -> ZipFile:
 
 @lru_cache(maxsize=16)
 def _opened(path: Path, process: int) -> ZipFile:
-    """Once for each process: forked ones would share the place in the file."""
+    """An open archive for each process: forked processes would share the position in the file."""
     return ZipFile(path)
 
 
 def _licence_text(archive: Path, folder: str) -> str:
-    """What stands about the licence beside a mesh."""
+    """Text of the licence files beside a mesh."""
     texts = [
         _archive(archive).read(name).decode('utf-8', 'replace')
         for name in _names(archive).values()
@@ -188,8 +188,8 @@ def _licence_text(archive: Path, folder: str) -> str:
 
 
 class _Reader:
-    """Reads the files of a catalogue; one that is not where it should be is looked for beside the
-    mesh, in any case of letters."""
+    """Reads files of a catalogue, ignoring case; a file that is not at its path is looked for
+    beside the mesh."""
 
     def __init__(self, entry: Entry) -> None:
         self.archive = _archive(entry.archive)
@@ -214,12 +214,13 @@ def load(entry: Entry, cache: Path | None = None) -> Mesh:
     ----------
     entry : Entry
     cache : Path, optional
-        Folder where meshes are kept once they are read.
+        Folder in which meshes, and reasons of refusal, are cached.
 
     Raises
     ------
     Unusable
-        Too thin, too small in a picture, too many faces, or cut out of textures with alpha.
+        The mesh cannot be read, is too thin, too small in an image, has too many faces, or is cut
+        out by the alpha of its textures.
     """
     if cache is None:
         return _usable(entry)
@@ -239,7 +240,7 @@ def load(entry: Entry, cache: Path | None = None) -> Mesh:
 
 
 def usable(entries: Iterable[Entry], cache: Path) -> Iterator[Entry]:
-    """Those entries that :func:`load` does not refuse; the first time it reads all of them."""
+    """The entries that :func:`load` does not refuse; reads all of them the first time."""
     for entry in entries:
         try:
             load(entry, cache)
@@ -268,7 +269,13 @@ def _usable(entry: Entry) -> Mesh:
 
 
 def _solid(entry: Entry, read: ObjMesh) -> Mesh:
-    """Without faces that have no area; glass becomes frosted."""
+    """The mesh without faces of zero area; transparent faces become pale and solid.
+
+    Raises
+    ------
+    Unusable
+        No face has an area, or too much is cut out by alpha.
+    """
     mesh, opacity, alpha = read
     corners = mesh.vertices[mesh.faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -284,7 +291,7 @@ def _solid(entry: Entry, read: ObjMesh) -> Mesh:
 
 
 def _sized(mesh: Mesh, entry: Entry) -> Mesh:
-    """With the sides that the catalogue says (y up)."""
+    """The mesh scaled to the sides given in the catalogue (y up), if they are positive."""
     width, depth, height = entry.size_cm
     sides = np.ptp(mesh.vertices, axis=0)
     if min(entry.size_cm) <= 0 or sides.min() <= 1e-9 * sides.max():
@@ -302,14 +309,14 @@ def _least_fill(mesh: Mesh) -> float:
 
 
 def load_pictures(entries: Iterable[Entry], least: int = 64, most: int = 256) -> list[np.ndarray]:
-    """The texture pictures beside the meshes of some entries, (h, w, 3) uint8, each once.
+    """The texture images beside the meshes of some entries, (h, w, 3) uint8, without duplicates.
 
     Parameters
     ----------
     entries : iterable of Entry
     least, most : int
-        Pictures with a shorter side than ``least`` and transparent ones are left out; larger ones
-        are reduced until their longer side is ``most``, pixels.
+        Pixels. Images with a side shorter than ``least`` and transparent ones are left out; images
+        with a side longer than ``most`` are reduced to that.
     """
     pictures: dict[str, np.ndarray] = {}
     folders = {(entry.archive, posixpath.dirname(entry.model)) for entry in entries}
@@ -331,8 +338,8 @@ def load_pictures(entries: Iterable[Entry], least: int = 64, most: int = 256) ->
 
 
 def credits(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
-    """Rows of :data:`CREDIT_COLUMNS`: who made the objects, under which licence, and where they
-    were published first, where the catalogue says so."""
+    """Rows of :data:`CREDIT_COLUMNS`: creators and licences of the objects, and where they were
+    first published, if known."""
     return sorted(
         {(e.name, e.creator, e.licence, e.catalogue, e.source) for e in entries},
         key=lambda row: (row[3], row[1], row[0], row[4]),

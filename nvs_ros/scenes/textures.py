@@ -1,4 +1,4 @@
-"""Textures for meshes that have none: procedural ones and pictures, projected onto them."""
+"""Project procedural textures or images onto meshes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from nvs_ros.scenes.patterns import make_pattern
 from nvs_ros.scenes.simplify import without_unused_textures
 
 MOST_PARTS = 4
-"""Parts of a mesh that get a texture, the largest ones."""
+"""Most parts of a mesh that get a texture; the largest ones do."""
 PICTURE_SHARE = 0.5
-"""Of textures that are pictures, where there are any."""
+"""Share of textures that are images, if images are given."""
 TINTED_SHARE = 0.4
-"""Of textures that are multiplied with a colour."""
+"""Share of textures that are multiplied with a colour."""
 FITTED_SHARE = 0.4
-"""Of textures that cover a part once instead of repeating on it."""
+"""Share of textures that cover a part once instead of repeating on it."""
 LEVEL_COS = 0.7
-"""Faces whose normals are nearer to the vertical are tops and bottoms."""
+"""Cosine between normal and vertical above which a face counts as top or bottom."""
 
 
 def textured(mesh: Mesh, rng: np.random.Generator, pictures: Sequence[np.ndarray] = ()) -> Mesh:
-    """Put textures on a mesh.
+    """Put new textures on parts of a mesh.
 
-    Its parts are the faces of one colour or texture. The largest gets a new texture in any case,
-    the next ones each by chance; the others stay as they are.
+    A part is all faces of one colour or texture. The largest part always gets a new texture, the
+    next largest ones each by chance; the others stay as they are.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def textured(mesh: Mesh, rng: np.random.Generator, pictures: Sequence[np.ndarray
     rng : numpy.random.Generator
         The only source of randomness.
     pictures : sequence of (h, w, 3) uint8
-        To choose from, beside procedural textures.
+        Textures to choose from, in addition to procedural ones.
     """
     textures = list(mesh.textures)
     count = len(mesh.faces)
@@ -64,7 +64,7 @@ def textured(mesh: Mesh, rng: np.random.Generator, pictures: Sequence[np.ndarray
 
 
 def _parts(mesh: Mesh, area: np.ndarray) -> list[np.ndarray]:
-    """Numbers of the faces of the largest parts, the largest first."""
+    """Face indices of each of the largest parts, largest first."""
     red, green, blue = (mesh.colors * 255 + 0.5).astype(np.int64).T
     look = (red << 16) + (green << 8) + blue
     if mesh.texture_index is not None:
@@ -75,33 +75,33 @@ def _parts(mesh: Mesh, area: np.ndarray) -> list[np.ndarray]:
 
 
 def _tint(rng: np.random.Generator) -> np.ndarray:
-    """A light colour, so that what it is multiplied with does not become dark."""
+    """A light RGB colour (3,), so that a texture multiplied with it does not become dark."""
     color = rng.uniform(0.4, 1, 3)
     return color / color.max()
 
 
 def _across(mesh: Mesh) -> np.ndarray:
-    """Vectors across the faces (m, 3), as long as twice their area."""
+    """Normals (m, 3) of the faces, each with the length of twice the face's area."""
     corners = mesh.vertices[mesh.faces]
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
 def _projected(points: np.ndarray, across: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Texture coordinates by one of the projections. See :func:`box_uv`."""
+    """Texture coordinates by a random one of the projections; see :func:`box_uv`."""
     project = PROJECTIONS[rng.choice(len(PROJECTIONS), p=WEIGHTS)]
     uv = project(points, across)
     if rng.random() < FITTED_SHARE:
         low, high = uv.min((0, 1)), uv.max((0, 1))
         return (uv - low) / np.maximum(high - low, 1e-6)
-    # Whole numbers round a cylinder, whose ends meet there.
+    # Round a cylinder, whole numbers of repeats, so that the ends of the texture meet.
     repeats = rng.integers(1, 4) if project is round_uv else rng.uniform(0.7, 3.0)
     if project is not round_uv and rng.random() < 0.3:
-        uv = uv[..., ::-1] * [1, -1]  # a quarter turn; print stays readable
+        uv = uv[..., ::-1] * [1, -1]  # rotate by 90 degrees; not mirrored, print stays readable
     return uv * repeats + rng.random(2)
 
 
 def box_uv(points: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """From six sides: each face from the one that it looks at; z is up on the upright ones.
+    """Project from six sides, each face from the side that it faces; z is up on upright faces.
 
     Parameters
     ----------
@@ -123,9 +123,9 @@ def box_uv(points: np.ndarray, across: np.ndarray) -> np.ndarray:
 
 
 def round_uv(points: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Wrapped round the vertical axis once; tops and bottoms from above. See :func:`box_uv`."""
+    """Wrap once round the vertical axis, tops and bottoms from above; see :func:`box_uv`."""
     u = np.arctan2(points[..., 1], points[..., 0]) / (2 * np.pi)
-    # A face over the seam continues on its far side.
+    # Coordinates of a face across the seam continue beyond 1.
     u = np.where(u.max(1, keepdims=True) - u > 0.5, u + 1, u)
     level = np.abs(across[:, 2]) > LEVEL_COS
     flat = points[..., :2]
@@ -133,7 +133,7 @@ def round_uv(points: np.ndarray, across: np.ndarray) -> np.ndarray:
 
 
 def planar_uv(points: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """From the front, straight through. See :func:`box_uv`."""
+    """Project from the front through the whole object; see :func:`box_uv`."""
     return np.stack([points[..., 0] + 0.5 * points[..., 1], points[..., 2]], -1)
 
 

@@ -1,6 +1,6 @@
 """Tools, toys, a lamp and a fruit, as they lie or stand on a table.
 
-Thin parts are drawn stout: a picture of the embedded model is 64 pixels wide.
+Thin parts are made thicker than real ones, because images of the embedded model have 64 pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Y_TO_Z = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
 
 def hammer(rng: np.random.Generator) -> Mesh:
-    """Lying, its head at +x, the face towards +y and the claw towards -y."""
+    """A lying hammer, its head at +x, the face towards +y and the claw towards -y."""
     handle, grip = two_colors(rng)
     head = STEEL if rng.random() < 0.6 else any_color(rng)
     thickness = rng.uniform(0.05, 0.075)
@@ -43,7 +43,7 @@ def hammer(rng: np.random.Generator) -> Mesh:
 
 
 def screwdriver(rng: np.random.Generator) -> Mesh:
-    """Lying, its tip at +x."""
+    """A lying screwdriver, its tip at +x."""
     body, band = two_colors(rng)
     radius, thickness = rng.uniform(0.1, 0.16), rng.uniform(0.03, 0.045)
     end = rng.uniform(0.4, 0.55)
@@ -67,7 +67,7 @@ def screwdriver(rng: np.random.Generator) -> Mesh:
 
 
 def car(rng: np.random.Generator) -> Mesh:
-    """On four wheels, its front at +x."""
+    """A toy car on four wheels, its front at +x."""
     body, roof = two_colors(rng)
     if rng.random() < 0.6:
         roof = body
@@ -130,7 +130,7 @@ def lamp(rng: np.random.Generator) -> Mesh:
 
 
 def banana(rng: np.random.Generator) -> Mesh:
-    """Lying on its side, bent towards +y."""
+    """A banana that lies on its side, bent towards +y."""
     ripeness = rng.uniform(0.12, 0.2)
     skin = np.array(colorsys.hsv_to_rgb(ripeness, rng.uniform(0.65, 0.95), rng.uniform(0.75, 0.95)))
     tip = np.array([0.32, 0.22, 0.1])
@@ -149,7 +149,7 @@ def banana(rng: np.random.Generator) -> Mesh:
 
 
 def duck(rng: np.random.Generator) -> Mesh:
-    """A bath toy that looks towards +x."""
+    """A toy duck that looks towards +x."""
     body = np.array([0.95, 0.8, 0.15]) if rng.random() < 0.4 else any_color(rng)
     beak = np.array([0.95, 0.45, 0.1]) if rng.random() < 0.7 else any_color(rng)
     length, width, height = rng.uniform(0.42, 0.5), rng.uniform(0.28, 0.36), rng.uniform(0.24, 0.32)

@@ -1,4 +1,4 @@
-"""Settings declared once, with default, range, unit and description; checked when made."""
+"""Settings declared once, with default, range, unit and description; checked on construction."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def setting(
     Parameters
     ----------
     default : Any
-        Default value. Sequences are given as tuples.
+        Default value; a tuple for a sequence.
     description : str
-        One sentence for a person.
+        One sentence for the user, shown in parameter descriptors, the YAML file and the README.
     unit : str
         SI unit, ``''`` for none.
     low, high : float, optional
@@ -35,7 +35,7 @@ def setting(
     choices : sequence, optional
         The only values allowed.
     runtime : bool
-        Whether a running node takes a new value.
+        Whether the value can be changed while the node runs.
     """
     metadata = {
         'description': description,
@@ -50,7 +50,13 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Base of all groups: checks type, range and choice of each field on construction."""
+    """Base of all groups: checks type, range and choice of each field on construction.
+
+    Raises
+    ------
+    ValueError
+        A field has a wrong type, is out of range or none of its choices, or :meth:`check` fails.
+    """
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -60,7 +66,7 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Check what concerns several fields; raise ValueError naming the values."""
+        """Check conditions between fields; raises ValueError that names the values."""
 
 
 def _check_type(group: Settings, field: dataclasses.Field, hint: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every setting of the node once: type, default, range, unit and description.
+"""Every setting of the node, declared once: type, default, range, unit and description.
 
 A group of settings is a frozen dataclass whose fields are declared with
 :func:`~nvs_ros.settings.declaration.setting`. From the same declaration come the checks on
@@ -13,7 +13,7 @@ from nvs_ros.settings.declaration import Settings, setting
 
 DEFAULT_PRESET = 'zero-to-hero'
 SEEDS = 2**63
-"""Seeds are 0 to one less: what fits into a message."""
+"""Number of seeds: they are 0 to SEEDS - 1, the non-negative values of a message's int64."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class NodeSettings(Settings):
 
     @property
     def still_frame(self) -> str:
-        """Frame that stands still, ``''`` if none is known."""
+        """The frame taken to stand still: ``fixed_frame``, else ``reference_frame``, or ``''``."""
         return self.fixed_frame or self.reference_frame
 
 
@@ -102,7 +102,7 @@ class InputSettings(Settings):
 
     @property
     def reads_depth(self) -> bool:
-        """Whether a frame has depth."""
+        """Whether frames include a depth image."""
         return self.depth or self.objects == 'mask'
 
 
@@ -234,7 +234,7 @@ class ViewSettings(Settings):
     )
 
     def check(self) -> None:
-        """Lists must have one length, or length 1."""
+        """Raise ValueError for lists whose lengths are neither equal nor 1."""
         lengths = {
             name: len(getattr(self, name))
             for name in ('azimuths_deg', 'elevations_deg', 'distances_m')

@@ -1,7 +1,7 @@
 """The settings as text: ``config/nvs.yaml`` and the README's table, both generated.
 
-``python -m nvs_ros.settings.text`` in the project folder writes them again; a test holds them
-equal.
+``python -m nvs_ros.settings.text`` in the project folder writes them again; a test checks that they
+are up to date.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TABLE_BEGIN, TABLE_END = '<!-- parameters: begin -->', '<!-- parameters: end -->
 
 
 def parameter_fields() -> dict[str, dataclasses.Field]:
-    """Parameter name, e.g. ``sync.slop_s``, -> field of its group, in the order of the file."""
+    """Parameter name (such as ``sync.slop_s``) -> field of its group, in the order of the file."""
     return {
         f'{prefix}.{field.name}' if prefix else field.name: field
         for prefix, group in GROUPS.items()
@@ -40,7 +40,7 @@ def parameter_fields() -> dict[str, dataclasses.Field]:
 
 
 def constraints(field: dataclasses.Field) -> str:
-    """Unit, range and choices of a field in words, ``''`` for none."""
+    """Unit, range and choices of a field as text; ``''`` if it has none of them."""
     metadata = field.metadata
     low, high = metadata['low'], metadata['high']
     parts = [metadata['unit']] if metadata['unit'] else []
@@ -54,7 +54,7 @@ def constraints(field: dataclasses.Field) -> str:
 
 
 def yaml_text() -> str:
-    """The parameter file with every default, for the node of any name."""
+    """Text of the parameter file with every default, for a node of any name."""
     lines = [
         '# Parameters of the node, with their defaults. Generated from nvs_ros/settings:',
         '# edit a copy and pass it as params_file. [r] can change while the node runs.',
@@ -63,7 +63,7 @@ def yaml_text() -> str:
     ]
     for prefix, group in GROUPS.items():
         indent = '    ' if not prefix else '      '
-        # What is not set in `sampler` comes from the preset, so its lines are comments.
+        # Sampler fields that are not set come from the preset, so these lines are commented out.
         mark = '# ' if prefix == 'sampler' else ''
         if prefix:
             summary = (group.__doc__ or '').partition('\n')[0]
@@ -80,7 +80,7 @@ def yaml_text() -> str:
 
 
 def table_text() -> str:
-    """The README's table of parameters, Markdown."""
+    """The README's table of parameters in Markdown."""
     lines = ['| parameter | default | | what |', '|---|---|---|---|']
     for name, field in parameter_fields().items():
         limits = constraints(field).replace('|', '\\|')
@@ -91,7 +91,7 @@ def table_text() -> str:
 
 
 def with_table(text: str) -> str:
-    """Return a Markdown text with the table between its two marks replaced."""
+    """Return a Markdown text with the table between the two marks replaced."""
     before, _, rest = text.partition(TABLE_BEGIN)
     _, _, after = rest.partition(TABLE_END)
     return f'{before}{TABLE_BEGIN}\n{table_text()}{TABLE_END}{after}'

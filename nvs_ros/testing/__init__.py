@@ -1,1 +1,1 @@
-"""The other side of the node, for tests and benchmarks: a robot in the graph, messages gone bad."""
+"""Help for tests and benchmarks: a robot that uses the node, malformed messages, golden data."""

@@ -1,7 +1,7 @@
-"""The golden vectors of the original implementation, and the checkpoint they were computed with.
+"""Golden outputs of the original implementation, and the checkpoint they were computed with.
 
-``test/data/zero123_small.npz`` of a checkout keeps outputs of the original code at small widths.
-Its weights are not stored: each tensor follows from its name by the rule that ``meta`` states.
+``test/data/zero123_small.npz`` in a checkout contains outputs of the original code with a small
+network. The weights are not stored: each tensor is computed from its name, see :func:`rule_tensor`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def golden() -> dict:
 
 
 def rule_tensor(key: str, shape: list[int], seed: int = 0) -> torch.Tensor:
-    """Value of one tensor of the golden checkpoint."""
+    """Pseudo-random value of one tensor of the golden checkpoint, from its name and shape."""
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(f'{seed}:{key}'.encode())))
     noise = np.asarray(generator.standard_normal(shape, dtype=np.float32))
     if len(shape) >= 2:
@@ -42,9 +42,15 @@ def golden_state() -> dict[str, torch.Tensor]:
 
 
 def write_golden(path: Path, *, average: bool = True, **changes: torch.Tensor | None) -> Path:
-    """The golden checkpoint as the original training code saves one, some tensors exchanged.
+    """Write the golden checkpoint as the original training code saves one; return ``path``.
 
-    Without the moving average of the UNet it is half as large.
+    Parameters
+    ----------
+    path : Path
+    average : bool
+        Whether to include the moving average of the UNet, half of the file.
+    **changes : torch.Tensor or None
+        Tensors to replace or, with None, to leave out, by name.
     """
     state = {
         key: tensor
@@ -56,7 +62,7 @@ def write_golden(path: Path, *, average: bool = True, **changes: torch.Tensor | 
 
 
 def relative_error(found: torch.Tensor, name: str) -> float:
-    """Largest difference from a golden array, in standard deviations of that array."""
+    """Largest absolute difference from a golden array, in standard deviations of that array."""
     expected = torch.from_numpy(golden()[name].astype(np.float32))
     assert found.shape == expected.shape
     return float((found - expected).abs().max() / expected.std())

@@ -1,4 +1,4 @@
-"""Good messages, spoiled: every field of every subscribed type, one at a time."""
+"""Malformed messages: good ones of every subscribed type, with one field made wrong."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 ODD = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e300, 1e-300)
-"""Numbers that no field expects."""
+"""Numbers that are wrong in most fields."""
 LABEL = 7
-"""Of the object, in masks that are label images."""
+"""Label of the object in masks that are label images."""
 
 
 class Hostile:
-    """Takes a good message and spoils it."""
+    """Makes good messages of a robot's scene wrong, in a random way.
+
+    Each method whose name begins with an input (or ``image``, ``compressed``, ``any``) makes one
+    field of such a message wrong.
+    """
 
     def __init__(self, robot, seed):
         self.robot = robot

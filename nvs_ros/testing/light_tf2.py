@@ -1,7 +1,8 @@
-"""What the node uses of tf2_ros, for machines without it (it is not on PyPI).
+"""A substitute for the parts of tf2_ros that the node uses, for machines without it.
 
-Tests take the real one where there is one. What is made on the node is as real as there: a service,
-a jump callback of the clock, subscriptions, a publisher. Transforms are interpolated linearly.
+tf2_ros is not on PyPI; tests use it if it is installed. Like tf2_ros this creates real entities on
+the node: a service, a jump callback of the clock, subscriptions, a publisher. Positions are
+interpolated linearly; rotations are not interpolated.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from nvs_ros.geometry import inverse, quaternion_from_rigid, rigid_from_quaterni
 
 
 class TransformException(Exception):
-    """Two frames are not connected, or not at that time."""
+    """The transform between two frames is not known, or not at the requested time."""
 
 
 def matrix(transform):
@@ -30,7 +31,7 @@ def matrix(transform):
 
 
 def message(parent, child, stamp_ns, parent_from_child):
-    """TransformStamped of a (4, 4) matrix."""
+    """TransformStamped of a matrix ``parent_from_child`` (4, 4)."""
     made = TransformStamped(child_frame_id=child)
     made.header.frame_id = parent
     made.header.stamp.sec, made.header.stamp.nanosec = divmod(stamp_ns, 10**9)
@@ -41,7 +42,7 @@ def message(parent, child, stamp_ns, parent_from_child):
 
 
 class Buffer:
-    """A tree of frames over time, as long as tf2 keeps it."""
+    """A tree of frames over time, kept for the cache time."""
 
     def __init__(self, cache_time=None, node=None):
         self._cache_ns = 10**10 if cache_time is None else cache_time.nanoseconds
@@ -100,7 +101,7 @@ class Buffer:
         )
 
     def _wait(self, timeout, find):
-        """What is found, as soon as it is; else the exception after the timeout."""
+        """Result of ``find`` as soon as it succeeds; raises its last error after the timeout."""
         problem = TransformException('nothing was looked up')
 
         def found():
@@ -154,7 +155,7 @@ class Buffer:
 
 
 class TransformListener:
-    """Fills a buffer from /tf, here one transform a message."""
+    """Fills a buffer from /tf and /tf_static, here with one transform per message."""
 
     def __init__(self, buffer, node):
         self.node = node
@@ -172,7 +173,7 @@ class TransformListener:
 
 
 class TransformBroadcaster:
-    """Publishes transforms on /tf, here one a message."""
+    """Publishes transforms on /tf, here one per message."""
 
     def __init__(self, node):
         self.pub_tf = node.create_publisher(TransformStamped, '/tf', 100)

@@ -1,7 +1,7 @@
-"""The other side of the node in tests: a camera with an object before it, topics and clients.
+"""The robot that uses the node in tests: a camera in front of an object, topics and clients.
 
-Everything goes through real rclpy and DDS. The light synthesizer has the interface of the real one,
-without a network: it answers with the canonical picture of the frame as the asked camera shows it.
+All messages go through real rclpy and DDS. The light synthesizer has the interface of the real one
+but no network: it returns the canonical image of the frame, warped into the requested camera.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ DOMAINS = itertools.count(1)
 class LightSynthesizer:
     """The interface of the synthesizer without a network.
 
-    ``gate`` is passed at each evaluation: while it is clear, sampling stands still.
+    Each of its evaluations waits until the event ``gate`` is set.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class LightSynthesizer:
 
 
 class Scene:
-    """A red square of 0.1 m that faces a camera 0.2 m away, 20 degrees above it."""
+    """A red square in front of a camera that is 0.2 m away at an elevation of 20 degrees."""
 
     def __init__(self, width: int = 160, height: int = 120) -> None:
         matrix = [[200, 0, width / 2 - 0.5], [0, 200, height / 2 - 0.5], [0, 0, 1]]
@@ -131,7 +131,7 @@ class Scene:
         cv2.rectangle(self.mask, box, 255, cv2.FILLED)
 
     def messages(self, stamp_ns: int) -> dict:
-        """The messages of one frame by topic."""
+        """The messages of one frame: topic -> message."""
         header = Header(frame_id=FRAME)
         header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 10**9)
         return {
@@ -146,7 +146,7 @@ class Scene:
 
 
 class Robot:
-    """A node that publishes frames and uses what the view node offers."""
+    """A node that publishes frames and uses the topics, services and action of the view node."""
 
     KINDS = {'image': Image, 'camera_info': CameraInfo, 'mask': Image, 'object_pose': PoseStamped}
 
@@ -164,7 +164,7 @@ class Robot:
         )
 
     def subscribe(self, kind, topic, qos=10) -> queue.Queue:
-        """Queue that fills with the messages of a topic."""
+        """Subscribe to a topic; return a queue that receives its messages."""
         received: queue.Queue = queue.Queue()
         self.node.create_subscription(kind, topic, received.put, qos)
         return received
@@ -180,7 +180,7 @@ class Robot:
         return self.stamp_ns
 
     def frames_until(self, condition, timeout_s=TIMEOUT_S):
-        """Publish frames, at 30 Hz at most, until a condition holds; return its value."""
+        """Publish frames at 30 Hz or less until a condition is true; return its value."""
 
         def publish_and_check():
             self.publish_frame()
@@ -189,7 +189,7 @@ class Robot:
         return wait_until(publish_and_check, timeout_s, PERIOD_S)
 
     def frames_until_message(self, received: queue.Queue, timeout_s=TIMEOUT_S):
-        """Publish frames until a message comes; return it."""
+        """Publish frames until a message arrives in a queue; return it."""
 
         def message():
             with contextlib.suppress(queue.Empty):
@@ -216,7 +216,7 @@ class Robot:
 
 
 class Orbit:
-    """A goal with its feedback."""
+    """A goal of the orbit action, with its feedback."""
 
     def __init__(self, robot, **goal) -> None:
         self.robot = robot
@@ -238,7 +238,7 @@ class Orbit:
 
 
 class Spinning:
-    """Spins a robot without a view node in its process."""
+    """Context manager that spins a robot, without a view node in the same process."""
 
     def __init__(self, robot) -> None:
         self.robot = robot
@@ -257,11 +257,11 @@ class Spinning:
 
 
 class Graph:
-    """A view node with a light synthesizer and a robot, spinning."""
+    """A view node with a light synthesizer, and a robot; both spin in a thread."""
 
     def __init__(self, parameters=None, start=True, load=None, on_error=None, **scene) -> None:
         self.context = rclpy.Context()
-        # A domain of its own: nothing is heard of another graph in this process.
+        # A domain of its own, separate from other graphs in this process.
         rclpy.init(args=[], context=self.context, domain_id=next(DOMAINS))
         self.synthesizer = LightSynthesizer()
         overrides = [Parameter(k, value=v) for k, v in (parameters or {}).items()]
@@ -286,7 +286,7 @@ class Graph:
 
 
 def wait_until(condition, timeout_s=TIMEOUT_S, period_s=0.002):
-    """Wait for what gives no event; return its value."""
+    """Poll a condition until it is true; return its value."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < deadline, 'it did not happen in time'

@@ -1,4 +1,4 @@
-"""Training of the embedded model's autoencoder: small pictures to latents of 4 channels."""
+"""Training of the embedded model's autoencoder, from small images to latents of 4 channels."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from nvs_ros.zero123.conditioning import network_images
 KL_WEIGHT = 1e-6
 COLOR_WEIGHT = 40.0
 WIDTHS = {2: (16, 48), 4: (16, 48, 96)}
-"""Channels at each resolution, by side of the picture over side of the latent."""
+"""Side of the image over side of the latent -> channels at each resolution."""
 
 
 def build_autoencoder(size: int, factor: int = 4) -> AutoencoderKL:
-    """An untrained autoencoder for pictures of ``size`` pixels.
+    """An untrained autoencoder for images of ``size`` pixels.
 
     Parameters
     ----------
     size : int
+        Side of the images, pixels.
     factor : int
-        Side of the picture over side of the latent, a key of :data:`WIDTHS`.
+        Side of the image over side of the latent, a key of :data:`WIDTHS`.
     """
     widths = WIDTHS[factor]
     return AutoencoderKL(
@@ -45,10 +46,10 @@ def build_autoencoder(size: int, factor: int = 4) -> AutoencoderKL:
 
 
 class AutoencoderLoss(nn.Module):
-    """Squared and absolute error, errors of gradient and colour, and a trace of KL.
+    """Squared and absolute error, errors of gradients and colour, and a little KL divergence.
 
-    Without the weight on colour an autoencoder of four channels settles on a grey picture: the
-    outline against the white background is most of the squared error.
+    Without the weight on colour, an autoencoder with four latent channels learns only grey images,
+    because most of the squared error is at the outline against the white background.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
@@ -56,7 +57,7 @@ class AutoencoderLoss(nn.Module):
         self.autoencoder = autoencoder
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Loss of (n, h, w, 3) uint8 pictures."""
+        """Loss of (n, h, w, 3) uint8 images."""
         images = network_images(pictures)
         posterior = self.autoencoder.encode(images).latent_dist
         error = self.autoencoder.decode(posterior.sample()).sample.float() - images
@@ -79,10 +80,10 @@ def train_autoencoder(
     until: Until | None = None,
     show: Callable[[AutoencoderKL, int], None] | None = None,
 ) -> bool:
-    """Train on (objects, views, size, size, 3) uint8 pictures and whiten the latents.
+    """Train on (objects, views, size, size, 3) uint8 images and whiten the latents.
 
-    The rest, and what is returned, as for :func:`nvs_ros.training.loop.fit`; ``show`` gets the
-    averaged autoencoder.
+    Other parameters, return value and errors are those of :func:`nvs_ros.training.loop.fit`;
+    ``show`` gets the averaged autoencoder.
     """
 
     def make_batch(rng: np.random.Generator, count: int) -> tuple[torch.Tensor]:
@@ -110,10 +111,10 @@ def train_autoencoder(
 @torch.inference_mode()
 def whiten_latents(autoencoder: AutoencoderKL, images: torch.Tensor) -> None:
     """Fold a scale and shift for each channel into the 1x1 convolutions, so that latents have mean
-    0, deviation 1.
+    0 and standard deviation 1.
 
-    The conditioning latent of Zero-1-to-3 is not multiplied by the scaling factor; with latents
-    that are white already the factor is 1 and both inputs of the network have the same range.
+    The conditioning latent of Zero-1-to-3 is not multiplied by the scaling factor. With white
+    latents the factor is 1, so that both inputs of the network have the same range.
     """
     latents = autoencoder.encode(images).latent_dist.mode()
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))

@@ -1,8 +1,8 @@
 """Training of the embedded model: UNet, image encoder and pose projection together.
 
-The noise schedule has zero terminal SNR and the network predicts v: on a small grid Stable
-Diffusion's own schedule leaves hue and shape readable at the noisiest step, the network learns to
-read them there, and at sampling they are missing.
+The noise schedule has zero terminal SNR and the network predicts v. With Stable Diffusion's own
+schedule, hue and shape are still visible at the noisiest step on a small latent grid; the network
+would learn to rely on them there, but at sampling they are missing.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from nvs_ros.zero123.profile import ModelProfile
 CONTEXT = 128
 PATCH_SIZE = 16
 GUIDANCE_DROPOUT = 0.1
-"""Share of samples without token and conditioning latent (classifier-free guidance)."""
+"""Share of samples without token, conditioning latent and guide (classifier-free guidance)."""
 IDENTITY_FRACTION = 0.07
-"""Share of pairs with target = source: mutual self-attention needs a source branch that
-reconstructs."""
+"""Share of pairs with target = source: the source branch of mutual self-attention must reconstruct
+its image."""
 SNR_CAP = 5.0
-"""Loss weight min(SNR, cap) / SNR, Hang et al. 2023, for v-prediction."""
+"""Cap of the loss weight min(SNR, cap) / SNR (min-SNR weighting, Hang et al. 2023)."""
 ENCODED_AT_ONCE = 32
 """Objects whose views are encoded together."""
 WITHHELD = 0.1
-"""Share of samples without a guide."""
+"""Share of samples with an empty guide."""
 WITHOUT_DEPTH = 0.4
-"""Share of samples whose guide knows silhouettes alone."""
+"""Share of samples whose guide is made from silhouettes alone."""
 SEVERAL_VIEWS = 0.25
-"""Share of guides that are those of two or three views."""
+"""Share of guides that are made from two or three views."""
 HIGH_NOISE = 0.7
-"""Timesteps are 1000 u^HIGH_NOISE: the noisy ones, where the view is decided, more often."""
+"""Timesteps are 1000 u^HIGH_NOISE, u uniform: noisy ones, which decide the view, are more often."""
 
 
 def build_components(
     vae: AutoencoderKL, profile: ModelProfile, widths: tuple[int, ...] = (64, 128, 192)
 ) -> Zero123Components:
-    """The untrained embedded model over a trained autoencoder.
+    """The untrained embedded model on top of a trained autoencoder.
 
     Parameters
     ----------
@@ -106,12 +106,12 @@ def build_components(
 
 
 def with_profile(components: Zero123Components, profile: ModelProfile) -> Zero123Components:
-    """The same model with another profile; inputs for a guide that it had not do nothing at first.
+    """The model with another profile; the weights of inputs for a new guide are zero at first.
 
     Raises
     ------
     UserError
-        It has a guide and is to have none.
+        The model has a guide, but the profile has none.
     """
     unet = components.unet
     more = (profile.guide_channels - components.profile.guide_channels) * (
@@ -133,7 +133,7 @@ def with_profile(components: Zero123Components, profile: ModelProfile) -> Zero12
 
 
 class DenoisingLoss(nn.Module):
-    """Weighted squared error of v."""
+    """Squared error of the predicted v, weighted with min(SNR, :data:`SNR_CAP`) / SNR."""
 
     def __init__(self, components: Zero123Components) -> None:
         super().__init__()
@@ -158,16 +158,18 @@ class DenoisingLoss(nn.Module):
         Parameters
         ----------
         pictures : (n, S, S, 3) uint8
-            Source pictures.
+            Source images.
         source, target : (n, c, h, w) float16
-            Latents.
+            Latents of the source and target images.
         noise : (n, c, h, w) float32
+            Standard normal.
         pose : (n, 4) float32
             Relative pose vectors.
         timesteps : (n,) int64
         keep : (n,) float32
-            0 where the conditioning is dropped.
+            0 where the conditioning is dropped, else 1.
         guide : (n, g, S, S) float16, optional
+            If the model has a guide.
         """
         source, target = source.float(), target.float()
         pixels = clip_pixels(network_images(pictures), clip_size(self.image_encoder))
@@ -188,7 +190,15 @@ class DenoisingLoss(nn.Module):
 
 @torch.inference_mode()
 def encode_dataset(vae: AutoencoderKL, images: np.ndarray, file: Path) -> np.ndarray:
-    """Latents (objects, views, c, h, w) float16 of all pictures; kept in ``file``."""
+    """Latents (objects, views, c, h, w) float16 of all images, cached in ``file``.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL
+    images : (objects, views, S, S, 3) uint8
+    file : Path
+        Read instead of computing the latents if it exists.
+    """
     if not file.exists():
         device = training_device()
         vae.to(device)
@@ -228,9 +238,9 @@ def train_diffusion(
     components : Zero123Components
     dataset : Dataset
     latents, source_latents : (objects, views, c, h, w) float16
-        Of its images and its sources.
+        Latents of ``dataset.images`` and ``dataset.sources``.
     settings, run, until
-        As for :func:`nvs_ros.training.loop.fit`, and what is returned too.
+        As for :func:`nvs_ros.training.loop.fit`; so are return value and errors.
     show : callable, optional
         ``show(components, step)`` is called after each checkpoint with the averaged weights.
     """
@@ -285,8 +295,8 @@ def _guide(
     target: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Guide (g, S, S) of one sample: nothing, the silhouettes alone, or with depth; of one view or
-    of several."""
+    """Guide (g, S, S) of one sample: empty, from silhouettes alone, or with depth; from one view or
+    several."""
     kind = rng.random()
     if kind < WITHHELD:
         return np.zeros((GUIDE_CHANNELS, *sightings.sources.shape[2:4]), np.float32)

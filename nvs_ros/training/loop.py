@@ -1,7 +1,8 @@
-"""The training loop: resumable to the step, on one CPU core, several (torchrun, gloo) or a GPU.
+"""The training loop: can be resumed at checkpoints; on CPU or GPU, in one or several processes
+(torchrun).
 
-Each step draws its randomness from (seed, step, rank) alone, so that a resumed run sees what an
-unbroken one would have seen.
+The randomness of each step depends only on (seed, step, rank), so that a resumed run sees the same
+batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from nvs_ros.settings import Settings, setting
 from nvs_ros.training.plots import plot_loss
 
 LOADERS = 4
-"""Threads that make batches ahead of a GPU."""
+"""Number of threads that prepare batches for a GPU."""
 
 Batch = tuple[torch.Tensor, ...]
 
@@ -60,9 +61,9 @@ class Until:
     Attributes
     ----------
     step : int, optional
-        After this many steps in total.
+        Stop after this many steps in total.
     time_s : float, optional
-        At this time of :func:`time.monotonic`.
+        Stop at this time of :func:`time.monotonic`.
     """
 
     step: int | None = None
@@ -70,7 +71,7 @@ class Until:
 
 
 def learning_rate_factor(settings: FitSettings, step: int) -> float:
-    """Warm-up, plateau, cosine decay -> 0..1."""
+    """Factor 0..1 of the peak learning rate at a step: warm-up, plateau, cosine decay."""
     warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
     decay_steps = settings.decay_fraction * settings.steps
     into = step - (settings.steps - decay_steps)
@@ -80,12 +81,12 @@ def learning_rate_factor(settings: FitSettings, step: int) -> float:
 
 
 def training_device() -> torch.device:
-    """CUDA where there is one."""
+    """CUDA if it is available, else the CPU."""
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def join_processes() -> tuple[int, int]:
-    """Rank and number of processes; joins the others when started by torchrun."""
+    """Rank and number of processes; joins the process group if started by torchrun."""
     if int(os.environ.get('WORLD_SIZE', '1')) > 1 and not dist.is_initialized():
         dist.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -112,11 +113,11 @@ def fit(
         On a GPU it is called by several threads.
     settings : FitSettings
     run : Path
-        Folder with ``<name>.pt`` (the state, continued when present), ``<name>_loss.csv`` and
-        ``<name>_loss.png``.
+        Folder for ``<name>.pt`` (the state; training continues from it if it exists),
+        ``<name>_loss.csv`` and ``<name>_loss.png``.
     name : str
     until : Until, optional
-        Stop (and save) earlier; the schedule stays that of ``settings.steps``.
+        Stop and save earlier; the learning rate still follows ``settings.steps``.
     show : callable, optional
         ``show(copy, step)`` is called after each checkpoint with a copy of ``module`` that has the
         averaged weights.
@@ -129,7 +130,7 @@ def fit(
     Raises
     ------
     UserError
-        The loss is no number any more; the last checkpoint stays.
+        The mean loss since the last checkpoint is not finite; that checkpoint is kept.
     """
     until = until or Until()
     rank, world = join_processes()
@@ -172,7 +173,7 @@ def fit(
 
 
 class _State:
-    """What a run continues from, and its file."""
+    """Model, optimiser and average of a run, and the file that it continues from."""
 
     def __init__(self, module: nn.Module, settings: FitSettings, run: Path, name: str) -> None:
         self.module = module
@@ -191,7 +192,7 @@ class _State:
             self._resume()
 
     def descend(self, loss: torch.Tensor) -> None:
-        """One step of the optimiser and of the average."""
+        """Make one step of the optimiser and update the average."""
         factor = learning_rate_factor(self.settings, self.step)
         for group in self.optimizer.param_groups:
             group['lr'] = self.settings.learning_rate * factor
@@ -203,7 +204,10 @@ class _State:
         self.step += 1
 
     def save(self, mean_loss: float) -> None:
-        """A row of losses first: what is past the state is dropped when it is continued."""
+        """Write the loss and the state.
+
+        The loss is written first: rows beyond the state are dropped when a run is continued.
+        """
         with self.losses.open('a', newline='') as file:
             csv.writer(file).writerow([self.step, f'{mean_loss:.6f}'])
         state = {
@@ -217,7 +221,7 @@ class _State:
         plot_loss(self.losses, self.losses.with_suffix('.png'))
 
     def averaged(self) -> nn.Module:
-        """A copy with the averaged weights; what is compiled stays as it is."""
+        """A copy of the module with the averaged weights, in evaluation mode."""
         averaged = copy.deepcopy(self.module).eval()
         self.average.copy_to([p for p in averaged.parameters() if p.requires_grad])
         return averaged
@@ -244,7 +248,7 @@ def _batches(
     steps: range,
     device: torch.device,
 ) -> Iterator[tuple[int, Batch]]:
-    """Torch seed and batch of each step, on the device; for a GPU they are made ahead."""
+    """Torch seed and batch of each step, on the device; for a GPU prepared ahead in threads."""
 
     def make(step: int) -> tuple[int, Batch]:
         rng = np.random.default_rng([settings.seed, step, rank])
@@ -270,7 +274,7 @@ def _on_device(seeded: tuple[int, Batch], device: torch.device) -> tuple[int, Ba
 
 
 def _time_is_up(time_s: float, device: torch.device) -> bool:
-    """Whether all processes stop; the first one's clock decides."""
+    """Whether the time is up, for all processes alike: the clock of the first one decides."""
     up = time.monotonic() >= time_s
     if time_s < math.inf and dist.is_initialized():
         decision = torch.tensor(int(up), device=device)

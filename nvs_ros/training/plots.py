@@ -1,4 +1,4 @@
-"""Plots of the loss of a training that is going on."""
+"""Plot of the loss during training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nvs_ros.scenes.image_sheet import save_figure
 
 
 def plot_loss(losses: Path, file: Path) -> None:
-    """Draw the rows ``step, loss`` of a CSV file."""
+    """Plot the rows ``step,loss`` of a CSV file to a PNG file."""
     with losses.open(newline='') as rows:
         steps, values = np.array([[float(cell) for cell in row] for row in csv.reader(rows)]).T
     figure = Figure(figsize=(6, 4), layout='constrained')

@@ -1,4 +1,4 @@
-"""What the networks make while they are trained, of a few objects that stay the same."""
+"""Samples of the networks during training, always of the same few objects."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ EVALUATIONS = 10
 
 @dataclass(frozen=True)
 class HeldOutPairs:
-    """Two views of each of n objects that training does not see.
+    """Two views of each of n objects that are not in the training set.
 
     Attributes
     ----------
     sources, truths : (n, S, S, 3) uint8
+        RGB on white: the source image, and the true image of the target.
     poses : (n, 4) float64
         Relative pose vectors.
     guides : (n, 5, S, S) float32, optional
-        Of the source with its depth.
+        Made from the source with its depth.
     """
 
     sources: np.ndarray
@@ -51,7 +52,8 @@ class HeldOutPairs:
 
 
 def held_out_pairs(dataset: DatasetSettings) -> HeldOutPairs:
-    """Pairs of objects like those of a dataset, from the next seed; spread over its categories."""
+    """Pairs of views of objects like those of a dataset, but from the next seed; spread over its
+    categories."""
     settings = dataclasses.replace(dataset, views=2, seed=dataset.seed + 1)
     kinds = len(dataset.categories)
     drawn = [
@@ -75,7 +77,7 @@ def held_out_pairs(dataset: DatasetSettings) -> HeldOutPairs:
 
 
 def write_views(components: Zero123Components, pairs: HeldOutPairs, file: Path) -> None:
-    """Write a sheet of source, synthesised and true view, with few evaluations."""
+    """Write a sheet of source, synthesised view (few evaluations) and true view of each pair."""
     condition = encode_images(components, network_images(pairs.sources))
     noise = torch.randn(condition.latent.shape, generator=torch.Generator().manual_seed(0))
     guides = []
@@ -100,7 +102,7 @@ def write_views(components: Zero123Components, pairs: HeldOutPairs, file: Path) 
 
 @torch.inference_mode()
 def write_decoded(autoencoder: AutoencoderKL, pictures: np.ndarray, file: Path) -> None:
-    """Write a sheet of pictures (n, S, S, 3) uint8 and what is left of them in latents."""
+    """Write a sheet of images (n, S, S, 3) uint8 and their reconstructions."""
     pixels = network_images(pictures).to(autoencoder.device)
     decoded = rgb_images(autoencoder.decode(autoencoder.encode(pixels).latent_dist.mode()).sample)
     write_sheet({'picture': pictures, 'decoded': decoded}, file)

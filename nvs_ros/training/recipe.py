@@ -1,4 +1,4 @@
-"""The recipe of a model, as a file says it, and what of it a run may change while it goes on."""
+"""The recipe of a model in a YAML file, and which of its settings may change during a run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nvs_ros.training.diffusion import PATCH_SIZE
 from nvs_ros.training.loop import FitSettings, learning_rate_factor
 
 GIVEN_WITH_A_MODEL = ('architecture', 'autoencoder')
-"""What a recipe does not say when it starts from a model."""
+"""Parts that a recipe must not have when it starts from a model."""
 WITHOUT_MEANING = ('checkpoint_every', 'compile')
-"""Fields of a stage that may change at any time: the model stays the same."""
+"""Fields of a stage that may change at any time, because they do not affect the model."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ArchitectureSettings(Settings):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of everything that :func:`nvs_ros.training.run.train` does.
+    """All settings of :func:`nvs_ros.training.run.train`.
 
     Attributes
     ----------
@@ -51,8 +51,13 @@ class Recipe:
     architecture : ArchitectureSettings
     autoencoder, diffusion : FitSettings
     initialize_from : str, optional
-        A model to start from, named as for :func:`nvs_ros.zero123.components.load_components`:
-        its autoencoder is kept, the rest is trained on.
+        A model to start from, as for :func:`nvs_ros.zero123.components.load_components`. Its
+        autoencoder is kept, its other networks are trained further.
+
+    Raises
+    ------
+    ValueError
+        The image size does not fit the architecture.
     """
 
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
@@ -70,8 +75,14 @@ class Recipe:
     @classmethod
     def from_yaml(cls, file: Path) -> Recipe:
         """Read ``{dataset: {...}, architecture: {...}, autoencoder: {...}, diffusion: {...}}`` or
-        ``{initialize_from: MODEL, dataset: {...}, diffusion: {...}}``; what is left out keeps its
-        default."""
+        ``{initialize_from: MODEL, dataset: {...}, diffusion: {...}}``; omitted fields keep their
+        defaults.
+
+        Raises
+        ------
+        UserError
+            The file cannot be read, or has an unknown field or a wrong value.
+        """
         try:
             return cls.from_dict(yaml.safe_load(Path(file).read_text()) or {})
         except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
@@ -79,7 +90,13 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Recipe:
-        """The inverse of :meth:`as_dict`."""
+        """The inverse of :meth:`as_dict`; omitted fields keep their defaults.
+
+        Raises
+        ------
+        ValueError
+            Unknown field or wrong value.
+        """
         stages = {
             'dataset': DatasetSettings,
             'architecture': ArchitectureSettings,
@@ -99,7 +116,7 @@ class Recipe:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """What has something to say, in plain types."""
+        """The recipe in plain types, without the parts that do not apply to it."""
         unused = GIVEN_WITH_A_MODEL if self.initialize_from is not None else ('initialize_from',)
         content = _plain(dataclasses.asdict(self))
         return {name: value for name, value in content.items() if name not in unused}
@@ -119,11 +136,11 @@ def _check_keys(content: Any, names: Collection[str]) -> None:
 
 
 def keep_recipe(recipe: Recipe, run: Path) -> None:
-    """Write the recipe of a new run as ``recipe.yaml``; check it for one that goes on.
+    """Write the recipe of a run as ``recipe.yaml``; a run that continues must have the same recipe.
 
-    ``checkpoint_every`` and ``compile`` may change, and so may the number of steps of the last
-    stage while that changes the learning rate of no step that was done: before the decay. A folder
-    with a state but without ``recipe.yaml`` takes the recipe that it is given.
+    ``checkpoint_every`` and ``compile`` may change at any time. The number of steps of the last
+    stage may change as long as no finished step would have had another learning rate, that is
+    before the decay. A folder without ``recipe.yaml`` accepts any recipe.
 
     Raises
     ------
@@ -151,7 +168,7 @@ def keep_recipe(recipe: Recipe, run: Path) -> None:
 
 
 def _differences(before: Mapping, now: Mapping, prefix: str = '') -> dict[str, tuple[Any, Any]]:
-    """Dotted name -> both values, where they differ."""
+    """Dotted name -> old and new value, for the fields that differ."""
     found: dict[str, tuple[Any, Any]] = {}
     for name in dict.fromkeys([*before, *now]):
         a, b = before.get(name), now.get(name)
@@ -169,8 +186,10 @@ def _steps_done(state: Path) -> int:
 
 
 def _same_rates(before: FitSettings, now: FitSettings, done: int) -> bool:
-    """Whether the steps done would have had the same learning rate: the decay only falls, so the
-    last of them tells."""
+    """Whether the finished steps would have had the same learning rates.
+
+    The decay is monotonic, so it is enough to compare the last of them.
+    """
     last = max(done - 1, 0)
     return done <= now.steps and learning_rate_factor(before, last) == learning_rate_factor(
         now, last

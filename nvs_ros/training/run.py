@@ -1,4 +1,4 @@
-"""A whole training: render, train the autoencoder, encode, train the rest, save."""
+"""A whole training: render, train the autoencoder, encode, train the other networks, save."""
 
 from __future__ import annotations
 
@@ -34,31 +34,32 @@ from nvs_ros.zero123.layout import NETWORKS
 from nvs_ros.zero123.profile import ModelProfile
 
 INITIAL = 'initial'
-"""Folder of a run with the model it started from."""
+"""Sub-folder of a run with a copy of the model that it started from."""
 
 
 def train(recipe: Recipe, run: Path, until: Until | None = None) -> bool:
-    """Run the recipe, or go on where it was interrupted.
+    """Run a recipe, or continue it where it was interrupted.
 
     Parameters
     ----------
     recipe : Recipe
     run : Path
-        Everything goes here: ``recipe.yaml``, ``data/``, for both stages their states, losses and
-        samples, and at the end, or at each stop in the last stage, ``model/``. Started by torchrun
-        with several processes, all of them work on it.
+        Folder for everything: ``recipe.yaml``, ``data/``, states, losses and samples of both
+        stages, and ``model/``, written at the end and at each stop in the last stage. Several
+        processes started by torchrun work on it together.
     until : Until, optional
-        Stop before the end, to go on later; its step is one of the last stage.
+        Stop earlier, to be continued later; its step counts in the last stage.
 
     Returns
     -------
     bool
-        Whether the recipe is done.
+        Whether the recipe is finished.
 
     Raises
     ------
     UserError
-        The folder belongs to another recipe, or the model to start from does not fit.
+        The folder belongs to another recipe, the model to start from cannot be used, or the loss is
+        not finite.
     """
     until = until or Until()
     rank, _ = join_processes()
@@ -99,7 +100,7 @@ def train(recipe: Recipe, run: Path, until: Until | None = None) -> bool:
 def _new_components(
     recipe: Recipe, run: Path, images: np.ndarray, until: Until
 ) -> Zero123Components | None:
-    """Untrained networks over the autoencoder, which is trained first; None when that was
+    """Untrained networks on top of an autoencoder that is trained first; None if its training was
     stopped."""
     folder = run / 'vae'
     if not folder.exists():
@@ -123,7 +124,14 @@ def _new_components(
 
 
 def _given_components(recipe: Recipe, model: str, run: Path) -> Zero123Components:
-    """The networks of the model to start from, of which the run keeps a copy."""
+    """The networks of the model to start from, loaded from a copy that the run keeps.
+
+    Raises
+    ------
+    UserError
+        The model cannot be loaded, has another image size, does not predict v, or has a guide that
+        the dataset lacks.
+    """
     folder = run / INITIAL
 
     def copy() -> None:
@@ -156,7 +164,8 @@ def _check_start(given: Zero123Components, recipe: Recipe) -> None:
 
 
 def _first_then_others(make: Callable[[], Any]) -> Any:
-    """``make`` creates files in the first process; the others wait and open them."""
+    """Call ``make`` in the first process, where it creates files, then in the others, which open
+    them."""
     rank, world = join_processes()
     made = make() if rank == 0 else None
     if world > 1:
@@ -165,7 +174,7 @@ def _first_then_others(make: Callable[[], Any]) -> Any:
 
 
 def profile(dataset: DatasetSettings) -> ModelProfile:
-    """What a model trained on a dataset may be asked for."""
+    """Profile of a model that is trained on a dataset."""
     return ModelProfile(
         radius=dataset.radius,
         elevation_deg=dataset.elevation_deg,
@@ -177,15 +186,16 @@ def profile(dataset: DatasetSettings) -> ModelProfile:
 def save_model(
     components: Zero123Components, source: Mapping[str, Any], folder: Path, dtype: torch.dtype
 ) -> None:
-    """Write a model in diffusers layout, in the place of an older one once it is whole.
+    """Write a model in diffusers layout; it replaces an older one only when it is complete.
 
     Parameters
     ----------
     components : Zero123Components
     source : mapping
-        What it was made from, for ``model_index.json``.
+        What the model was made from, for ``model_index.json``.
     folder : Path
     dtype : torch.dtype
+        Of the written weights.
     """
     fresh, old = (folder.with_name(f'.{folder.name}.{state}') for state in ('new', 'old'))
     shutil.rmtree(fresh, ignore_errors=True)

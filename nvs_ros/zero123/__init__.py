@@ -1,1 +1,1 @@
-"""The base model: its components, how it is conditioned, and the files it is stored in."""
+"""The base model Zero-1-to-3: its components, its conditioning, and its file formats."""

@@ -1,4 +1,4 @@
-"""How the networks are laid out and compiled for a device."""
+"""Memory layout and compilation of the networks for a device."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from diffusers.models.resnet import ResnetBlock2D
 from nvs_ros.zero123.components import Zero123Components
 
 COMPILED = (ResnetBlock2D, FeedForward)
-"""Blocks without state, three quarters of the operations. Attention is left: what it does changes
-from evaluation to evaluation."""
+"""Blocks that are compiled: without state, three quarters of the operations. Attention is not
+compiled, because it changes from evaluation to evaluation."""
 VARIANTS = 128
-"""Shapes of blocks times kinds of batches; torch gives up at 8."""
+"""Most compiled variants of a block type (shapes of blocks times kinds of batches); torch's own
+limit is 8."""
 
 
 def accelerate(
     components: Zero123Components, *, compiled: bool = False, backend: str = 'inductor'
 ) -> None:
-    """Lay the networks out for their device, and compile blocks of the UNet when first used.
+    """Choose the memory layout for the device, and have blocks of the UNet compiled at first use.
 
     Parameters
     ----------
     components : Zero123Components
-        Changed in place. On CUDA convolutions get their channels last and may choose their
-        algorithms by trial; on a CPU that gains nothing and is not done.
+        Changed in place. On CUDA, UNet and VAE get the channels-last layout, and cuDNN may choose
+        its algorithms by trial. On a CPU neither helps, and nothing is changed.
     compiled : bool
-        Through :func:`torch.compile`; its cache on disk serves further processes.
+        Compile with :func:`torch.compile`, whose cache on disk serves later processes.
     backend : str
-        Of torch.compile.
+        Backend of torch.compile.
     """
     if components.device.type == 'cuda':
         for network in (components.unet, components.vae):
@@ -42,6 +43,6 @@ def accelerate(
 
 
 def is_slow_at_first(components: Zero123Components) -> bool:
-    """Whether the first views take longer: something is compiled or chosen by trial."""
+    """Whether the first views take longer, because blocks are compiled or kernels are chosen."""
     compiled = any(block._compiled_call_impl is not None for block in components.unet.modules())
     return compiled or components.device.type == 'cuda'

@@ -1,4 +1,4 @@
-"""The five parts of Zero-1-to-3 and the one function that loads them from anywhere."""
+"""The five parts of Zero-1-to-3, and the function that loads them from any supported source."""
 
 from __future__ import annotations
 
@@ -29,19 +29,24 @@ class Zero123Components:
     ----------
     vae : AutoencoderKL
     unet : UNet2DConditionModel
-        Takes the noisy latent, the conditioning latent and the guide where the profile has one,
-        channels concatenated.
+        Takes the channels of the noisy latent, the conditioning latent and, if the profile has one,
+        the guide, concatenated.
     image_encoder : CLIPVisionModelWithProjection
     cc_projection : torch.nn.Linear
         [image embedding, pose (4)] -> context of the UNet.
     scheduler : DDIMScheduler
-        Its configuration names the noise schedule and the prediction type.
+        Its configuration has the noise schedule and the prediction type.
     kind : str
-        One of ``KINDS``.
+        One of :data:`~nvs_ros.zero123.layout.KINDS`.
     model_id : str
-        What was loaded, for messages and metadata.
+        Name of what was loaded, for messages and metadata.
     profile : ModelProfile
-        What it was trained on and how it wants to be sampled.
+        What the model was trained on, and the sampler settings tuned for it.
+
+    Raises
+    ------
+    UserError
+        Unknown kind, or sizes of the parts that do not fit each other.
     """
 
     vae: AutoencoderKL
@@ -82,12 +87,12 @@ class Zero123Components:
 
     @property
     def latent_factor(self) -> int:
-        """Side of a picture over side of its latent."""
+        """Side of an image over side of its latent."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def guide_inputs(self) -> int:
-        """Channels of the guide at the size of the latent; 0 without one."""
+        """Channels of the guide after it is folded to the size of the latent; 0 without a guide."""
         return self.profile.guide_channels * self.latent_factor**2
 
     @property
@@ -97,7 +102,7 @@ class Zero123Components:
 
     @property
     def image_size(self) -> int:
-        """Side of the square pictures, pixels."""
+        """Side of the square images, pixels."""
         return self.latent_size * self.latent_factor
 
     @property
@@ -109,7 +114,7 @@ class Zero123Components:
         return self.cc_projection.weight.dtype
 
     def to(self, device=None, dtype=None) -> Zero123Components:
-        """Move and convert all networks in place."""
+        """Move all networks to a device and dtype in place; returns self."""
         for name in NETWORKS:
             getattr(self, name).to(device=device, dtype=dtype)
         return self
@@ -124,29 +129,29 @@ def load_components(
     use_ema: bool = True,
     progress: Callable[[], object] = lambda: None,
 ) -> Zero123Components:
-    """Load a model, one tensor at a time, straight to its device and dtype.
+    """Load a model, one tensor at a time, directly to its device and dtype.
 
-    Nothing is downloaded and no code that comes with a model is run.
+    Nothing is downloaded, and no code that comes with a model is executed.
 
     Parameters
     ----------
     source : str or Path
         ``'embedded'``; a folder in diffusers layout; an original ``.ckpt`` or ``.safetensors``;
-        a name that ``fetch`` knows, or a hub id, that is in the cache of huggingface_hub.
+        or a name that ``fetch`` knows or a hub id, if it is in the cache of huggingface_hub.
     device, dtype
-        Where the networks go.
+        Of the networks.
     kind : str, optional
-        One of ``KINDS``; detected when omitted.
+        One of :data:`~nvs_ros.zero123.layout.KINDS`; detected from the files or their name when
+        omitted.
     use_ema : bool
-        Of an original checkpoint, take the moving average of the UNet where there is one.
+        Use the moving average of the UNet if an original checkpoint has one.
     progress : callable, optional
-        Called after each tensor.
+        Called without arguments after each tensor.
 
     Raises
     ------
     UserError
-        If there is no such model, or it is damaged, unsafe or of another architecture; the
-        message says what was expected and what was found.
+        There is no such model, or it is damaged, unsafe or of another architecture.
     """
     half = dtype == torch.float16
     files = find_model(source, kind=kind, use_ema=use_ema, half=half)
@@ -166,7 +171,8 @@ def load_components(
 def find_model(
     source: str | Path, *, kind: str | None = None, use_ema: bool = True, half: bool = False
 ) -> ModelFiles:
-    """Find a model without reading its weights; parameters as of :func:`load_components`."""
+    """Find a model without reading its weights; parameters and errors as in
+    :func:`load_components`, and ``half`` prefers float16 files."""
     model_id = str(source)
     path = EMBEDDED if model_id == 'embedded' else Path(source).expanduser()
     if not path.exists():
@@ -177,9 +183,15 @@ def find_model(
 
 
 def empty_components(files: ModelFiles) -> Zero123Components:
-    """The networks with their sizes but without memory (on the meta device)."""
+    """The networks without parameters in memory (on the meta device).
+
+    Raises
+    ------
+    UserError
+        The configurations are not those of a Zero-1-to-3 model.
+    """
     configs = files.configs
-    # A full CLIP configuration holds that of its image tower.
+    # A full CLIP configuration contains that of its image tower.
     clip = configs['image_encoder'].get('vision_config', configs['image_encoder'])
     try:
         with torch.device('meta'):
@@ -190,7 +202,7 @@ def empty_components(files: ModelFiles) -> Zero123Components:
                 'cc_projection': torch.nn.Linear(**configs['cc_projection']),
             }
         scheduler = DDIMScheduler.from_config(configs['scheduler'])
-    except Exception as error:  # the libraries raise anything at a configuration that is wrong
+    except Exception as error:  # for a wrong configuration the libraries raise errors of any type
         raise UserError(
             f'{files.model_id}: expected the configuration of a Zero-1-to-3, found {error!r}'
         ) from error

@@ -1,8 +1,9 @@
-"""What the network is told: preprocessing exactly as the original Zero-1-to-3 does it.
+"""Conditioning of the network, with exactly the preprocessing of the original Zero-1-to-3.
 
 Notation (variable -> original code): ``embedding`` -> output of the frozen CLIP image tower,
 ``token`` -> ``c_crossattn`` after ``cc_projection``, ``latent`` -> ``c_concat``.
-Without guidance both are zeros: the token *after* the projection, and the latent.
+In the unconditional half of guidance both are zero: the token *after* the projection, and the
+latent.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class ImageCondition:
-    """What the network knows of source images; depends on the images alone.
+    """Encodings of source images; they depend only on the images, not on a pose.
 
     Attributes
     ----------
@@ -38,7 +39,13 @@ class ImageCondition:
 
 
 def network_images(images: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """(n, H, W, 3) uint8 RGB -> (n, 3, H, W) float32 in [-1, 1], on the same device."""
+    """(n, H, W, 3) uint8 RGB -> (n, 3, H, W) float32 in [-1, 1], on the same device.
+
+    Raises
+    ------
+    ValueError
+        Another shape or dtype.
+    """
     images = torch.as_tensor(images)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != torch.uint8:
         raise ValueError(f'expected (n, H, W, 3) uint8, got {tuple(images.shape)} {images.dtype}')
@@ -71,7 +78,7 @@ def clip_pixels(images: torch.Tensor, size: int) -> torch.Tensor:
     images : torch.Tensor
         (n, 3, H, W) in [-1, 1].
     size : int
-        Side of the square picture the tower takes, pixels.
+        Side of the square image the tower takes, pixels.
 
     Returns
     -------
@@ -100,7 +107,7 @@ def encode_images(components: Zero123Components, images: torch.Tensor) -> ImageC
     Raises
     ------
     ValueError
-        If the shape is another or a value is not finite.
+        Another shape, or a value that is not finite.
     """
     size = components.image_size
     if images.ndim != 4 or images.shape[1:] != (3, size, size):
@@ -122,19 +129,19 @@ def pose_tokens(
     *,
     source_polar_rad: float | None = None,
 ) -> torch.Tensor:
-    """The one cross-attention token of each target: image embedding and relative pose, projected.
+    """The single cross-attention token of each target: image embedding and pose, projected.
 
     Parameters
     ----------
     components : Zero123Components
     embedding : torch.Tensor
-        (1, 1, D) of one source for all targets, or (m, 1, D).
+        (1, 1, D) for one source of all targets, or (m, 1, D).
     pose_vectors : array
         (m, 4) rows [delta polar (rad), sin delta azimuth, cos delta azimuth, delta radius
         (model units)], target minus source (``RelativePose.vector``).
     source_polar_rad : float, optional
-        Angle of the source camera from the zenith. Stable-Zero123 was trained with it in the
-        place of the radius difference and needs it; other kinds do not read it.
+        Angle of the source camera from the zenith. Stable-Zero123 was trained with it in place of
+        the radius difference and needs it; other kinds ignore it.
 
     Returns
     -------
@@ -144,7 +151,7 @@ def pose_tokens(
     Raises
     ------
     ValueError
-        If a shape is another, a value is not finite, or Stable-Zero123 misses its angle.
+        Another shape, a value that is not finite, or no ``source_polar_rad`` for Stable-Zero123.
     """
     poses = torch.as_tensor(pose_vectors, dtype=torch.float32, device=components.device)
     if poses.ndim != 2 or poses.shape[1] != 4:
@@ -167,9 +174,9 @@ def pose_tokens(
 
 
 def guide_latents(guides: np.ndarray | torch.Tensor, factor: int) -> torch.Tensor:
-    """Guides (n, g, S, S) folded to the size of a latent, (n, g * factor**2, S/factor, S/factor).
+    """Fold guides (n, g, S, S) to the size of a latent, (n, g * factor**2, S/factor, S/factor).
 
-    No pixel is averaged: each latent cell gets all its pixels as channels.
+    No pixels are averaged: each latent cell gets all its pixels as channels.
     """
     return F.pixel_unshuffle(torch.as_tensor(guides), factor)
 

@@ -1,4 +1,4 @@
-"""From any supported checkpoint to the diffusers layout, one component in memory at a time."""
+"""Convert any supported checkpoint to the diffusers layout, one component in memory at a time."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ def convert(
     kind: str | None = None,
     show_progress: bool = False,
 ) -> str:
-    """Write a model as a folder that :func:`load_components` and diffusers read.
+    """Write a model as a folder in diffusers layout.
 
-    The folder appears under its name only when it is complete; a conversion that was killed
-    leaves a hidden sibling, which the next one removes.
+    The folder appears under its name only when it is complete. A conversion that was killed leaves
+    a hidden folder beside it, which the next conversion removes.
 
     Parameters
     ----------
     source
-        As of :func:`load_components`.
+        As in :func:`nvs_ros.zero123.components.load_components`.
     output : Path
         New or empty folder.
     dtype : torch.dtype
+        Of the written weights.
     use_ema, kind
-        As of :func:`load_components`.
+        As in :func:`nvs_ros.zero123.components.load_components`.
     show_progress : bool
         Draw progress bars on stderr.
 
     Returns
     -------
     str
-        The kind that was recorded.
+        The kind that was written.
 
     Raises
     ------
     UserError
-        If the source cannot be used, or there is something in the place of ``output``.
+        The source cannot be used, or ``output`` exists and is not an empty folder.
     """
     with new_folder(output) as folder:
         files = find_model(source, kind=kind, use_ema=use_ema)

@@ -1,6 +1,6 @@
 """The diffusers layout: a folder with one subfolder for each component.
 
-Components are found one by one, so the code that some repositories carry is never looked at.
+Components are opened one by one, so code that some repositories contain is never loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nvs_ros.zero123.profile import ModelProfile
 from nvs_ros.zero123.weights import WeightFile, open_weights
 
 PROJECTION_FOLDERS = ('cc_projection', 'clip_camera_projection')
-"""Two conversions of the original spell the same linear layer differently."""
+"""Names of the folder of the projection in different conversions of the original."""
 
 WEIGHT_STEMS = ('diffusion_pytorch_model', 'model', 'pytorch_model')
 
@@ -35,7 +35,7 @@ OLD_VAE_NAMES = {
     '.value.': '.to_v.',
     '.proj_attn.': '.to_out.0.',
 }
-"""Attention of the VAE as diffusers before 0.18 wrote it."""
+"""Names in the VAE's attention, as diffusers wrote them before 0.18 -> present names."""
 
 
 def open_folder(
@@ -49,16 +49,16 @@ def open_folder(
         With ``unet``, ``vae``, ``image_encoder``, ``scheduler`` and ``cc_projection`` (or
         ``clip_camera_projection``).
     kind : str, optional
-        One of ``KINDS``; from ``model_index.json``, else guessed from the name, when omitted.
+        One of ``KINDS``; when omitted from ``model_index.json``, else guessed from the name.
     half : bool
-        Prefer the ``fp16`` variant of the weights where there is one.
+        Prefer the ``fp16`` variant of the weights if there is one.
     model_id : str, optional
         Name for messages and metadata; the path when omitted.
 
     Raises
     ------
     UserError
-        If a component is missing or cannot be read.
+        A component is missing or cannot be read, or ``model_index.json`` is wrong.
     """
     model_id = model_id or str(folder)
     projection = next((name for name in PROJECTION_FOLDERS if (folder / name).is_dir()), None)
@@ -117,7 +117,13 @@ def _read_json(path: Path) -> dict:
 
 
 def _weight_files(folder: Path, half: bool) -> list[WeightFile]:
-    """The weights of one component: safetensors before ``.bin``, whole or in shards."""
+    """The weight files of a component; safetensors are preferred to ``.bin``, shards allowed.
+
+    Raises
+    ------
+    UserError
+        There are none, or one cannot be opened.
+    """
     variants = ('.fp16', '') if half else ('', '.fp16')
     for variant in variants:
         for suffix in ('.safetensors', '.bin'):
@@ -140,7 +146,13 @@ def _current_name(network: str, key: str) -> str:
 
 
 def _projection_config(files: list[WeightFile]) -> dict:
-    """Sizes of the projection; the configurations of the conversions do not have them all."""
+    """Sizes of the projection, read from its weights: not every conversion has them in a config.
+
+    Raises
+    ------
+    UserError
+        The weights have no such matrix.
+    """
     for name, shape in files[0].shapes.items():
         if name in ('projection.weight', 'proj.weight') and len(shape) == 2:
             return {'out_features': shape[0], 'in_features': shape[1]}
@@ -151,23 +163,25 @@ def _projection_config(files: list[WeightFile]) -> dict:
 
 
 def _scheduler_config(path: Path) -> dict:
-    """The noise schedule for DDIM, whatever scheduler the folder names."""
+    """Configuration of DDIM with the folder's noise schedule, whatever scheduler it names."""
     config = _read_json(path)
-    # Other schedulers have no such entries, and DDIM's own defaults are wrong for this model.
+    # Other schedulers lack these entries, and DDIM's own defaults are wrong for this model.
     rest = {name: SCHEDULER[name] for name in ('clip_sample', 'set_alpha_to_one', 'steps_offset')}
     return rest | config
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into that gets its name when all is written.
+    """A folder to write into; it is renamed to ``path`` when the ``with`` block ends.
 
-    Until then it is a hidden sibling. What a killed process left of one is removed by the next.
+    Until then it is a hidden folder beside ``path``. One that a killed process left is emptied and
+    used again.
 
     Raises
     ------
     UserError
-        If there is something at ``path``, or another process is writing it.
+        ``path`` exists and is not an empty folder, the folder cannot be created, or another process
+        is writing it.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f'{path}: expected a new or an empty folder, found something in its place')
@@ -194,7 +208,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def write_network(folder: Path, name: str, module, dtype: torch.dtype | None = None) -> None:
-    """Write one component as safetensors, its own dtype or another, with its configuration."""
+    """Write one component as safetensors, in its own or the given dtype, with its configuration."""
     target = folder / name
     target.mkdir()
     state = {
@@ -209,16 +223,16 @@ def write_network(folder: Path, name: str, module, dtype: torch.dtype | None = N
         module.config.save_pretrained(target)
     else:
         config = json.loads(module.to_json_string())
-        config.pop('_name_or_path', None)  # where it was on the machine that made it
+        config.pop('_name_or_path', None)  # a path on the machine that made it
         (target / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
     stem = 'model' if name == 'image_encoder' else WEIGHT_STEMS[0]
     weights = target / f'{stem}.safetensors'
     save_file(state, weights, metadata={'format': 'pt'})
-    shutil.copymode(target / 'config.json', weights)  # safetensors makes it private to its owner
+    shutil.copymode(target / 'config.json', weights)  # safetensors lets only the owner read it
 
 
 def write_index(folder: Path, kind: str, source: Mapping, profile: ModelProfile) -> None:
-    """Write ``model_index.json``: components, kind, profile, and what they were made from."""
+    """Write ``model_index.json``: components, kind, profile, and the source of the model."""
     index = {
         '_class_name': 'Zero123Components',
         'kind': kind,

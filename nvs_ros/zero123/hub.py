@@ -1,4 +1,4 @@
-"""Public checkpoints: which there are, the local cache, and the download on request."""
+"""Public checkpoints: their names, the local cache, and the download on request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PublicModel:
     repository : str
     filename : str, optional
     revision : str, optional
-        Commit; without one the newest of the main branch is taken, whatever that is by then.
+        Commit; when omitted, the newest one of the main branch.
     """
 
     repository: str
@@ -54,24 +54,24 @@ PUBLIC_MODELS = {
         'ashawkey/stable-zero123-diffusers', revision='a6c09344fbd45843d35f2095c203c4a8e55b4dbb'
     ),
 }
-"""Name for ``fetch`` and for ``load_components`` -> where it is on the hub. Where no revision is
-given, ``NAME@REVISION`` pins one, and ``fetch`` says which it took."""
+"""Name for ``fetch`` and ``load_components`` -> place on the hub. Without a revision the newest one
+is taken, and ``fetch`` reports it; ``NAME@REVISION`` pins one."""
 
 
 def public_model(name: str) -> PublicModel:
-    """A public model or a hub id, each also as ``NAME@REVISION``."""
+    """The public model or hub id with a name, also ``NAME@REVISION``."""
     name, _, revision = name.partition('@')
     model = PUBLIC_MODELS.get(name, PublicModel(name))
     return dataclasses.replace(model, revision=revision) if revision else model
 
 
 def cached_model(name: str) -> Path:
-    """Where a public model or a hub id lies in the cache of huggingface_hub; never downloads.
+    """Path of a public model or a hub id in the cache of huggingface_hub; never downloads.
 
     Raises
     ------
     UserError
-        If it is not there.
+        The model is not in the cache.
     """
     model = public_model(name)
     try:
@@ -102,9 +102,10 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
     Parameters
     ----------
     name : str
-        One of ``PUBLIC_MODELS``, also as ``NAME@REVISION``.
+        A key of :data:`PUBLIC_MODELS`, also as ``NAME@REVISION``.
     report : callable, optional
-        Told which revision it is and, for each file, whether its sha256 is verified or not known.
+        Called with a line for the revision, and with one for each file that says whether its sha256
+        is verified or not known.
 
     Returns
     -------
@@ -114,8 +115,8 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
     Raises
     ------
     UserError
-        If the name is not known, the hub cannot be reached or has no such model, or a file is
-        not what the hub says it is; such a file is removed.
+        The name is unknown, the hub cannot be reached or has no such model, or a file has another
+        sha256 than the hub says; that file is then removed.
     """
     if name.partition('@')[0] not in PUBLIC_MODELS:
         raise UserError(f'expected one of {", ".join(PUBLIC_MODELS)}, got {name!r}')
@@ -137,12 +138,12 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         address = f'{huggingface_hub.constants.ENDPOINT}/{model.repository}'
         raise UserError(f'{name}: cannot download from {address}: {reason}') from error
-    # Every file lies at its own path below the snapshot's folder.
+    # Each file is at its own path below the folder of the snapshot.
     return path if model.filename else path.parents[len(PurePosixPath(filename).parts) - 1]
 
 
 def _wanted(model: PublicModel, files: dict[str, Any]) -> dict[str, Any]:
-    """The files of a repository that are a model: no code, and no pickle beside safetensors."""
+    """The files of a repository that belong to the model: no code, no pickle beside safetensors."""
     if model.filename:
         found = {name: lfs for name, lfs in files.items() if name == model.filename}
     else:

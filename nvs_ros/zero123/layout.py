@@ -1,4 +1,4 @@
-"""A model as it lies on disk: configurations, and where to read each parameter."""
+"""A model on disk: its configurations, and how to read each parameter."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ ZERO123 = 'zero123'
 ZERO123_XL = 'zero123-xl'
 STABLE_ZERO123 = 'stable-zero123'
 KINDS = (ZERO123, ZERO123_XL, STABLE_ZERO123)
-"""What the weights cannot tell. The first checkpoint and XL want different windows of mutual
-self-attention; Stable-Zero123 takes the source's polar angle where the others take the radius."""
+"""Kinds of models, which cannot be told from the weights. The first checkpoint and XL need
+different windows of mutual self-attention; Stable-Zero123 takes the source's polar angle in place
+of the radius difference."""
 
 Readers = Mapping[str, Callable[[], torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model that was found but not read yet.
+    """A model that was found, but whose weights have not been read.
 
     Attributes
     ----------
     model_id : str
-        What the user asked for.
+        Name for messages and metadata.
     kind : str
         One of ``KINDS``.
     configs : mapping of str to dict
@@ -40,13 +41,13 @@ class ModelFiles:
     readers : mapping of str to Readers
         For each of ``NETWORKS``: name of a parameter in the module -> function that reads it.
     weight_paths : tuple of Path
-        The files that the readers read.
+        The weight files.
     ema : bool or None
-        Whether the UNet is the moving average; None where the files do not tell.
+        Whether the UNet is the moving average; None if the files do not say.
     profile : mapping
-        What differs from the profile of the kind, see :mod:`nvs_ros.zero123.profile`.
+        Fields that differ from the profile of the kind, see :mod:`nvs_ros.zero123.profile`.
     source : mapping
-        What the model says that it was made from.
+        What the model was made from, according to its ``model_index.json``.
     """
 
     model_id: str
@@ -60,7 +61,7 @@ class ModelFiles:
 
 
 def kind_from_name(name: str) -> str:
-    """The kind that the name of a file, folder or repository suggests."""
+    """Guess the kind from the name of a file, folder or repository."""
     name = name.lower()
     if 'stable' in name:
         return STABLE_ZERO123
@@ -76,24 +77,24 @@ def fill(
     name: str,
     progress: Callable[[], object] = lambda: None,
 ) -> None:
-    """Give a module on the meta device its parameters, one tensor at a time.
+    """Read the parameters of a module that is on the meta device, one tensor at a time.
 
     Parameters
     ----------
     module : torch.nn.Module
     readers : Readers
     device, dtype
-        Where the parameters go; each is converted as soon as it is read.
+        Of the parameters; each is converted as soon as it is read.
     name : str
-        Names the network in messages.
+        Name of the network in error messages.
     progress : callable, optional
-        Called after each tensor.
+        Called without arguments after each tensor.
 
     Raises
     ------
     UserError
-        If a parameter is missing, too many, of another shape, not a floating-point number, not
-        finite, or too large for ``dtype``.
+        A parameter is missing or unknown, has another shape, is not floating-point or not finite,
+        or is too large for ``dtype``.
     """
     expected = module.state_dict()
     missing, excess = sorted(expected.keys() - readers), sorted(readers.keys() - expected)
@@ -118,14 +119,20 @@ def fill(
             raise UserError(f'{name}: {key} has numbers too large for {dtype}')
         progress()
     module.load_state_dict(state, assign=True)
-    if isinstance(module, CLIPVisionModelWithProjection):  # its only buffer is not in the files
+    if isinstance(module, CLIPVisionModelWithProjection):  # its only buffer is not in files
         embeddings = module.vision_model.embeddings
         embeddings.position_ids = torch.arange(embeddings.num_positions, device=device)[None]
     module.eval().requires_grad_(False)
 
 
 def _numbers(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """The tensor in a format that torch computes with."""
+    """The tensor in a dtype that torch can compute with.
+
+    Raises
+    ------
+    UserError
+        The tensor is quantised, packed or otherwise not floating-point.
+    """
     if not tensor.is_floating_point():
         raise UserError(
             f'{name}: expected floating-point numbers, found {tensor.dtype}; weights that are '
@@ -133,7 +140,7 @@ def _numbers(tensor: torch.Tensor, name: str) -> torch.Tensor:
         )
     if tensor.element_size() > 1:
         return tensor
-    try:  # of 8 bits; torch can do little more than convert them
+    try:  # 8 bits, with which torch can do little more than convert them
         return tensor.float()
     except RuntimeError as error:
         raise UserError(
@@ -143,7 +150,7 @@ def _numbers(tensor: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    # NaN goes through to both ends; unlike torch.isfinite this needs no memory.
+    # NaN propagates to minimum and maximum; unlike torch.isfinite this needs no memory.
     return all(math.isfinite(end) for end in tensor.aminmax())
 
 

@@ -1,9 +1,9 @@
 """The original checkpoint layout (latent-diffusion): names, configurations, moving average.
 
-Nothing but the tensors describes an original checkpoint, so every width and depth is taken from
-their shapes. What shapes cannot tell is the same for all Zero-1-to-3 checkpoints: 8 attention
-heads in the UNet, 64 channels for each head of the image tower, 256-pixel pictures, the noise
-schedule, the scaling of the latent.
+An original checkpoint has no configuration, so every width and depth is taken from the shapes of
+its tensors. What shapes cannot tell is the same for all Zero-1-to-3 checkpoints: 8 attention heads
+in the UNet, 64 channels for each head of the image tower, 256-pixel images, the noise schedule, the
+scaling of the latent.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def open_checkpoint(path: Path, *, kind: str | None = None, use_ema: bool = True
     kind : str, optional
         One of ``KINDS``; guessed from the name of the file when omitted.
     use_ema : bool
-        Take the moving average of the UNet where the file has one, as the original demo does.
+        Use the moving average of the UNet if the file has one, as the original demo does.
 
     Raises
     ------
     UserError
-        If the file is not such a checkpoint.
+        The file is not such a checkpoint, or its moving average is incomplete.
     """
     file = open_weights(path)
     shapes = {network: _below(file.shapes, prefix) for network, prefix in PREFIXES.items()}
@@ -116,7 +116,7 @@ def _below(shapes: Shapes, prefix: str) -> Shapes:
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    """How many different numbers stand where the pattern has its group."""
+    """Number of different values of the pattern's group among the names."""
     found = (re.match(pattern, name) for name in shapes)
     return len({match[1] for match in found if match})
 
@@ -141,7 +141,13 @@ RESNET_NAMES = {
 
 
 def unet_config(shapes: Shapes) -> dict:
-    """Configuration of UNet2DConditionModel from the shapes of an original UNet."""
+    """Configuration of UNet2DConditionModel from the shapes of an original UNet.
+
+    Raises
+    ------
+    ValueError, KeyError
+        The shapes are not those of such a UNet.
+    """
     levels: list[list[tuple[int, bool]]] = [[]]
     for index in range(1, _count(shapes, r'input_blocks\.(\d+)\.')):
         if f'input_blocks.{index}.0.op.weight' in shapes:
@@ -170,7 +176,7 @@ def unet_config(shapes: Shapes) -> dict:
             shapes, re.escape(stem) + r'transformer_blocks\.(\d+)\.'
         ),
         'use_linear_projection': len(shapes[attention]) == 2,
-        'attention_head_dim': 8,  # the name is diffusers'; it is the number of heads
+        'attention_head_dim': 8,  # in diffusers, despite its name, the number of heads
     }
 
 
@@ -184,7 +190,7 @@ def unet_name(name: str, layers_per_block: int) -> str:
         block = 'mid_block.attentions.0' if index == '1' else f'mid_block.resnets.{int(index) // 2}'
         return f'{block}.{_resnet_name(rest)}'
     down = group == 'input_blocks'
-    # The first input block is conv_in; each level ends with a block for the change of size.
+    # The first input block is conv_in; each level ends with a block that changes the size.
     number, layer = divmod(int(index) - down, layers_per_block + 1)
     part, rest = rest.split('.', 1)
     level = f'{"down" if down else "up"}_blocks.{number}'
@@ -205,7 +211,7 @@ def _unet_readers(file: WeightFile, shapes: Shapes, config: dict, use_ema: bool)
     prefix = PREFIXES['unet']
     sources = {name: prefix + name for name in shapes}
     if use_ema:
-        # The averages are named without dots, and without the first word of the name.
+        # The names of the averages lack the first word and all dots.
         sources = {
             name: EMA_PREFIX + (prefix.removeprefix('model.') + name).replace('.', '')
             for name in shapes
@@ -259,7 +265,7 @@ def vae_config(shapes: Shapes) -> dict:
 
 def vae_name(name: str, levels: int) -> str:
     """Name of an original autoencoder parameter in AutoencoderKL."""
-    # The original counts the levels of the decoder from the picture, diffusers from the latent.
+    # The original counts the levels of the decoder from the image, diffusers from the latent.
     name = re.sub(r'(?<=\.up\.)\d+', lambda match: str(levels - 1 - int(match[0])), name)
     for pattern, replacement in VAE_NAMES:
         name = re.sub(pattern, replacement, name)
@@ -269,7 +275,7 @@ def vae_name(name: str, levels: int) -> str:
 def _vae_readers(file: WeightFile, shapes: Shapes, config: dict) -> Readers:
     readers: dict[str, Callable[[], torch.Tensor]] = {}
     for name in shapes:
-        if name.startswith('loss.'):  # the discriminator of its training
+        if name.startswith('loss.'):  # the discriminator, used only in training
             continue
         read: Callable[[], torch.Tensor] = partial(file.read, PREFIXES['vae'] + name)
         if re.search(r'\.attn_1\.(q|k|v|proj_out)\.weight', name):
@@ -343,7 +349,7 @@ def _then(read: Callable[[], torch.Tensor], change: Callable) -> Callable[[], to
 
 
 def _scheduler_config(file: WeightFile) -> dict:
-    """The schedule of Zero-1-to-3, or the file's own where it carries another."""
+    """The noise schedule of Zero-1-to-3, or the file's own if it contains a different one."""
     if 'betas' not in file.shapes:
         return dict(SCHEDULER)
     betas = file.read('betas')
@@ -352,7 +358,7 @@ def _scheduler_config(file: WeightFile) -> dict:
     steps = SCHEDULER['num_train_timesteps']
     ends = SCHEDULER['beta_start'] ** 0.5, SCHEDULER['beta_end'] ** 0.5
     usual = torch.linspace(*ends, steps, dtype=torch.float64) ** 2
-    # The usual ones may have been rounded to whatever format the weights were saved in.
+    # The usual schedule may have been rounded to the dtype that the weights were saved in.
     rounded, betas = usual.float().to(betas.dtype).double(), betas.double()
     if betas.shape == usual.shape and torch.allclose(betas, rounded, rtol=1e-4, atol=0):
         return dict(SCHEDULER)

@@ -1,9 +1,9 @@
 """MVDream on a plain diffusers UNet: views of one object that attend to each other (section 5.3).
 
 MVDream (Shi et al., 2023) is Stable Diffusion 2.1 whose self-attention spans the tokens of all
-views and whose time embedding knows the camera. Both fit :class:`diffusers.UNet2DConditionModel`:
-the camera is its class embedding, and hooks join the views around each self-attention layer. The
-hooks leave the attention processors alone, so map filtering works on it like on any other UNet.
+views and whose time embedding includes the camera. :class:`diffusers.UNet2DConditionModel` can do
+both: the camera is its class embedding, and hooks join the views around each self-attention layer.
+The hooks do not change the attention processors, so map filtering works as on any other UNet.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ HEAD_WIDTH = 64
 
 
 def orbit_cameras(views: int, elevation_rad: float = math.radians(15)) -> torch.Tensor:
-    """Return cameras evenly round the object, as MVDream is told of them.
+    """Return cameras evenly round the object, in MVDream's format.
 
     Parameters
     ----------
     views : int
-        Number of cameras; the first stands at azimuth 90 degrees, +x.
+        Number of cameras; the first is at MVDream's azimuth of 90 degrees, on the +x axis.
     elevation_rad : float
-        Above the horizon, all of them.
+        Elevation of all cameras above the horizon.
 
     Returns
     -------
     torch.Tensor
-        (views, 16), flattened world-from-camera matrices: z is up in the world, the camera looks
-        along its -z with y up, at the origin from distance 1.
+        (views, 16), flattened ``world_from_camera`` matrices. The world has z up. The camera has y
+        up and looks along its -z axis (not an optical frame), at the origin from distance 1.
     """
     cameras = []
     for azimuth in math.pi / 2 + 2 * math.pi * np.arange(views) / views:
@@ -71,23 +71,23 @@ def orbit_cameras(views: int, elevation_rad: float = math.radians(15)) -> torch.
 
 @contextmanager
 def multi_view_attention(unet: nn.Module, cameras: torch.Tensor) -> Iterator[None]:
-    """Make a UNet see views of one object together inside a ``with`` block.
+    """Let the views of one object attend to each other inside a ``with`` block.
 
-    Each self-attention layer sees ``(rows, tokens, width)`` as ``(rows / views, views * tokens,
-    width)``; all other layers see single views. Each view's camera goes in as ``class_labels``, so
-    that a pipeline need not know of cameras.
+    Each self-attention layer gets ``(rows, tokens, width)`` reshaped to ``(rows / views, views *
+    tokens, width)``; all other layers process single views. The cameras are passed to the UNet as
+    ``class_labels``, so that a pipeline need not know about cameras.
 
     Parameters
     ----------
     unet : torch.nn.Module
-        A diffusers UNet; the views of an object must be neighbours in its batch.
+        A diffusers UNet; the views of an object must be consecutive rows of its batch.
     cameras : torch.Tensor
-        (views, 16), a camera of each view; MVDream has 4.
+        (views, 16), one for each view, see :func:`orbit_cameras`; MVDream has 4 views.
 
     Raises
     ------
     ValueError
-        In a call of the UNet: the number of views does not divide the number of rows.
+        In a call of the UNet: the number of rows is no multiple of the number of views.
     """
     views = len(cameras)
 
@@ -123,7 +123,7 @@ def load_mvdream_unet(
     path : str or Path
         ``sd-v2.1-base-4view.pt`` or safetensors of the same names.
     device, dtype
-        Where the parameters go.
+        Of the parameters.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def load_mvdream_unet(
         'class_embed_type': 'projection',
         'projection_class_embeddings_input_dim': shapes['camera_embed.0.weight'][1],
         'sample_size': 32,
-        'upcast_attention': True,  # Stable Diffusion 2.1's maps do not fit half precision
+        'upcast_attention': True,  # maps of Stable Diffusion 2.1 overflow half precision
     }
     with torch.device('meta'):
         unet = UNet2DConditionModel(**config)

@@ -1,4 +1,4 @@
-"""What a model was trained on, and how it wants to be sampled."""
+"""What a model was trained on, and the sampler settings and calibration tuned for it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,30 @@ from nvs_ros.zero123.layout import STABLE_ZERO123, ZERO123, ZERO123_XL
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """Facts about a model that its networks do not tell.
+    """Facts about a model that cannot be read from its networks.
 
     Attributes
     ----------
-    radius : tuple of float
-        Distances of the training cameras, in longest sides of the object.
-    elevation_deg : tuple of float
-        Elevations of the training cameras; for the original models 5 % to 95 % of them.
+    radius : (float, float)
+        Least and greatest distance of the training cameras, in longest sides of the object.
+    elevation_deg : (float, float)
+        Least and greatest elevation of the training cameras; for the original models the 5th and
+        95th percentile.
     photograph_fill : float
-        Longer side of the object over the side of the picture, for photographs without calibration.
+        Longer side of the object over the side of the image, for photographs without calibration.
     guide_channels : int
-        Of the guide at the size of the picture (:mod:`nvs_ros.geometry.guide`); 0: the network
-        takes none.
+        Channels of the guide at the size of the image (:mod:`nvs_ros.geometry.guide`); 0: the
+        network takes no guide.
     sampler : mapping
         Fields of :class:`nvs_ros.settings.SamplerSettings` that differ from the paper's defaults.
     confidence : mapping
-        How evidence about a view becomes its confidence, as
-        :class:`nvs_ros.completion.confidence.Calibration` reads it; empty: not calibrated.
+        Values of the calibration of confidence, for
+        :meth:`nvs_ros.completion.confidence.Calibration.from_profile`; empty: not calibrated.
+
+    Raises
+    ------
+    ValueError
+        A value is not possible.
     """
 
     radius: tuple[float, float] = (1.5, 2.2)
@@ -60,24 +66,24 @@ class ModelProfile:
 
     @property
     def trained(self) -> TrainedRange:
-        """For the geometry: beyond it views come with a warning."""
+        """Range of the training cameras; views outside it carry a warning."""
         low, high = map(math.radians, self.elevation_deg)
         return TrainedRange(self.radius, (low, high))
 
 
 _FIRST = ModelProfile(sampler={'msa_window': (700, 1000)})
 PROFILES = {ZERO123: _FIRST, STABLE_ZERO123: _FIRST, ZERO123_XL: ModelProfile()}
-"""By kind. Zero-to-Hero, section 4.4: mutual self-attention from 600 for XL, from 700 for the first
-checkpoint; Stable-Zero123 was not evaluated and takes the latter."""
+"""Kind -> profile. Zero-to-Hero, section 4.4: mutual self-attention down to t = 600 for XL, to
+t = 700 for the first checkpoint; Stable-Zero123 was not evaluated there and also has 700."""
 
 
 def read_profile(kind: str, values: Mapping[str, Any], model_id: str) -> ModelProfile:
-    """The profile of a kind, with what ``profile`` in ``model_index.json`` says differently.
+    """The profile of a kind, overridden by ``profile`` in a model's ``model_index.json``.
 
     Raises
     ------
     UserError
-        A field that does not exist, or a value that cannot be.
+        A field does not exist, or a value is not possible.
     """
     names = {f.name for f in dataclasses.fields(ModelProfile)}
     if unknown := set(values) - names:
@@ -91,7 +97,7 @@ def read_profile(kind: str, values: Mapping[str, Any], model_id: str) -> ModelPr
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists, which JSON has for tuples, as tuples; at every depth."""
+    """Convert lists, which JSON has instead of tuples, to tuples, in nested mappings as well."""
     made = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

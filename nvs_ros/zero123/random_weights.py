@@ -1,4 +1,4 @@
-"""A model of the real size with random weights: its speed is that of the real one, its views not.
+"""A model of the real size with random weights: as fast as the real one, but its views are noise.
 
 Sizes are those of zero123-xl: UNet 859.5 M parameters, VAE 83.7 M, CLIP ViT-L/14 304.0 M.
 """
@@ -55,10 +55,10 @@ FILES = ModelFiles(FULL_RANDOM, ZERO123_XL, CONFIGS, readers={}, weight_paths=()
 def full_random(
     *, device: torch.device | str = 'cpu', dtype: torch.dtype = torch.float32
 ) -> Zero123Components:
-    """Make a model of the size of zero123-xl, 5 GB in float32; always the same one on a device.
+    """Make a model of the size of zero123-xl, 5 GB in float32; always the same on a device.
 
-    Matrices are normal with a deviation of 0.02, which keeps activations finite in half precision;
-    norms are one and biases zero.
+    Matrices are normal with standard deviation 0.02, which keeps activations finite in half
+    precision; weights of norms are one and biases zero.
     """
     components = empty_components(FILES)
     generator = torch.Generator(device).manual_seed(0)

@@ -1,9 +1,9 @@
-"""Weight files, read one tensor at a time and never executed.
+"""Weight files, read one tensor at a time and without executing code in them.
 
 A torch file is a zip archive: a pickle that describes tensors, and one record of bytes for each
-storage. The pickle goes through the ``weights_only`` unpickler with a short allow-list, without
-any bytes; the bytes are read when a tensor is asked for, and checked against the archive's CRC.
-So the memory that loading needs is the result and one tensor.
+storage. The pickle is read with the ``weights_only`` unpickler and a short allow-list, without
+tensor data. The data of a tensor is read when it is needed and checked against the archive's CRC.
+So loading needs only the memory of the result and of one more tensor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHUNK_BYTES = 1 << 22
 
 
 class Ignored:
-    """Stands for a class of which a checkpoint only keeps bookkeeping; remembers nothing."""
+    """Replaces a class that a checkpoint uses only for bookkeeping; stores nothing."""
 
     def __new__(cls, *args):
         return object.__new__(cls)
@@ -35,7 +35,7 @@ class Ignored:
 
 
 IGNORED_GLOBALS = (
-    # Lightning keys the state of its callbacks by class.
+    # Lightning stores the state of its callbacks by class.
     'pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint',
     'lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint',
     # Hyperparameters as OmegaConf keeps them.
@@ -54,7 +54,7 @@ IGNORED_GLOBALS = (
     'numpy._core.multiarray.scalar',
     'numpy.dtype',
 )
-"""What Lightning checkpoints name besides tensors; each is replaced by ``Ignored``."""
+"""Names in Lightning checkpoints besides tensors; each is replaced by :class:`Ignored`."""
 
 
 class WeightFile(Protocol):
@@ -70,17 +70,23 @@ class WeightFile(Protocol):
     shapes: Mapping[str, tuple[int, ...]]
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor on the CPU in the dtype of the file; the caller owns its memory."""
+        """One tensor on the CPU, in the dtype of the file; the caller owns its memory.
+
+        Raises
+        ------
+        UserError
+            The tensor is damaged or has no plain data.
+        """
 
 
 def open_weights(path: Path) -> WeightFile:
-    """Open a weight file by its content, whatever it is called.
+    """Open a weight file; its format is found from the content, not from the name.
 
     Raises
     ------
     UserError
-        If it is neither a torch zip archive nor safetensors, is cut off or damaged, or names
-        anything but tensors and the bookkeeping of Lightning.
+        It cannot be read, is neither a torch zip archive nor safetensors, is cut off or damaged, or
+        refers to anything but tensors and the bookkeeping of Lightning.
     """
     try:
         with path.open('rb') as file:
@@ -102,7 +108,7 @@ def open_weights(path: Path) -> WeightFile:
 
 
 class TorchFile:
-    """A ``torch.save`` archive: a state dict, or a dict that has one as ``state_dict``."""
+    """A ``torch.save`` archive of a state dict, or of a dict that has one as ``state_dict``."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -131,13 +137,13 @@ class TorchFile:
                 f'{self.path}: expected a plain tensor as {name}, found one with {kind}'
             )
         storage = sketch.untyped_storage()
-        # The record that holds a byte is the last one that begins before it.
+        # The record that contains a byte is the last one that begins before it.
         index = bisect.bisect(
             self._records, storage._checkpoint_offset, key=lambda record: record.header_offset
         )
         record = self._records[index - 1]
         try:
-            # Of storages without data torch 2.7 tells the wrong size: the view below finds out.
+            # Torch 2.7 gives a wrong size for storages without data; the view below checks it.
             content = bytearray(record.file_size)
             with self._archive.open(record) as stream:
                 for start in range(0, len(content), CHUNK_BYTES):
@@ -162,13 +168,13 @@ class SafetensorsFile:
         except (SafetensorError, OSError) as error:
             raise UserError(f'{path}: expected complete safetensors, found {error}') from error
         self._read_bytes = 0
-        names = self._file.keys()  # which is all that it has of a dict
+        names = self._file.keys()  # it is no dict and cannot be iterated over
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(self._file.get_slice(name).get_shape()) for name in names
         }
 
     def read(self, name: str) -> torch.Tensor:
-        # What was read stays mapped, and counts as memory, until the file is closed.
+        # Data that was read stays mapped, and counts as memory, until the file is closed.
         if self._read_bytes > self.MAPPED_BYTES:
             self._file, self._read_bytes = safe_open(self.path, 'pt'), 0
         try:
@@ -180,7 +186,13 @@ class SafetensorsFile:
 
 
 def _describe(path: Path, archive: zipfile.ZipFile) -> object:
-    """The content of a torch file with tensors that have no data, only their place in the file."""
+    """The content of a torch file, with tensors that know their place in the file but have no data.
+
+    Raises
+    ------
+    UserError
+        The file refers to code that is not allowed, or cannot be unpickled.
+    """
     with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED_GLOBALS]):
         try:
             refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -193,7 +205,7 @@ def _describe(path: Path, archive: zipfile.ZipFile) -> object:
                 return torch.load(path, map_location='cpu', weights_only=True)
         except UserError:
             raise
-        except Exception as error:  # whatever an unpickler stumbles over in a foreign file
+        except Exception as error:  # the unpickler raises errors of any type for a foreign file
             pickles = [name for name in archive.namelist() if name.endswith('data.pkl')]
             if not pickles:
                 raise UserError(
@@ -209,11 +221,11 @@ def _describe(path: Path, archive: zipfile.ZipFile) -> object:
 
 
 def _pickle_globals(file: IO[bytes]) -> str:
-    """Names that pickles refer to, as far as they can be taken apart; nothing is executed."""
+    """Names that pickles refer to, as far as they can be parsed; nothing is executed."""
     strings: list[str] = []
     names: dict[str, None] = {}
     try:
-        while True:  # old torch files are several pickles in a row
+        while True:  # old torch files contain several pickles in a row
             for opcode, argument, _ in pickletools.genops(file):
                 if opcode.name == 'GLOBAL':
                     names[str(argument).replace(' ', '.')] = None
