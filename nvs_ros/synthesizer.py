@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from nvs_ros.batches import in_batches
-from nvs_ros.computer.cores import follow_cores
+from nvs_ros.computer.cores import follow_cores, following
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
@@ -280,7 +280,7 @@ class Synthesizer:
             zip(nearest, seeds if settings.mutual_self_attention else nearest, strict=True)
         )
         batches = [[i for i, g in enumerate(groups) if g == one] for one in dict.fromkeys(groups)]
-        images = in_batches(batches, make, _following(callback))
+        images = in_batches(batches, make, following(callback))
         views = []
         for i, canonical in enumerate(images):
             target, outline = told[i], silhouette(canonical)
@@ -382,18 +382,6 @@ class Synthesizer:
         folded = guide_latents(np.stack(guides), components.latent_factor).to(latent)
         none = latent.new_zeros(1, *folded.shape[1:])
         return torch.cat([rows, folded], 1), torch.cat([latent, none], 1)
-
-
-def _following(callback: Callable[[dict], None] | None) -> Callable[[dict], None]:
-    """Wrap a callback to adapt to the load of the cores between evaluations; adapts now as well."""
-    follow_cores(begins=True)
-
-    def follow(progress: dict) -> None:
-        follow_cores()
-        if callback is not None:
-            callback(progress)
-
-    return follow
 
 
 def _seeds(seed: int | Sequence[int], targets: int) -> list[int]:

@@ -72,6 +72,18 @@ def follow_cores(begins: bool = False) -> None:
     _follower.follow(begins)
 
 
+def following(callback: Callable[[dict], None] | None) -> Callable[[dict], None]:
+    """Wrap a callback to adapt to the load of the cores between evaluations; adapts now as well."""
+    follow_cores(begins=True)
+
+    def follow(progress: dict) -> None:
+        follow_cores()
+        if callback is not None:
+            callback(progress)
+
+    return follow
+
+
 def threads_for(cores: int, others: float, most: int) -> int:
     """Number of threads to use.
 
