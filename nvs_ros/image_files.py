@@ -98,7 +98,7 @@ def _open(file: Path) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f'no such file: {file}') from None
     except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # without one there is no such error
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # None: no limit, no such error
         raise UserError(f'{file}: expected at most {limit} pixels, got more') from None
     except MemoryError:
         raise

@@ -20,7 +20,7 @@ def message_class(name: str) -> type[Any] | None:
 
 
 def nested_class(element: NamespacedType) -> type[Any]:
-    """Class of the messages in a field of another one; ValueError where it is not installed."""
+    """Class of the messages in a field of a message; raises ValueError if it is not installed."""
     name = '/'.join(element.namespaced_name())
     kind = message_class(name)
     if kind is None:

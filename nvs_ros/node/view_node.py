@@ -154,7 +154,7 @@ class ViewNode(LifecycleNode):
         self._state_machine.destroy_when_not_in_use()
 
     def _configured(self) -> tuple[Synthesizer, NodeTransforms, Outputs]:
-        """What there is since :meth:`on_configure`; RuntimeError without it."""
+        """The parts made by :meth:`on_configure`; raises RuntimeError if it was not called."""
         synthesizer, transforms, outputs = self._synthesizer, self._transforms, self._outputs
         if synthesizer is None or transforms is None or outputs is None:
             raise RuntimeError(f'expected a node that is configured, it is {self._state}')

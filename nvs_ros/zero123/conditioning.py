@@ -59,7 +59,7 @@ def rgb_images(images: torch.Tensor) -> np.ndarray:
 
 
 def clip_size(image_encoder: CLIPVisionModelWithProjection) -> int:
-    """Side of the square picture that a CLIP image tower takes, pixels."""
+    """Side of the square image that a CLIP image tower takes, pixels; ValueError if not square."""
     size = image_encoder.config.image_size
     if not isinstance(size, int):
         raise ValueError(f'expected an image tower for square pictures, got one for {size!r}')
