@@ -86,6 +86,8 @@ class World:
     gripper : Gripper
     table_m : float, optional
         Height of the table in the object frame; the lowest point of the object when omitted.
+    rest : bool
+        First let the object come to rest; else it is grasped just where it was put.
 
     Raises
     ------
@@ -100,6 +102,8 @@ class World:
         parts: Sequence[NDArray[np.float64]],
         gripper: Gripper | None = None,
         table_m: float | None = None,
+        *,
+        rest: bool = True,
     ) -> None:
         if not len(parts):
             raise ValueError('parts: expected at least one convex part, got none')
@@ -119,7 +123,7 @@ class World:
             )
         self._model = spec.compile()
         self._data = self._mujoco.MjData(self._model)
-        self._start = self._rest()
+        self._start = self._rest() if rest else self._data.qpos[5:12].copy()
 
     @property
     def rest_from_object(self) -> NDArray[np.float64]:
@@ -161,7 +165,8 @@ class World:
                 break
             turns = 2 * np.pi * SHAKE_HZ * SHAKE_S
             self._run(
-                SHAKE_S, lambda s, way=way, turns=turns: self._go(goal + up + np.sin(turns * s) * way)
+                SHAKE_S,
+                lambda s, way=way, turns=turns: self._go(goal + up + np.sin(turns * s) * way),
             )
         self._run(HOLD_S, lambda share: self._go(goal + up), lambda: not self._is_held())
         held = self._is_held() and not self._is_on_table()
