@@ -22,12 +22,13 @@ COMMANDS = {
     'replay': 'Publish a bag into the running ROS graph.',
     'process': 'Make the views of a bag, without a ROS graph.',
     'evaluate': 'A model on objects that training never saw.',
+    'evaluate-grasps': 'What completed clouds are worth to a gripper, in simulation.',
     'complete': 'The whole shape of an object from photographs or a bag.',
     'assess': 'Completed shapes and the confidence of views, against the truth.',
     'bench': 'How fast a model is on this machine.',
     'train': 'Train the embedded model.',
 }
-"""Name -> one line of help; the module is ``nvs_ros.commands.<name>``."""
+"""Name -> one line of help; the module is ``nvs_ros.commands.<name>``, with ``_`` for ``-``."""
 
 FOLLOWING = {'synthesize', 'complete', 'process'}
 """Use as many threads as other programs leave; what trains or measures keeps their number."""
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name == chosen:
             try:
-                command = importlib.import_module(f'nvs_ros.commands.{name}')
+                command = importlib.import_module(f'nvs_ros.commands.{name.replace("-", "_")}')
             except KeyboardInterrupt:  # some import torch, which takes seconds
                 return 130
             command.add_arguments(subparser)

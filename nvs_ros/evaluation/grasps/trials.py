@@ -146,22 +146,26 @@ def sight_of(trials: Trials, laid: Laid, index: int, view: int, seed: int) -> Si
     )
 
 
-def kept_cloud(sight: Sight, name: str, file: Path | None) -> Points:
-    """A cloud from its file, or made and written there."""
-    if file is not None and file.exists():
-        with np.load(file) as kept:
-            return Points(
-                *(kept[field.name].astype(np.float64) for field in dataclasses.fields(Points))
-            )
-    points = sight.cloud(name)
-    if file is not None:
+def cloud_files(folder: Path, index: int, view: int, seed: int) -> dict[str, Path]:
+    """Where the clouds of a sight are kept."""
+    place = folder / 'clouds'
+    return {name: place / f'{index:05d}_{view}_{seed}_{name}.npz' for name in CLOUDS}
+
+
+def kept_cloud(file: Path) -> Points:
+    """A cloud from its file."""
+    with np.load(file) as kept:
+        return Points(*(kept[f.name].astype(np.float64) for f in dataclasses.fields(Points)))
+
+
+def made_cloud(sight: Sight, name: str, file: Path) -> Points:
+    """A cloud from its file; it is made first if it is not there."""
+    if not file.exists():
+        arrays = {k: v.astype(np.float32) for k, v in vars(sight.cloud(name)).items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as partial, partial.open('wb') as stream:
-            np.savez_compressed(
-                stream, **{k: v.astype(np.float32) for k, v in vars(points).items()}
-            )
-        return kept_cloud(sight, name, file)
-    return points
+            np.savez_compressed(stream, **arrays)
+    return kept_cloud(file)
 
 
 def jittered(grasp: Grasp, rng: np.random.Generator) -> Grasp:
@@ -171,7 +175,7 @@ def jittered(grasp: Grasp, rng: np.random.Generator) -> Grasp:
     return dataclasses.replace(grasp, object_from_grasp=grasp.object_from_grasp @ off)
 
 
-def try_object(trials: Trials, index: int, folder: Path | None = None) -> dict[str, Any]:
+def try_object(trials: Trials, index: int, folder: Path) -> dict[str, Any]:
     """Try the best grasps of all methods on one object.
 
     Parameters
@@ -179,7 +183,7 @@ def try_object(trials: Trials, index: int, folder: Path | None = None) -> dict[s
     trials : Trials
     index : int
         Of the object.
-    folder : Path, optional
+    folder : Path
         Where clouds are kept.
 
     Returns
@@ -194,7 +198,7 @@ def try_object(trials: Trials, index: int, folder: Path | None = None) -> dict[s
     for view in range(trials.views):
         for seed in range(trials.seeds):
             sight = sight_of(trials, laid, index, view, seed)
-            files = _files(folder, index, view, seed)
+            files = cloud_files(folder, index, view, seed)
             for name, grasps in _found(sight, methods, trials.gripper, files):
                 # The same for all methods.
                 rng = np.random.default_rng([trials.objects.settings.seed, index, view, seed, 5])
@@ -203,24 +207,17 @@ def try_object(trials: Trials, index: int, folder: Path | None = None) -> dict[s
     return {'object': index, 'name': laid.name, 'size_m': laid.size_m, 'records': records}
 
 
-def _files(folder: Path | None, index: int, view: int, seed: int) -> Mapping[str, Path | None]:
-    if folder is None:
-        return dict.fromkeys(CLOUDS)
-    place = folder / 'clouds'
-    return {name: place / f'{index:05d}_{view}_{seed}_{name}.npz' for name in CLOUDS}
-
-
 def _found(
     sight: Sight,
     methods: Mapping[str, Method],
     gripper: Gripper,
-    files: Mapping[str, Path | None],
+    files: Mapping[str, Path],
 ) -> Iterator[tuple[str, list[Grasp]]]:
     """The best grasps of each method."""
     clouds: dict[str, Points] = {}
     for name, method in methods.items():
         if method.cloud not in clouds:
-            clouds[method.cloud] = kept_cloud(sight, method.cloud, files[method.cloud])
+            clouds[method.cloud] = made_cloud(sight, method.cloud, files[method.cloud])
         yield (
             name,
             find_grasps(
