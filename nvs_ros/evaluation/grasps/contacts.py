@@ -18,6 +18,8 @@ SWEEP_M = 0.08
 """The hand comes in a straight line from so far away."""
 SPARE_M = 0.012
 """The fingers come so much wider open on each side, where they can."""
+TIP_M = 0.003
+"""At least so much of the pads lies beyond the middle of what is grasped."""
 TOUCHED_M = 0.003
 """Depth of the layer of points that a closing finger touches."""
 
@@ -62,7 +64,8 @@ def contacts_of(
 ) -> Contacts:
     """Close the gripper about a place, coming different ways.
 
-    The gripper is moved along its closing direction until both fingers touch at once.
+    The gripper is moved along its closing direction until both fingers touch at once, and back from
+    the table where its tips would touch that.
 
     Parameters
     ----------
@@ -86,8 +89,12 @@ def contacts_of(
     """
     origins = middle + gripper.pad_m * rotations[:, :, 2]
     reached = min(width_m / 2 + SPARE_M, gripper.opening_m / 2)
-    above = _lowest(origins, rotations, gripper, 2 * reached) > table_m + CLEARANCE_M
-    rotations, origins = rotations[above], origins[above]
+    low = table_m + CLEARANCE_M - _lowest(origins, rotations, gripper, 2 * reached)
+    # On a table the tips grasp flat things, as far as there is enough of them left for that.
+    back = np.clip(low, 0, None) / np.maximum(-rotations[:, 2, 2], 1e-6)
+    above = back < gripper.pad_m - TIP_M
+    rotations, origins, back = rotations[above], origins[above], back[above]
+    origins = origins - back[:, None] * rotations[:, :, 2]
     x, y, z = _local(points.places, rotations, origins)
     _, width, length = gripper.finger_m
     between = (np.abs(y) < width / 2) & (z < 0) & (z > -length) & (np.abs(x) < reached)

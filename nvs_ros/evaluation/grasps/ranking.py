@@ -20,6 +20,9 @@ SAFE_REACH_M = 0.008
 """So far from the tips, contact is as good as farther."""
 ARM_M = 0.1
 """Distance from the middle of the object that counts as 1."""
+STEEPEST = 0.7
+"""Least cosine between fingers and what they lie on. That is outside of the friction cone, but the
+surface of a cloud is rough, and the score knows."""
 APART_M, APART_DEG = 0.02, 30.0
 """Grasps nearer to a better one, and turned by less, are left out."""
 
@@ -104,8 +107,7 @@ def find_grasps(
     if not made:
         return []
     contacts = Contacts(*(np.concatenate(arrays) for arrays in zip(*made, strict=True)))
-    cone = 1 / np.hypot(1, gripper.friction)
-    chosen = np.minimum(contacts.cosine, contacts.skew) > cone
+    chosen = np.minimum(contacts.cosine, contacts.skew) > STEEPEST
     contacts = Contacts(*(array[chosen] for array in contacts))
     scores = score(contacts, gripper, _middle(thin), ranking)
     return _distinct(contacts, scores, count)

@@ -17,7 +17,7 @@ PAIRS = 300
 """Pairs that are looked at."""
 APPROACHES = 12
 """Ways the hand comes to a pair, evenly about the line between its points."""
-THINNEST_M = 0.003
+THINNEST_M = 0.001
 """Least distance of the points of a pair."""
 SIDE_CLEARANCE_M = 0.002
 """Left on each side of the widest thing that is grasped."""
