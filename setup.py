@@ -25,7 +25,8 @@ setup(
     ],
     install_requires=['setuptools'],
     # colcon test asks pytest for tests only where it is named here.
-    extras_require={'test': ['pytest']},
+    # Grasps are tried in a simulation that nothing else needs.
+    extras_require={'test': ['pytest'], 'grasp': ['mujoco>=3.3', 'coacd']},
     zip_safe=False,
     entry_points={
         'console_scripts': [

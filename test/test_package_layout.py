@@ -52,7 +52,11 @@ ROS_ROOMS = ('bag', 'node')
 # Used where a robot has them, never required.
 OPTIONAL_ROS = {'vision_msgs'}
 # Used where they are installed, by these rooms alone.
-OPTIONAL_IN = {'completion': {'trimesh'}, 'evaluation': {'trimesh'}, 'salient': {'onnxruntime'}}
+OPTIONAL_IN = {
+    'completion': {'trimesh'},
+    'evaluation': {'coacd', 'mujoco', 'trimesh'},
+    'salient': {'onnxruntime'},
+}
 OPTIONAL = set().union(*OPTIONAL_IN.values())
 
 FILE_LINES = 420

@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--faults', action='store_true', help='depth and mask as a real sensor gives them'
     )
+    parser.add_argument(
+        '--place',
+        choices=('known', 'found'),
+        default='known',
+        help='of the object and its size: true ones are given, or they are found from mask and '
+        'depth (default %(default)s)',
+    )
     parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
     parser.add_argument(
         '--json',
@@ -130,6 +137,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         arguments.seeds,
         settings,
         faults=arguments.faults,
+        found=arguments.place == 'found',
     )
     config = {
         'version': __version__,
@@ -142,6 +150,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         'views': arguments.views,
         'seeds': arguments.seeds,
         'faults': arguments.faults,
+        'place': arguments.place,
         'completion': dataclasses.asdict(settings),
         'gripper': json.loads(json.dumps(dataclasses.asdict(made.gripper))),
         'ranking': dataclasses.asdict(made.ranking),

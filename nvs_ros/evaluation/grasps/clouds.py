@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
-from nvs_ros.completion.hull import Grid, measured_occupancy
+from nvs_ros.completion.hull import Grid, measured_occupancy, transformed
 from nvs_ros.completion.pipeline import Completion, complete_shape
 from nvs_ros.completion.surface import triangulated
 from nvs_ros.evaluation.completed import look_round
@@ -19,7 +19,9 @@ from nvs_ros.evaluation.grasps.points import Points
 from nvs_ros.evaluation.shapes import SCAN_DISTANCE, directions, scan
 from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.geometry.canonical import SOLID, coverage
+from nvs_ros.geometry.from_mask import Place, place_from_mask
 from nvs_ros.geometry.measured import measured_surface
+from nvs_ros.geometry.rigid import inverse
 from nvs_ros.geometry.spherical import Spherical, spherical_from_position
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.settings import CompletionSettings
@@ -63,6 +65,9 @@ class Sight:
         Of the noise of the views, of the camera's aim and of the sensor's faults.
     faults : bool
         See :func:`nvs_ros.evaluation.tabletop.table_scene`.
+    found : bool
+        Whether place and size are found from mask and depth, as of an object that nobody knows;
+        else the true ones are given.
     least_confidence : float
         Of the points of ``ours_trusted``.
     """
@@ -74,6 +79,7 @@ class Sight:
     settings: CompletionSettings
     seed: int = 0
     faults: bool = False
+    found: bool = False
     least_confidence: float = 0.6
 
     @property
@@ -85,7 +91,7 @@ class Sight:
         """One of :data:`CLOUDS`, in the object frame; no points where nothing is left of it."""
         makers: dict[str, Callable[[], Points]] = {
             'single': lambda: surface_points(self.frame),
-            'extruded': lambda: extruded(self.frame, self.table_m),
+            'extruded': lambda: extruded(self.frame, self._told_table_m),
             'mirrored': lambda: mirrored(self.frame),
             'ours_no_depth': lambda: self._completed_cloud(self._flat),
             'ours': lambda: self._completed_cloud(self._deep),
@@ -93,7 +99,12 @@ class Sight:
             'ours_2_frames': lambda: self._completed_cloud(self._twice),
             'true': lambda: true_points(self.mesh, self.size_m),
         }
-        points = makers[name]()
+        if name == 'true':
+            points = makers[name]()
+        elif self.found and self._place is None:
+            points = nothing()
+        else:
+            points = makers[name]().moved(self.true_from_told)
         return points[points.places[:, 2] > self.table_m - BELOW_M].thinned(DENSE_M)
 
     def _taken(self, camera: Spherical, number: int) -> Frame:
@@ -102,9 +113,41 @@ class Sight:
         return made.frame
 
     @cached_property
+    def _true_frame(self) -> Frame:
+        return self._taken(self.camera, 0)
+
+    @cached_property
+    def _place(self) -> Place | None:
+        """Where the robot finds the object, which knows where up is; None where it does not."""
+        frame = self._true_frame
+        upright = inverse(frame.object_from_camera)[:3, :3]
+        try:
+            return place_from_mask(frame.mask >= 128, frame.camera, frame.depth_m, upright)
+        except ValueError:
+            return None
+
+    @property
+    def true_from_told(self) -> np.ndarray:
+        """The object's frame, from the one that the frames are told in, (4, 4)."""
+        if not self.found:
+            return np.eye(4)
+        return self._true_frame.object_from_camera @ self._place.camera_from_object
+
+    @property
+    def _told_table_m(self) -> float:
+        return self.table_m - float(self.true_from_told[2, 3])
+
+    def _told(self, frame: Frame) -> Frame:
+        """A frame with the pose and size that the robot knows of."""
+        if not self.found:
+            return frame
+        pose = inverse(self.true_from_told) @ frame.object_from_camera
+        return dataclasses.replace(frame, object_from_camera=pose, object_size_m=self._place.size_m)
+
+    @cached_property
     def frame(self) -> Frame:
         """What the camera measured."""
-        return self._taken(self.camera, 0)
+        return self._told(self._true_frame)
 
     def _complete(self, frames: list[Frame]) -> tuple[Completion, np.ndarray] | None:
         """The shape, and where the camera should go next; None where nothing is left."""
@@ -128,8 +171,9 @@ class Sight:
     def _twice(self) -> tuple[Completion, np.ndarray] | None:
         if self._deep is None:
             return None
-        there = spherical_from_position(self._deep[1] / self.size_m)
-        return self._complete([self.frame, self._taken(there, 1)])
+        position = transformed(self.true_from_told, self._deep[1][None])[0]
+        there = spherical_from_position(position / self.size_m)
+        return self._complete([self.frame, self._told(self._taken(there, 1))])
 
     def _completed_cloud(self, made: tuple[Completion, np.ndarray] | None) -> Points:
         return nothing() if made is None else Points.of(made[0].cloud)

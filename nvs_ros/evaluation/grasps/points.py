@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvs_ros.completion.cloud import Cloud
+from nvs_ros.completion.hull import transformed
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,12 @@ class Points:
     def __add__(self, other: Points) -> Points:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Points(*(np.concatenate(pair) for pair in pairs))
+
+    def moved(self, target_from_source: NDArray[np.float64]) -> Points:
+        """The points in another frame."""
+        places = transformed(target_from_source, self.places)
+        normals = self.normals @ target_from_source[:3, :3].T
+        return Points(places, normals, self.confidence, self.synthetic)
 
     def thinned(self, spacing_m: float) -> Points:
         """One point for each cell of a grid and each of six ways to face, the mean of those there.

@@ -80,6 +80,8 @@ class Trials:
     ranking : Ranking
     faults : bool
         Of the depth camera and of the mask.
+    found : bool
+        See :class:`nvs_ros.evaluation.grasps.clouds.Sight`.
     """
 
     synthesizer: Synthesizer
@@ -91,6 +93,7 @@ class Trials:
     gripper: Gripper = field(default_factory=Gripper)
     ranking: Ranking = field(default_factory=Ranking)
     faults: bool = False
+    found: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def sight_of(trials: Trials, laid: Laid, index: int, view: int, seed: int) -> Si
         trials.settings,
         noise,
         trials.faults,
+        trials.found,
     )
 
 
