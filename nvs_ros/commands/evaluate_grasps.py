@@ -61,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--document',
         type=Path,
         metavar='FILE',
-        help='write the tables between the marks of the set in a Markdown file',
+        help='write the tables between the marks of a section in a Markdown file',
+    )
+    parser.add_argument(
+        '--section', metavar='NAME', help='of --document (default: household, meshes, ...)'
     )
     parser.add_argument('--plots', type=Path, metavar='DIR', help='write pictures of grasps')
 
@@ -72,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(f'--{name}: expected at least 1, got {getattr(arguments, name)}')
     check_output('--json', arguments.json)
     make_output_folder('--plots', arguments.plots)
-    section = arguments.set.partition(':')[0]
+    section = arguments.section or arguments.set.partition(':')[0]
     if arguments.document is not None:
         check_output('--document', arguments.document)
         write_section(arguments.document, section)
