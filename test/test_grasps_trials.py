@@ -1,6 +1,9 @@
 """The clouds that are compared, real sizes, trials and what they say."""
 
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,6 +172,14 @@ def test_success_goes_with_confidence():
     assert [row['success'] for row in trust['bins']] == [0, 0, 0.5, 1, 1]
 
 
+def test_the_example_ranks_grasps(capsys, monkeypatch):
+    example = Path(__file__).parents[1] / 'examples' / 'rank_grasps.py'
+    monkeypatch.setattr('sys.argv', ['rank_grasps'])
+    runpy.run_path(example, run_name='__main__')
+    printed = capsys.readouterr().out
+    assert printed.count('tips at') == 5 and 'confidence 1.00' in printed
+
+
 def test_parts_are_made_once_and_in_any_size(box, tmp_path, monkeypatch):
     pytest.importorskip('coacd', reason="convex parts are made by coacd: pip install '.[grasp]'")
     (part,) = convex.convex_parts(box, tmp_path)
@@ -179,10 +190,10 @@ def test_parts_are_made_once_and_in_any_size(box, tmp_path, monkeypatch):
 
 
 def test_what_is_missing_is_named(box, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(__import__('sys').modules, 'coacd', None)
+    monkeypatch.setitem(sys.modules, 'coacd', None)
     with pytest.raises(UserError, match=r'coacd, which is not installed.*\[grasp\]'):
         convex.convex_parts(box, tmp_path)
-    monkeypatch.setitem(__import__('sys').modules, 'mujoco', None)
+    monkeypatch.setitem(sys.modules, 'mujoco', None)
     assert main(['evaluate-grasps', '--objects', '1']) == 2
     assert "pip install '.[grasp]'" in capsys.readouterr().err
 
