@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nvs_ros.evaluation.grasps.contacts import contacts_of
+from nvs_ros.evaluation.grasps.contacts import CLEARANCE_M, contacts_of
 from nvs_ros.evaluation.grasps.gripper import Gripper
 from nvs_ros.evaluation.grasps.points import Points
 from nvs_ros.evaluation.grasps.ranking import Ranking, find_grasps
@@ -71,12 +71,17 @@ def test_one_face_has_no_grasp():
 
 
 def test_the_hand_keeps_above_the_table():
-    """A flat box can be held from above and not from the side, unless there is no table."""
+    """A flat box can be held from above and not from the side, unless there is no table.
+
+    On the table the hand is moved back a little: pads in the middle of it would be too low.
+    """
     flat = box(0.05, 0.05, 0.016)
     down = [g.object_from_grasp[2, 2] for g in find_grasps(flat, table_m=0.0, count=20)]
-    assert down and max(down) < -0.8
+    assert down and max(down) < -0.45
+    tips = [g.object_from_grasp[2, 3] for g in find_grasps(flat, table_m=0.0, count=20)]
+    assert min(tips) > CLEARANCE_M
     level = [g.object_from_grasp[2, 2] for g in find_grasps(flat, count=20)]
-    assert max(level) > -0.6
+    assert max(level) > -0.1
 
 
 def contacts_from_above(points, z, middle=(0.0, 0.0), table_m=-np.inf):
