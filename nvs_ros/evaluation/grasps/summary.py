@@ -180,7 +180,7 @@ def _trust_lines(trust: dict[str, Any] | None) -> list[str]:
         f'Success against confidence, {trust["grasps"]} grasps of `ours_no_trust` (Spearman '
         f'correlation {rank}):',
         '',
-        '| confidence of the touched points | synthetic | held |',
+        '| confidence of the touched points | of them synthetic | held |',
         '|---|---|---|',
         *(
             f'| {row["confidence"]:.2f} | {100 * row["synthetic"]:.0f} % | '
@@ -191,10 +191,13 @@ def _trust_lines(trust: dict[str, Any] | None) -> list[str]:
 
 
 def cell(values: Sequence[float | None] | None, sign: str = '') -> str:
-    """A share in per cent, with its interval; a dash where there is none."""
+    """A share in per cent, or a difference of two with ``sign='+'``, with its interval; a dash where
+    there is none. No interval of a share goes beyond 0 and 100."""
     if values is None:
         return '-'
     mean, low, high = values
     if low is None:
         return f'{100 * mean:{sign}.0f}'
+    if not sign:
+        low, high = max(low, 0.0), min(high, 1.0)
     return f'{100 * mean:{sign}.0f} ({100 * low:{sign}.0f} ... {100 * high:{sign}.0f})'
