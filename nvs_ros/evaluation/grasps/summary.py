@@ -191,8 +191,8 @@ def _trust_lines(trust: dict[str, Any] | None) -> list[str]:
 
 
 def cell(values: Sequence[float | None] | None, sign: str = '') -> str:
-    """A share in per cent, or a difference of two with ``sign='+'``, with its interval; a dash where
-    there is none. No interval of a share goes beyond 0 and 100."""
+    """A share in per cent, or a difference of two with ``sign='+'``, with its interval; a dash
+    where there is none. No interval of a share goes beyond 0 and 100."""
     if values is None:
         return '-'
     mean, low, high = values
