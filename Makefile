@@ -1,8 +1,9 @@
 # make demo    a bag through the node: out/contact_sheet.png, out/views/, out/views.mcap
 # make test    lint and tests; those of node and bag under ROS 2 Kilted and Jazzy
+# make docs    the documentation as a site: out/site/index.html
 # make clean   remove the environment and everything built
 #
-# Both build what they need first, and only once. A machine needs Linux x86-64, Python 3.11, a C++
+# Each builds what it needs first, and only once. A machine needs Linux x86-64, Python 3.11, a C++
 # compiler and make; ROS 2 itself comes from PyPI into .venv.
 
 PYTHON ?= python3.11
@@ -11,7 +12,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-kilted test-jazzy lint build clean
+.PHONY: help demo test test-kilted test-jazzy lint docs build clean
 
 prefix := $(CURDIR)/.venv
 python := .venv/bin/python
@@ -24,6 +25,9 @@ interface_files := $(shell find nvs_interfaces -type f)
 jazzy := .venv-jazzy
 jazzy_installed := $(jazzy)/.installed
 jazzy_built := $(jazzy)/.built
+
+docs_venv := .venv-docs
+docs_installed := $(docs_venv)/.installed
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -43,10 +47,15 @@ test-jazzy: $(jazzy_built)
 lint: build
 	@$(python) -m ruff check .
 
+# A broken link, or a page that is nowhere in the navigation, is an error (not with --quiet).
+docs: $(docs_installed)
+	@NO_MKDOCS_2_WARNING=1 $(docs_venv)/bin/mkdocs build --strict
+	@echo out/site/index.html
+
 build: $(built)
 
 clean:
-	rm -rf .venv .venv-jazzy build install log out .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-jazzy $(docs_venv) build install log out nvs_ros.egg-info .pytest_cache .ruff_cache .hypothesis
 
 $(installed): constraints.txt requirements.txt requirements-environment.txt scripts/relocate_ros_wheels.py
 	@command -v $(PYTHON) >/dev/null || \
@@ -88,6 +97,13 @@ $(jazzy_installed): $(installed) requirements-jazzy.txt
 $(jazzy_built): $(jazzy_installed) $(interface_files)
 	@echo "== build: nvs_interfaces for Jazzy"
 	@$(call colcon,$(jazzy),--base-paths nvs_interfaces --build-base build/jazzy)
+	@touch $@
+
+# A venv of its own: neither torch nor ROS is needed, the API is read from the source.
+$(docs_installed): requirements-docs.txt
+	@echo "== environment: .venv-docs (170 MB on disk)"
+	@$(PYTHON) -m venv $(docs_venv)
+	@$(docs_venv)/bin/python -m pip install -qq --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
 # $(call colcon,PREFIX,OPTIONS) builds with the Python and into the folder PREFIX.

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from nvs_ros.hero.attention import self_attention_layers
-from nvs_ros.hero.maps import inside
+from nvs_ros.hero.map_filter import inside
 from nvs_ros.hero.presets import preset
 from nvs_ros.hero.sampler import make_scheduler
 from nvs_ros.hero.shortcuts import single_token_context

@@ -14,12 +14,12 @@ import time
 
 import numpy as np
 
-from nvs_ros.evaluation.objects import SPLIT_SEEDS
+from nvs_ros.evaluation.sets import SPLIT_SEEDS
 from nvs_ros.evaluation.tabletop import TableScene, table_scene
 from nvs_ros.geometry import Spherical, inverse
 from nvs_ros.geometry.from_mask import Place, place_from_mask
+from nvs_ros.scenes.categories import HOUSEHOLD, make_object
 from nvs_ros.scenes.mesh import Mesh
-from nvs_ros.scenes.objects import HOUSEHOLD, make_object
 
 BANDS = ((5, 15), (15, 30), (30, 45), (45, 60), (5, 60))
 AZIMUTHS_DEG = (30, 90, 180)

@@ -5,9 +5,9 @@
                                         [--beside NAME=VALUE] [--json FILE]
 
 Processes of the embedded model wait for their turn: one that does what processes of our own do
-(``nvs_ros.cores``), one that leaves everything to torch, and one for each ``--beside``, which also
-has that variable of OpenMP. In turn they make a view alone and a view beside busy loops on the
-same cores: whoever adapts to that has to do so meanwhile.
+(``nvs_ros.computer.cores``), one that leaves everything to torch, and one for each ``--beside``,
+which also has that variable of OpenMP. In turn they make a view alone and a view beside busy loops
+on the same cores: whoever adapts to that has to do so meanwhile.
 
 Whatever else works on these cores is measured too. A view during which other programs used more
 than a twentieth of a core is made again, a few times at most; `foreign` says what was left of that,
@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nvs_ros.cores import busy_s, share_cores  # noqa: E402
+from nvs_ros.computer.cores import busy_s, share_cores  # noqa: E402
 
 OURS, TORCH = 'ours', "torch's own"
 FOREIGN_CORES = 0.05
@@ -42,7 +42,7 @@ def serve(variant: str, preset: str) -> None:
     """Make a view for each line of the standard input; answer with its wall and processor time."""
     if variant == OURS:
         share_cores()
-    from nvs_ros.allocator import keep_freed_memory
+    from nvs_ros.computer.allocator import keep_freed_memory
 
     keep_freed_memory()
     import cv2

@@ -32,8 +32,8 @@ from pathlib import Path
 import torch
 
 REPOSITORY = Path(__file__).parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / 'test')]
-from zero123_golden import golden, rule_tensor  # noqa: E402
+sys.path.insert(0, str(REPOSITORY))
+from nvs_ros.testing.golden import golden, rule_tensor  # noqa: E402
 
 # Width in the golden checkpoint -> width in the real one; sizes that are not here stay.
 UNET_FACTOR, VAE_FACTOR = 10, 4
@@ -59,7 +59,7 @@ import torch
 from pathlib import Path
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.files import NETWORKS
+from nvs_ros.zero123.layout import NETWORKS
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

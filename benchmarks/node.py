@@ -21,22 +21,22 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / 'test')]
+sys.path.insert(0, str(REPOSITORY))
 os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(REPOSITORY / 'config' / 'fastdds.xml')
 
-from nvs_ros.cores import share_cores  # noqa: E402
+from nvs_ros.computer.cores import share_cores  # noqa: E402
 
 share_cores()  # as the node does, before NumPy is imported
 
 import rclpy  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from robot import Robot, Spinning  # noqa: E402
 
 from nvs_interfaces.msg import NovelViewArray  # noqa: E402
-from nvs_ros.allocator import keep_freed_memory  # noqa: E402
+from nvs_ros.computer.allocator import keep_freed_memory  # noqa: E402
+from nvs_ros.computer.timing import config_hash, machine, stream_figures  # noqa: E402
 from nvs_ros.node.executor import ThreadedExecutor  # noqa: E402
 from nvs_ros.node.view_node import ViewNode  # noqa: E402
-from nvs_ros.timing import config_hash, machine, stream_figures  # noqa: E402
+from nvs_ros.testing.robot import Robot, Spinning  # noqa: E402
 
 FIRST_TIMEOUT_S, TIMEOUT_S = 120.0, 60.0
 DOMAIN = 77

@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / 'test')]
+sys.path.insert(0, str(ROOT))
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.setdefault('ROS_DOMAIN_ID', '79')
 os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(ROOT / 'config' / 'fastdds.xml')
 
-from nvs_ros.cores import share_cores  # noqa: E402
+from nvs_ros.computer.cores import share_cores  # noqa: E402
 
 share_cores()  # as the node does, before NumPy is imported
 
@@ -41,14 +41,14 @@ import rclpy  # noqa: E402
 from rclpy.executors import ExternalShutdownException  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
-from robot import RED, LightSynthesizer, Robot, Scene, Spinning  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from nvs_interfaces.msg import NovelView, NovelViewArray  # noqa: E402
-from nvs_ros.node.cameras import message_from_camera  # noqa: E402
-from nvs_ros.node.conversions import image_from_array  # noqa: E402
+from nvs_ros.messages.cameras import message_from_camera  # noqa: E402
+from nvs_ros.messages.images import image_from_array  # noqa: E402
 from nvs_ros.node.executor import ThreadedExecutor  # noqa: E402
 from nvs_ros.node.view_node import ViewNode  # noqa: E402
+from nvs_ros.testing.robot import RED, LightSynthesizer, Robot, Scene, Spinning  # noqa: E402
 
 FLOOR = '/floor'
 """Namespace of the process that only answers."""

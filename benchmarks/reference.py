@@ -33,10 +33,10 @@ from diffusers import DDIMScheduler
 from flops import counted
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from nvs_ros.allocator import keep_freed_memory
+from nvs_ros.computer.allocator import keep_freed_memory
+from nvs_ros.computer.timing import config_hash, machine
 from nvs_ros.geometry.target import target_from_angles
 from nvs_ros.synthesizer import Synthesizer
-from nvs_ros.timing import config_hash, machine
 from nvs_ros.zero123.conditioning import clip_pixels, network_images
 
 GUIDANCE = 3.0

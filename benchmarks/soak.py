@@ -35,12 +35,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / 'test')]
+sys.path.insert(0, str(ROOT))
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.setdefault('ROS_DOMAIN_ID', '81')
 os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(ROOT / 'config' / 'fastdds.xml')
 
-import light_tf2  # noqa: E402
 import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
@@ -50,16 +49,17 @@ from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
-from robot import FRAME, Robot, Spinning  # noqa: E402
 from soaked_node import LEAKS, Node, Sample, allowed, grown, not_flat  # noqa: E402
-from test_node_hostile import ODD, Hostile  # noqa: E402
 
 from nvs_interfaces.action import SynthesizeOrbit  # noqa: E402
 from nvs_interfaces.msg import NovelViewArray, Viewpoint  # noqa: E402
 from nvs_interfaces.srv import SynthesizeView  # noqa: E402
 from nvs_ros.geometry import Spherical, pose_from_spherical  # noqa: E402
-from nvs_ros.node import transforms  # noqa: E402
-from nvs_ros.node.cameras import pose_from_rigid  # noqa: E402
+from nvs_ros.messages import transforms  # noqa: E402
+from nvs_ros.messages.cameras import pose_from_rigid  # noqa: E402
+from nvs_ros.testing import light_tf2  # noqa: E402
+from nvs_ros.testing.hostile import ODD, Hostile  # noqa: E402
+from nvs_ros.testing.robot import FRAME, Robot, Spinning  # noqa: E402
 
 NODE = '/nvs'
 START_S, ANSWER_S = 120.0, 60.0

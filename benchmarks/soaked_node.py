@@ -224,11 +224,11 @@ def leak(kind: str) -> None:
 
 def main() -> None:
     """Be the node, with transforms also where there is no tf2_ros, and with a leak if asked."""
-    sys.path[:0] = [str(ROOT), str(ROOT / 'test')]
-    import light_tf2
-
+    sys.path.insert(0, str(ROOT))
+    from nvs_ros.messages import transforms
     from nvs_ros.node import main as node
-    from nvs_ros.node import transforms, view_node
+    from nvs_ros.node import view_node
+    from nvs_ros.testing import light_tf2
 
     if transforms.tf2_ros is None:
         transforms.tf2_ros = light_tf2

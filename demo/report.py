@@ -15,11 +15,13 @@ from truth import Score, Truth, mean, read_truths, score, truth_at
 from nvs_interfaces.msg import NovelView, NovelViewArray
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.writer import BagWriter, write_view, write_views
+from nvs_ros.contact_sheet import contact_sheet
 from nvs_ros.geometry import CanonicalView, canonical_view, inverse
-from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
-from nvs_ros.node.conversions import array_from_image, depth_from_image
-from nvs_ros.node.outputs import measured_share, told_apart_picture
-from nvs_ros.pictures import contact_sheet, save_view
+from nvs_ros.image_files import save_view
+from nvs_ros.messages.cameras import camera_from_message, rigid_from_pose
+from nvs_ros.messages.images import array_from_image, depth_from_image
+from nvs_ros.messages.view_maker import view_name
+from nvs_ros.messages.views import measured_share, told_apart_picture
 
 VIEWS, BAG, SHEET = 'views', 'views.mcap', 'contact_sheet.png'
 CELL = 176
@@ -143,7 +145,8 @@ def _write_views(views: list[NovelView], folder: Path) -> None:
 def _write_bag(views: NovelViewArray, requested: NovelView, file: Path) -> None:
     """The node's topics, and those of the requested view in the same manner."""
     with BagWriter(file) as writer:
-        write_views(writer, Time.from_msg(views.header.stamp).nanoseconds, views)
+        names = list(map(view_name, range(len(views.views))))
+        write_views(writer, Time.from_msg(views.header.stamp).nanoseconds, views, names)
         stamp_ns = Time.from_msg(requested.header.stamp).nanoseconds
         write_view(writer, stamp_ns, 'requested', requested)
 

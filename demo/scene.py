@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from nvs_ros.geometry import Spherical, pose_from_spherical, rigid
+from nvs_ros.scenes.categories import CATEGORIES
 from nvs_ros.scenes.mesh import Mesh
-from nvs_ros.scenes.objects import CATEGORIES
 from nvs_ros.scenes.render import LIGHT_IN_CAMERA, Rendering, render
 
 OBJECT_SEED = (20251122, 0)

@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import make_image_grid
 
 from nvs_ros.hero import BEYOND_NVS, attention_map_filtering, make_scheduler, preset
-from nvs_ros.hero.multiview import load_mvdream_unet, multi_view_attention, orbit_cameras
+from nvs_ros.zero123.multiview import load_mvdream_unet, multi_view_attention, orbit_cameras
 
 pipe, prompt = tiny_models.mvdream(), 'a duck'
 if len(sys.argv) > 1:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nvs_ros.completion.files import read_cloud
+from nvs_ros.completion.export import read_cloud
 from nvs_ros.evaluation.grasps.clouds import true_points
 from nvs_ros.evaluation.grasps.points import Points
 from nvs_ros.evaluation.grasps.ranking import find_grasps
-from nvs_ros.scenes.objects import make_object
+from nvs_ros.scenes.categories import make_object
 
 if len(sys.argv) > 1:
     points = Points.of(read_cloud(Path(sys.argv[1])))

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from nvs_ros.zero123.components import Zero123Components
-from nvs_ros.zero123.files import ZERO123_XL
+from nvs_ros.zero123.layout import ZERO123_XL
 from nvs_ros.zero123.profile import PROFILES
 
 WIDTH = 32

@@ -1,3 +1,3 @@
 """Synthesise the sides of an object that the camera does not see."""
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'

@@ -11,9 +11,9 @@ from types import FrameType
 from typing import NoReturn
 
 from nvs_ros import __version__
-from nvs_ros.allocator import keep_freed_memory
-from nvs_ros.cores import share_cores
-from nvs_ros.errors import UserError
+from nvs_ros.computer.allocator import keep_freed_memory
+from nvs_ros.computer.cores import share_cores
+from nvs_ros.errors import WITHOUT_ROS, UserError
 
 COMMANDS = {
     'synthesize': 'A view of an object from photographs.',
@@ -32,6 +32,14 @@ COMMANDS = {
 
 FOLLOWING = {'synthesize', 'complete', 'process'}
 """Use as many threads as other programs leave; what trains or measures keeps their number."""
+
+EXTRAS = {
+    'evaluate': 'evaluate',
+    'evaluate-grasps': 'grasp',
+    'assess': 'evaluate',
+    'train': 'train',
+}
+"""Command -> extra of the wheel that has what it imports; of the others ``inference`` has it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,10 +97,14 @@ def main(argv: list[str] | None = None) -> int:
                 command = importlib.import_module(f'nvs_ros.commands.{name.replace("-", "_")}')
             except KeyboardInterrupt:  # some import torch, which takes seconds
                 return 130
+            except ImportError as error:
+                return _lacks(chosen, error)
             command.add_arguments(subparser)
     arguments = parser.parse_args(argv)
     try:
         return command.run(arguments)
+    except ImportError as error:
+        return _lacks(chosen, error)
     except UserError as error:
         if interrupts.came:  # a library has swallowed it
             return 130
@@ -105,3 +117,17 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _lacks(command: str, error: ImportError) -> int:
+    """Say where to get a library that a command imports."""
+    library = (error.name or '').partition('.')[0]
+    if library in ('', 'nvs_ros'):  # ours: a fault and no matter of installation
+        raise error
+    if library in ('rclpy', 'nvs_interfaces') or library.endswith('_msgs'):
+        advice = WITHOUT_ROS
+    else:
+        extra = EXTRAS.get(command, 'inference')
+        advice = f"needs {library}: pip install 'nvs_ros[{extra}]'"
+    print(f'nvs_ros {command}: {advice} ({error})', file=sys.stderr)
+    return 2

@@ -3,3 +3,6 @@
 
 class UserError(ValueError):
     """Something the user gave cannot be used; the message says what was expected and what came."""
+
+
+WITHOUT_ROS = 'needs ROS 2: source its setup.bash, or use the environment that `make build` makes'

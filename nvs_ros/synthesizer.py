@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nvs_ros.cores import follow_cores
+from nvs_ros.batches import in_batches
+from nvs_ros.computer.cores import follow_cores
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
-from nvs_ros.geometry.kept import keep_measured
+from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera, target_from_angles
-from nvs_ros.hero.batches import in_batches
 from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
-from nvs_ros.hero.source import SourcePool
+from nvs_ros.hero.source_branch import SourcePool
 from nvs_ros.observation import Frame, Observation, Source, measurement_of
 from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings, ViewSettings
 from nvs_ros.silhouette import silhouette
@@ -95,7 +95,7 @@ class Synthesizer:
         dtype : optional
             float16 on CUDA, else float32.
         kind : str, optional
-            One of :data:`nvs_ros.zero123.files.KINDS`; from the files or their name when omitted.
+            One of :data:`nvs_ros.zero123.layout.KINDS`; from the files or their name when omitted.
         source_memory_mb : int
             See :class:`Synthesizer`.
         compiled : bool
@@ -247,7 +247,8 @@ class Synthesizer:
         seed : int or sequence of int
             0 to 2**63 - 1, of all targets or of each. Same seed, same view, on the same device.
         keep : bool
-            What was measured and the target sees stays in the view as it was measured.
+            What was measured and the target sees stays in the view as it was measured, and what
+            was seen empty stays empty.
         callback : callable, optional
             See :func:`nvs_ros.hero.sampler.sample`, counted over all batches; may raise to cancel.
         remember : bool
@@ -282,11 +283,13 @@ class Synthesizer:
         views = []
         for i, canonical in enumerate(images):
             target, outline = told[i], silhouette(canonical)
+            known = observation.measurement
+            if keep:
+                canonical, outline = clear_empty(canonical, outline, known, target)
             image, mask = target.warp_back(canonical, outline)
             measured = np.zeros_like(mask)
             if keep:
-                surface = observation.measurement.surface
-                image, mask, measured = keep_measured(image, mask, surface, target)
+                image, mask, measured = keep_measured(image, mask, known.surface, target)
             views.append(
                 View(
                     image=image,

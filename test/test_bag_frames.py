@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import robot
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from sensor_msgs.msg import CompressedImage
 from test_bag_process import BAG, PER_FRAME, read, run
@@ -17,7 +16,8 @@ from nvs_ros.bag.frames import frames, match_frames
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.errors import UserError
-from nvs_ros.node.frames import stamp_ns
+from nvs_ros.messages.frames import stamp_ns
+from nvs_ros.testing import robot
 
 SECOND = 10**9
 NAMES = {f'/{name}': name for name in robot.Robot.KINDS}

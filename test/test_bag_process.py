@@ -9,27 +9,27 @@ pytest.importorskip('rclpy')
 
 import numpy as np
 import rclpy.time
-import robot
 from geometry_msgs.msg import TransformStamped
 from rosbags.highlevel import AnyReader
-from test_node_objects import detections, painted
+from test_messages_objects import detections, painted
 from walk_bag import write_walk
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.bag.parameters import read_configuration
-from nvs_ros.bag.process import _Maker, input_topics, process
+from nvs_ros.bag.process import _FrameMaker, input_topics, process
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import _Known
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.cli import main
 from nvs_ros.completion.confidence import Evidence
 from nvs_ros.errors import UserError
-from nvs_ros.node import transforms
-from nvs_ros.node.cameras import rigid_from_pose
-from nvs_ros.node.conversions import array_from_image, image_from_array
-from nvs_ros.node.frames import Placement, source_frames
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.parameters import Configuration
+from nvs_ros.messages import transforms
+from nvs_ros.messages.cameras import rigid_from_pose
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import Placement, source_frames
+from nvs_ros.messages.images import array_from_image, image_from_array
+from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.testing import robot
 from nvs_ros.zero123.profile import ModelProfile
 
 ROOT = Path(__file__).parents[1]
@@ -201,7 +201,7 @@ class Maker:
     def __init__(self, **settings):
         values = {'input.objects': 'detections', 'views.azimuths_deg': [0.0], **settings}
         self.synthesizer = Synthesizer()
-        self.maker = _Maker(
+        self.maker = _FrameMaker(
             Configuration.from_values(values),
             self.synthesizer,
             _Known(),
@@ -218,7 +218,8 @@ class Maker:
         )
         del messages['object_pose']
         frame = FrameMessages(10**9, messages, 0.0)
-        return [array.object_id for array, _ in self.maker.views(frame, lambda share: None)]
+        made = self.maker.views(frame, lambda share: None)
+        return [each.views.object_id for each in made]
 
 
 def test_a_bag_without_poses(tmp_path, capsys):

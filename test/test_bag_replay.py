@@ -20,7 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
-from test_bag_files import broken
+from test_bag_storage import broken
 
 from nvs_ros.bag.reader import Bag
 from nvs_ros.cli import main

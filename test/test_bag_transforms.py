@@ -11,12 +11,11 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import light_tf2
-
 from nvs_ros.bag import transforms as recorded
 from nvs_ros.geometry import rigid
-from nvs_ros.node import transforms
-from nvs_ros.node.transforms import UnknownTransform
+from nvs_ros.messages import transforms
+from nvs_ros.messages.transforms import UnknownTransform
+from nvs_ros.testing import light_tf2
 
 S = 10**9
 EPOCH_NS = 1_800_000_000 * S

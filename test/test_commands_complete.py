@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from test_completion_files import read_ply
+from test_completion_export import read_ply
 
 from nvs_ros.cli import main
-from nvs_ros.evaluation.completed import METHODS
+from nvs_ros.evaluation.shape_protocol import METHODS
 from nvs_ros.zero123.components import EMBEDDED
 
 FAST = ('--views', '3', '--seeds', '2', '--cells', '32')
@@ -80,7 +80,7 @@ def test_an_assessment_calibrates_the_model_and_tells_all(tmp_path, monkeypatch,
     index['profile'].pop('confidence', None)
     (model / 'model_index.json').write_text(json.dumps(index))
     sides = [(90.0, 0.0, 0.0), (180.0, 0.0, 0.0)]
-    monkeypatch.setattr('nvs_ros.evaluation.completed.VIEWPOINTS', sides)
+    monkeypatch.setattr('nvs_ros.evaluation.shape_protocol.VIEWPOINTS', sides)
     output = tmp_path / 'numbers.json'
     options = ('--fit', '1', '--objects', '2', '--json', str(output), '--plots', str(tmp_path))
     assert main(['assess', '--model', str(model), '--frames', '3', *options]) == 0
@@ -88,7 +88,7 @@ def test_an_assessment_calibrates_the_model_and_tells_all(tmp_path, monkeypatch,
     assert set(written['profile'].pop('confidence')) >= {'bias', 'agreement', 'cycle_iou'}
     assert written == index
     numbers = json.loads(output.read_text())
-    assert numbers['objects'] == 2 and numbers['trust']['views'] == 8
+    assert numbers['objects'] == 2 and numbers['confidence']['views'] == 8
     for result in numbers['results']:
         assert set(result['shapes']) == set(METHODS)
         assert all(0 < shape['iou'] < 1 for shape in result['shapes'].values())

@@ -5,10 +5,10 @@ import pytest
 
 from nvs_ros.completion.hull import SURFACE, Grid, carve
 from nvs_ros.completion.pipeline import complete_shape
-from nvs_ros.evaluation.completed import next_frame, observe_views
-from nvs_ros.evaluation.shapes import scan, true_shape, volumetric_iou
+from nvs_ros.evaluation.shape_metrics import scan, true_shape, volumetric_iou
+from nvs_ros.evaluation.shape_protocol import next_frame, observe_views
 from nvs_ros.geometry import Spherical, position_from_spherical
-from nvs_ros.scenes.objects import make_object
+from nvs_ros.scenes.categories import make_object
 from nvs_ros.settings import CompletionSettings
 from nvs_ros.synthesizer import Synthesizer
 
@@ -23,7 +23,7 @@ def synthesizer():
 
 def test_a_camera_that_goes_to_the_next_best_view_makes_the_shape_better(synthesizer, monkeypatch):
     sides = [(azimuth_deg, 0.0, 0.0) for azimuth_deg in (45.0, 120.0, 180.0, 240.0)]
-    monkeypatch.setattr('nvs_ros.evaluation.completed.VIEWPOINTS', sides)
+    monkeypatch.setattr('nvs_ros.evaluation.shape_protocol.VIEWPOINTS', sides)
     mesh = make_object('carton', np.random.default_rng(5))
     solid, _ = true_shape(mesh, GRID)
     frames = [scan(mesh, position_from_spherical(Spherical(0.3, 0.5, 1.8)), 64)]

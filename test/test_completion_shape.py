@@ -14,7 +14,7 @@ from nvs_ros.completion.cloud import (
     view_gains,
 )
 from nvs_ros.completion.hull import Grid, carve
-from nvs_ros.completion.pipeline import TrustedView, complete_shape
+from nvs_ros.completion.pipeline import AssessedView, complete_shape
 from nvs_ros.completion.surface import MEASURED, UNSEEN, hull_surface, visible
 from nvs_ros.geometry import Spherical, look_at, rigid
 from nvs_ros.settings import CompletionSettings
@@ -171,7 +171,7 @@ def test_a_cloud_moves_with_its_frame():
 
 def trusted(seen, confidences):
     return [
-        TrustedView(estimate, None, confidence)
+        AssessedView(estimate, None, confidence)
         for estimate, confidence in zip(seen.estimates, confidences, strict=True)
     ]
 

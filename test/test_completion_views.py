@@ -8,10 +8,10 @@ import pytest
 from completion_scene import Seen
 
 from nvs_ros.completion.cycle import cycle_check
-from nvs_ros.completion.pipeline import NOT_CALIBRATED, trusted_views
+from nvs_ros.completion.pipeline import NOT_CALIBRATED, assess_views
 from nvs_ros.completion.uncertainty import estimate_views
 from nvs_ros.geometry import Spherical, target_from_angles
-from nvs_ros.scenes.objects import make_object
+from nvs_ros.scenes.categories import make_object
 from nvs_ros.settings import CompletionSettings
 from nvs_ros.synthesizer import Synthesizer
 
@@ -90,7 +90,7 @@ def test_what_is_remembered_of_the_frame_outlasts_its_trusted_views(
             plain.synthesize(observation, targets, plain.preset('msa'), seed=5)
             found.extend(rows)
             chosen = CompletionSettings(seeds=2, preset=preset)
-            trusted_views(plain, observation, targets, chosen, seed=8)
+            assess_views(plain, observation, targets, chosen, seed=8)
     finally:
         hook.remove()
     assert first == [4, 2, 2] and again == [2, 2, 2]
@@ -110,6 +110,6 @@ def test_without_calibration_it_is_said_so(synthesizer, carton):
     plain = Synthesizer(components)
     observation = plain.observe(carton.source)
     targets = [target_from_angles(carton.source, 1.0, 0.0)]
-    (view,) = trusted_views(plain, observation, targets, CompletionSettings(seeds=2))
+    (view,) = assess_views(plain, observation, targets, CompletionSettings(seeds=2))
     assert view.warnings == (NOT_CALIBRATED,)
     assert view.confidence == view.estimate.agreement == view.evidence.agreement

@@ -27,8 +27,8 @@ from nvs_ros.bag.messages import message_from_bag
 from nvs_ros.bag.reader import Bag
 from nvs_ros.evaluation.metrics import mask_iou, psnr
 from nvs_ros.geometry import canonical_view, inverse
-from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
-from nvs_ros.node.conversions import array_from_image, depth_from_image
+from nvs_ros.messages.cameras import camera_from_message, rigid_from_pose
+from nvs_ros.messages.images import array_from_image, depth_from_image
 from nvs_ros.settings import ViewSettings
 
 DEMO = Path(__file__).parents[1] / 'demo'

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nvs_ros.evaluation.methods import parse_preset
-from nvs_ros.evaluation.objects import open_set
 from nvs_ros.evaluation.protocol import Evaluation, ProtocolSettings, measure_object
+from nvs_ros.evaluation.sets import open_set
 from nvs_ros.evaluation.statistics import object_scores
 from nvs_ros.scenes.dataset import DatasetSettings
 from nvs_ros.synthesizer import Synthesizer

@@ -7,9 +7,9 @@ import pytest
 from nvs_ros.evaluation.tabletop import SIZE_M, room_depth, table_scene
 from nvs_ros.geometry import Camera, Spherical, rigid
 from nvs_ros.geometry.from_mask import place_from_mask
-from nvs_ros.geometry.support import support_plane
+from nvs_ros.geometry.support_plane import support_plane
+from nvs_ros.scenes.categories import HOUSEHOLD, make_object
 from nvs_ros.scenes.mesh import ball, block, lathe
-from nvs_ros.scenes.objects import HOUSEHOLD, make_object
 
 GREY = np.array([0.5, 0.5, 0.5])
 CAMERA = Camera(320, 240, [[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip('mujoco', reason="grasps are tried in MuJoCo: pip install '.[grasp]'")
+pytest.importorskip('mujoco', reason="grasps are tried in MuJoCo: pip install 'nvs_ros[grasp]'")
 
 from nvs_ros.evaluation.grasps.gripper import Grasp
 from nvs_ros.evaluation.grasps.physics import World

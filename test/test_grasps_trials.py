@@ -24,11 +24,11 @@ from nvs_ros.evaluation.grasps.gripper import Grasp
 from nvs_ros.evaluation.grasps.sizes import LONGEST_M, SHORTEST_M, real_size
 from nvs_ros.evaluation.grasps.summary import summarise, table
 from nvs_ros.evaluation.grasps.trials import JITTER_M, jittered
-from nvs_ros.evaluation.objects import open_set
+from nvs_ros.evaluation.sets import open_set
 from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.geometry import Spherical
+from nvs_ros.scenes.categories import HOUSEHOLD
 from nvs_ros.scenes.mesh import block
-from nvs_ros.scenes.objects import HOUSEHOLD
 from nvs_ros.settings import CompletionSettings
 
 SIZE_M = 0.1
@@ -181,7 +181,7 @@ def test_the_example_ranks_grasps(capsys, monkeypatch):
 
 
 def test_parts_are_made_once_and_in_any_size(box, tmp_path, monkeypatch):
-    pytest.importorskip('coacd', reason="convex parts are made by coacd: pip install '.[grasp]'")
+    pytest.importorskip('coacd', reason="coacd makes the parts: pip install 'nvs_ros[grasp]'")
     (part,) = convex.convex_parts(box, tmp_path)
     assert np.abs(np.abs(part) - HALVES * 10).max() < 0.02
     monkeypatch.setattr(convex, '_decomposed', lambda *_: pytest.fail('made again'))
@@ -195,16 +195,16 @@ def test_what_is_missing_is_named(box, tmp_path, monkeypatch, capsys):
         convex.convex_parts(box, tmp_path)
     monkeypatch.setitem(sys.modules, 'mujoco', None)
     assert main(['evaluate-grasps', '--objects', '1']) == 2
-    assert "pip install '.[grasp]'" in capsys.readouterr().err
+    assert "pip install 'nvs_ros[grasp]'" in capsys.readouterr().err
 
 
 def test_the_command_tries_clouds_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     """A folder of one box, on true and mirrored points and with the embedded model."""
     for name in ('mujoco', 'coacd'):
-        pytest.importorskip(name, reason=f"grasps are tried with {name}: pip install '.[grasp]'")
+        pytest.importorskip(name, reason=f"{name} is missing: pip install 'nvs_ros[grasp]'")
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     two_views = ((120.0, 0.0, 0.0), (240.0, 0.0, 0.0))
-    monkeypatch.setattr('nvs_ros.evaluation.completed.VIEWPOINTS', two_views)
+    monkeypatch.setattr('nvs_ros.evaluation.shape_protocol.VIEWPOINTS', two_views)
     (tmp_path / 'set').mkdir()
     x, y, z = HALVES
     lines = [f'v {a} {b} {c}' for a in (-x, x) for b in (-y, y) for c in (-z, z)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nvs_ros.hero import attention_map_filtering, preset, sample
 from nvs_ros.hero.attention import PART_ELEMENTS, Part, fine_decoder_layers, self_attention_layers
-from nvs_ros.hero.maps import Evaluation, MapFilter
+from nvs_ros.hero.map_filter import Evaluation, MapFilter
 from nvs_ros.settings import SamplerSettings
 
 WINDOW = st.tuples(st.integers(0, 1000), st.integers(0, 1000)).map(sorted).map(tuple)

@@ -14,7 +14,7 @@ from hero_models import generator, tiny_unet
 
 from nvs_ros.hero import attention_map_filtering, preset
 from nvs_ros.hero.attention import self_attention_layers
-from nvs_ros.hero.maps import Evaluation
+from nvs_ros.hero.map_filter import Evaluation
 
 
 def call(unet, timestep, rows=2):

@@ -1,7 +1,5 @@
 """The sampler: what the network is asked, in what order, and what comes out."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 import torch
@@ -18,8 +16,8 @@ from hero_models import (
 )
 from hero_reference import alphas_bar, ddim_step, renoise
 
-from nvs_ros.hero import PRESETS, attention_map_filtering, preset, sample, sampler
-from nvs_ros.hero.shortcuts import TimestepTable
+from nvs_ros.hero import PRESETS, attention_map_filtering, preset, sample
+from nvs_ros.hero.shortcuts import without
 
 EVALUATIONS = {
     'zero123': 25,
@@ -91,14 +89,12 @@ EMPTY_WINDOWS = {
     ids=['all parts off', 'all parts on with empty windows'],
 )
 @pytest.mark.parametrize('shortcuts', [False, True])
-def test_without_the_method_it_is_ddim(settings, shortcuts, monkeypatch):
+def test_without_the_method_it_is_ddim(settings, shortcuts):
     """Bit for bit; what is computed once for all evaluations changes nothing but rounding."""
     unet = tiny_unet()
     expected = plain_ddim(unet, 10, request(2), settings.guidance_scale)
-    if not shortcuts:
-        for name in ('single_token_context', 'timestep_table'):
-            monkeypatch.setattr(sampler, name, lambda *_: nullcontext(TimestepTable()))
-    result = sample(unet, original_scheduler(), settings=settings, **request(2))
+    with without(*([] if shortcuts else ['single_token_context', 'timestep_table'])):
+        result = sample(unet, original_scheduler(), settings=settings, **request(2))
     if shortcuts:
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-4 * float(expected.std()))
     else:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from completion_scene import SIZE_M, Seen, box
 from geometry_msgs.msg import PoseStamped
-from robot import FRAME, graph
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
@@ -15,7 +14,8 @@ from nvs_ros.completion.confidence import Evidence
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.surface import hull_surface
 from nvs_ros.geometry import rigid
-from nvs_ros.node.completed import POINT, cloud_message, mesh_message
+from nvs_ros.messages.shapes import POINT, cloud_message, mesh_message
+from nvs_ros.testing.robot import FRAME, graph
 from nvs_ros.zero123.profile import ModelProfile
 
 POINT_STEP = 28
@@ -160,6 +160,6 @@ def test_no_shape_is_made_of_views_that_nobody_trusts():
         clouds = g.robot.subscribe(PointCloud2, '/nvs/completed_cloud')
         received = g.robot.subscribe(NovelViewArray, '/nvs/views')
         assert not g.robot.frames_until_message(received).views
-        intake = g.node._session.intake
-        g.robot.frames_until(lambda: intake.statistics.used > 2)
+        synchronizer = g.node._session.synchronizer
+        g.robot.frames_until(lambda: synchronizer.statistics.used > 2)
         assert clouds.empty()

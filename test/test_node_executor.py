@@ -15,12 +15,12 @@ from rclpy.action import ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Task
-from robot import DOMAINS, TIMEOUT_S, wait_until
 from std_msgs.msg import Empty, UInt32
 
 from nvs_interfaces.action import SynthesizeOrbit
 from nvs_ros.node import executor
 from nvs_ros.node.executor import ThreadedExecutor
+from nvs_ros.testing.robot import DOMAINS, TIMEOUT_S, wait_until
 
 THREADS = 4
 

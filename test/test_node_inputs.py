@@ -8,14 +8,14 @@ import pytest
 pytest.importorskip('rclpy')
 
 import rclpy
-import robot
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray, PoseStamped, PoseWithCovarianceStamped, TransformStamped
-from robot import PERIOD_S, Spinning, graph, wait_until
 from sensor_msgs.msg import CompressedImage
 from test_bag_frames import other_pose
 
 from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.testing import robot
+from nvs_ros.testing.robot import PERIOD_S, Spinning, graph, wait_until
 
 DOMAIN = 101 + os.getpid() % 100
 

@@ -15,7 +15,8 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_check_compatible,
 )
-from robot import graph
+
+from nvs_ros.testing.robot import graph
 
 CONFIG = Path(__file__).parents[1] / 'config'
 # Class of an RViz display -> type of its topic.

@@ -14,11 +14,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from robot import PERIOD_S, LightSynthesizer, graph, wait_until
 from sensor_msgs.msg import Image
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.errors import UserError
+from nvs_ros.testing.robot import PERIOD_S, LightSynthesizer, graph, wait_until
 
 
 def change(robot, transition):

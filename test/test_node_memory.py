@@ -7,19 +7,19 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import light_tf2
 from rclpy.parameter import Parameter
-from robot import FRAME, graph
 from std_srvs.srv import Trigger
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.geometry import Camera, Spherical, inverse, pose_from_spherical, rigid
-from nvs_ros.node import transforms
-from nvs_ros.node.frames import SourceFrame
-from nvs_ros.node.memory import MOST_OBJECTS, Memory
-from nvs_ros.node.parameters import Configuration
+from nvs_ros.messages import transforms
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import SourceFrame
+from nvs_ros.messages.memory import MOST_OBJECTS, Memory
 from nvs_ros.settings import MemorySettings
 from nvs_ros.synthesizer import Frame
+from nvs_ros.testing import light_tf2
+from nvs_ros.testing.robot import FRAME, graph
 
 PLACE = rigid([[0, -1, 0], [1, 0, 0], [0, 0, 1]], [0.4, -0.2, 0.8])
 """Of the object in the fixed frame."""
@@ -215,6 +215,6 @@ def test_a_remembered_frame_that_does_not_fit_any_more_is_forgotten():
 
         running.synthesizer.observe = refuse
         walk.azimuth_rad = np.radians(90)
-        running.robot.frames_until(lambda: session.intake.statistics.dropped['unusable'])
+        running.robot.frames_until(lambda: session.synchronizer.statistics.dropped['unusable'])
         walk.frames_of(views, 90, 1)
-        assert session.intake.statistics.dropped['unusable'] == 1
+        assert session.synchronizer.statistics.dropped['unusable'] == 1

@@ -14,7 +14,8 @@ from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from nvs_ros.node.parameters import Configuration, Parameters, descriptor
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.node.parameters import Parameters, descriptor
 from nvs_ros.settings import text as settings_text
 
 ROOT = Path(__file__).parents[1]

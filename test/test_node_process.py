@@ -15,11 +15,11 @@ import pytest
 pytest.importorskip('rclpy')
 
 import rclpy
-from robot import TIMEOUT_S, Orbit, Robot, Spinning, wait_until
 
 from benchmarks.soaked_node import own_segments
 from nvs_interfaces.msg import NovelViewArray
 from nvs_interfaces.srv import SynthesizeView
+from nvs_ros.testing.robot import TIMEOUT_S, Orbit, Robot, Spinning, wait_until
 
 START_S = 60.0
 END_S = 2.0
@@ -142,7 +142,7 @@ STUCK = """
 import pathlib
 import sys
 import time
-from robot import LightSynthesizer
+from nvs_ros.testing.robot import LightSynthesizer
 from nvs_ros.node import main, view_node
 
 where, told = sys.argv[1:3]

@@ -13,7 +13,6 @@ from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import SetParameters
-from robot import FRAME, RED, TIMEOUT_S, Orbit, graph, wait_until
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
@@ -21,9 +20,10 @@ from std_srvs.srv import SetBool
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.geometry import Camera, inverse, rigid
+from nvs_ros.messages.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
+from nvs_ros.messages.images import array_from_image
 from nvs_ros.node import requests
-from nvs_ros.node.cameras import message_from_camera, pose_from_rigid, rigid_from_pose
-from nvs_ros.node.conversions import array_from_image
+from nvs_ros.testing.robot import FRAME, RED, TIMEOUT_S, Orbit, graph, wait_until
 
 REFUSAL_S = 0.1
 
@@ -31,7 +31,7 @@ REFUSAL_S = 0.1
 @pytest.fixture(scope='module')
 def running():
     with graph({'requests.batch': 2}) as running:
-        running.robot.frames_until(lambda: running.node._session.intake.newest)
+        running.robot.frames_until(lambda: running.node._session.synchronizer.newest)
         yield running
 
 
@@ -164,7 +164,7 @@ def test_requests_to_an_inactive_node_are_refused():
 def test_a_full_queue_refuses_while_those_before_are_served():
     with graph({'requests.queue': 2}) as running:
         robot, synthesizer = running.robot, running.synthesizer
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         assert robot.view_client.wait_for_service(TIMEOUT_S)
         synthesizer.gate.clear()
         request = SynthesizeView.Request()
@@ -183,7 +183,7 @@ def test_a_full_queue_refuses_while_those_before_are_served():
 def test_a_failure_of_the_model_is_answered_and_the_next_request_served():
     with graph() as running:
         robot, synthesizer = running.robot, running.synthesizer
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         synthesizer.error = RuntimeError('CUDA out of memory')
         response = robot.synthesize()
         assert not response.success
@@ -195,7 +195,7 @@ def test_a_failure_of_the_model_is_answered_and_the_next_request_served():
 def test_deactivation_answers_waiting_requests():
     with graph() as running:
         robot, synthesizer = running.robot, running.synthesizer
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         assert robot.view_client.wait_for_service(TIMEOUT_S)
         synthesizer.gate.clear()
         futures = [robot.view_client.call_async(SynthesizeView.Request()) for _ in range(3)]
@@ -322,7 +322,7 @@ def test_a_cancel_ends_the_job_itself(running, robot, monkeypatch):
 def test_who_waits_is_answered_before_the_services_go(transition):
     with graph() as running:
         robot, node = running.robot, running.node
-        robot.frames_until(lambda: node._session.intake.newest)
+        robot.frames_until(lambda: node._session.synchronizer.newest)
         assert robot.view_client.wait_for_service(TIMEOUT_S)
         running.synthesizer.gate.clear()
         orbit = Orbit(robot, count=3)
@@ -353,7 +353,7 @@ def test_a_parameter_of_a_type_that_there_is_not_ends_nothing():
         odd = ParameterMessage(name='seed', value=ParameterValue(type=77))
         client.call_async(SetParameters.Request(parameters=[odd]))
         wait_until(lambda: errors)
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         assert robot.synthesize().success
 
 

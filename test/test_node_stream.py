@@ -13,9 +13,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from robot import EVALUATIONS, PERIOD_S, TIMEOUT_S, graph
-
 from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.testing.robot import EVALUATIONS, PERIOD_S, TIMEOUT_S, graph
 
 STREAM_S = float(os.environ.get('NVS_STREAM_S', '8'))
 INFERENCE_S = 1.0
@@ -38,12 +37,12 @@ def test_a_stream_with_a_slow_sampler():
         received = robot.subscribe(NovelViewArray, '/nvs/views')
         robot.frames_until_message(received)
         synthesizer.evaluation_s = INFERENCE_S / EVALUATIONS
-        intake = running.node._session.intake
+        synchronizer = running.node._session.synchronizer
         engine = running.node._session.engine
         inferences = []  # seed, frame, and the newest frame when it ended
 
         def on_end(seed):
-            inferences.append((seed, engine._observed[0].stamp_ns, intake.newest.stamp_ns))
+            inferences.append((seed, engine._observed[0].stamp_ns, synchronizer.newest.stamp_ns))
 
         synthesizer.on_end = on_end
         stop = threading.Event()

@@ -11,12 +11,13 @@ pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from robot import TIMEOUT_S, LightSynthesizer, graph, wait_until
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.hero.presets import preset
-from nvs_ros.node import engine, inputs, session
+from nvs_ros.messages import engine
+from nvs_ros.node import inputs, session
 from nvs_ros.node.diagnostics import Health
+from nvs_ros.testing.robot import TIMEOUT_S, LightSynthesizer, graph, wait_until
 
 
 def grow(running, *azimuths_deg):
@@ -83,7 +84,7 @@ def test_a_worker_that_died_is_an_error_and_requests_are_answered(monkeypatch):
     with graph() as running:
         robot = running.robot
         received = robot.subscribe(DiagnosticArray, '/diagnostics')
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         running.synthesizer.gate.clear()
         worker = running.node._session.worker
 
@@ -108,7 +109,7 @@ def test_a_worker_that_died_is_an_error_and_requests_are_answered(monkeypatch):
         running.node.trigger_activate()
         monkeypatch.undo()
         assert running.node._session.worker.alive
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         assert robot.synthesize().success
 
 
@@ -130,7 +131,7 @@ def test_a_fault_in_the_outputs_costs_one_frame(monkeypatch, stage, capfd):
         while not views.empty():
             views.get()
         robot.frames_until_message(views)
-        counts = running.node._session.intake
+        counts = running.node._session.synchronizer
         running.node.stop(TIMEOUT_S)
         statistics = counts.statistics
         dropped = statistics.dropped.total()
@@ -185,7 +186,7 @@ def test_a_frame_that_comes_while_the_node_is_activated_is_served(monkeypatch):
                 publishers = robot.publishers.values()
                 wait_until(lambda: all(p.get_subscription_count() for p in publishers))
                 robot.publish_frame()
-                wait_until(lambda: self.intake.newest)
+                wait_until(lambda: self.synchronizer.newest)
                 assert 'not active' in robot.synthesize().message  # there and back: time passes
 
         monkeypatch.setattr(session, 'Inputs', Slow)
@@ -216,7 +217,7 @@ def test_a_message_that_breaks_its_check_is_malformed(monkeypatch):
             views.get()
         robot.frames_until_message(views)
         assert running.thread.is_alive()
-        assert running.node._session.intake.statistics.malformed.total() == 1
+        assert running.node._session.synchronizer.statistics.malformed.total() == 1
 
 
 def test_a_malformed_message_before_its_subscription_is_noted(monkeypatch):
@@ -236,7 +237,7 @@ def test_a_malformed_message_before_its_subscription_is_noted(monkeypatch):
 
         monkeypatch.setattr(node, 'create_subscription', create_and_receive)
         assert node.trigger_activate().name == 'SUCCESS'
-        assert node._session.intake.statistics.malformed == {'image': 1}
+        assert node._session.synchronizer.statistics.malformed == {'image': 1}
 
 
 @pytest.mark.parametrize('part', ['_requests', '_outputs', '_transforms', '_session'])

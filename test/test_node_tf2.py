@@ -14,28 +14,38 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import light_tf2
 import rclpy
 from geometry_msgs.msg import PoseStamped, Vector3
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.time import Time
-from robot import DOMAINS, FRAME, TIMEOUT_S, LightSynthesizer, Orbit, Scene, graph, wait_until
 from std_msgs.msg import Header
 
 from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_interfaces.srv import SynthesizeView
 from nvs_ros.geometry import Spherical, inverse, pose_from_spherical, rigid
-from nvs_ros.node import transforms
-from nvs_ros.node.cameras import pose_from_rigid, rigid_from_pose
-from nvs_ros.node.conversions import image_from_array
-from nvs_ros.node.engine import Engine
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.parameters import Configuration
-from nvs_ros.node.transforms import UnknownTransform
+from nvs_ros.messages import transforms
+from nvs_ros.messages.cameras import pose_from_rigid, rigid_from_pose
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.engine import Engine
+from nvs_ros.messages.images import image_from_array
+from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.messages.transforms import UnknownTransform
+from nvs_ros.messages.viewpoints import requested_orbit
+from nvs_ros.node.transforms import NodeTransforms
 from nvs_ros.node.view_node import ViewNode
-from nvs_ros.node.viewpoints import requested_orbit
+from nvs_ros.testing import light_tf2
+from nvs_ros.testing.robot import (
+    DOMAINS,
+    FRAME,
+    TIMEOUT_S,
+    LightSynthesizer,
+    Orbit,
+    Scene,
+    graph,
+    wait_until,
+)
 
 PERIOD_NS = 100_000_000
 """Between frames of the robot."""
@@ -96,7 +106,7 @@ def test_nothing_is_left_of_tf_when_it_cannot_be_had(node, monkeypatch, tf2):
 @pytest.fixture
 def listening(node):
     """Transforms of a node that nobody spins: they are set by hand."""
-    made = transforms.Transforms(node, TIMEOUT_S)
+    made = NodeTransforms(node, TIMEOUT_S)
     yield made
     made.close()
 
@@ -133,7 +143,7 @@ def count_lookups(found, monkeypatch):
 
 def test_a_frame_is_looked_up_once_for_all_its_objects(node, monkeypatch):
     configuration = Configuration.from_values({'reference_frame': 'map'})
-    found = transforms.Transforms(node, 0.05)
+    found = NodeTransforms(node, 0.05)
     seen = count_lookups(found, monkeypatch)
     with pytest.raises(UnknownTransform, match='base'):
         engine_with(found).sources(frame_of_many(100), configuration)
@@ -167,7 +177,7 @@ def wait_in_lookups(found, monkeypatch, seconds):
 def test_a_frame_waits_no_longer_than_one_lookup(node, monkeypatch):
     """The frame of the object and the reference frame, each just not there yet."""
     configuration = Configuration.from_values({'reference_frame': 'map'})
-    found = transforms.Transforms(node, 0.5)
+    found = NodeTransforms(node, 0.5)
     allowed_s = wait_in_lookups(found, monkeypatch, 0.2)
     engine_with(found).sources(frame_of_many(1), configuration)
     first_s, second_s = allowed_s
@@ -181,7 +191,7 @@ def test_a_frame_waits_no_longer_than_one_lookup(node, monkeypatch):
 
 def test_an_orbit_waits_no_longer_than_one_lookup(node, monkeypatch):
     configuration = Configuration.from_values({})
-    found = transforms.Transforms(node, 0.2)
+    found = NodeTransforms(node, 0.2)
     (source,) = engine_with(found).sources(frame_of_many(1, frame_id=FRAME), configuration)
     allowed_s = wait_in_lookups(found, monkeypatch, 0.15)
     pose = PoseStamped(pose=pose_from_rigid(inverse(Scene().object_from_camera) @ ASKED))
@@ -221,7 +231,7 @@ def test_nobody_waits_for_the_transforms_of_somebody_else(listening, monkeypatch
 def test_how_long_a_transform_is_waited_for_is_a_parameter(monkeypatch):
     with graph({'tf_timeout_s': 10.0, 'enabled': False}) as running:
         robot = running.robot
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         found = running.node._transforms
         seen = count_lookups(found, monkeypatch)
         pose = PoseStamped(pose=pose_from_rigid(inverse(robot.scene.object_from_camera) @ ASKED))
@@ -290,7 +300,7 @@ class Moving:
 def moving_frame(running):
     """A camera that has moved for some frames, and the stamp of the newest; /tf goes on."""
     moving = Moving(running.robot)
-    intake = running.node._session.intake
+    synchronizer = running.node._session.synchronizer
     buffer = running.node._transforms._buffer
 
     def is_known(stamp_ns):
@@ -301,12 +311,12 @@ def moving_frame(running):
         return True
 
     running.robot.frames_until(
-        lambda: intake.newest and is_known(intake.newest.stamp_ns - PERIOD_NS)
+        lambda: synchronizer.newest and is_known(synchronizer.newest.stamp_ns - PERIOD_NS)
     )
     image_ns = running.robot.stamp_ns
     moving.send(image_ns + PERIOD_NS)
     wait_until(lambda: is_known(image_ns + PERIOD_NS) and is_known(image_ns - PERIOD_NS))
-    wait_until(lambda: intake.newest.stamp_ns == image_ns)
+    wait_until(lambda: synchronizer.newest.stamp_ns == image_ns)
     return moving, image_ns
 
 
@@ -402,7 +412,7 @@ def test_without_tf2_a_pose_of_another_time_is_refused_unless_the_camera_stands_
     monkeypatch.setattr(transforms, 'tf2_ros', None)
     with graph({'enabled': False, 'fixed_frame': fixed}) as running:
         robot = running.robot
-        robot.frames_until(lambda: running.node._session.intake.newest)
+        robot.frames_until(lambda: running.node._session.synchronizer.newest)
         pose = PoseStamped(pose=pose_from_rigid(inverse(robot.scene.object_from_camera) @ ASKED))
         pose.header.frame_id, pose.header.stamp.nanosec = FRAME, 5
         viewpoint = Viewpoint(kind=Viewpoint.POSE, camera_pose=pose)

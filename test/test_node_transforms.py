@@ -7,12 +7,12 @@ pytest.importorskip('rclpy')
 
 from geometry_msgs.msg import PoseStamped, TransformStamped
 from rclpy.time import Time
-from robot import FRAME, TIMEOUT_S, graph
 
 from nvs_interfaces.msg import NovelViewArray, Viewpoint
 from nvs_ros.geometry import Spherical, inverse, pose_from_spherical, rigid
-from nvs_ros.node import transforms
-from nvs_ros.node.cameras import pose_from_rigid, rigid_from_pose
+from nvs_ros.messages import transforms
+from nvs_ros.messages.cameras import pose_from_rigid, rigid_from_pose
+from nvs_ros.testing.robot import FRAME, TIMEOUT_S, graph
 
 tf2_ros = transforms.tf2_ros
 with_tf2 = pytest.mark.skipif(tf2_ros is None, reason='no tf2_ros')

@@ -8,15 +8,15 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from robot import FRAME, RED, graph
 from sensor_msgs.msg import CameraInfo, Image
 
 from nvs_interfaces.msg import NovelViewArray
 from nvs_ros.geometry import Spherical, inverse, pose_from_spherical
-from nvs_ros.node.cameras import camera_from_message, rigid_from_pose
-from nvs_ros.node.conversions import array_from_image
-from nvs_ros.node.intake import SUPERSEDED
-from nvs_ros.node.outputs import measured_share, sheet_message
+from nvs_ros.messages.cameras import camera_from_message, rigid_from_pose
+from nvs_ros.messages.images import array_from_image
+from nvs_ros.messages.synchronizer import SUPERSEDED
+from nvs_ros.messages.views import measured_share, sheet_message
+from nvs_ros.testing.robot import FRAME, RED, graph
 
 VIEWS = {'views.azimuths_deg': [0.0, 90.0, -30.0], 'views.elevations_deg': [0.0, 10.0, 0.0]}
 
@@ -149,14 +149,14 @@ def test_the_newest_frame_wins_while_the_sampler_is_busy():
         synthesizer.gate.clear()
         synthesizer.sampling.clear()
         robot.frames_until(synthesizer.sampling.is_set)
-        intake = running.node._session.intake
-        robot.frames_until(lambda: intake.statistics.dropped[SUPERSEDED] >= 5)
-        newest = intake.newest.stamp_ns
+        synchronizer = running.node._session.synchronizer
+        robot.frames_until(lambda: synchronizer.statistics.dropped[SUPERSEDED] >= 5)
+        newest = synchronizer.newest.stamp_ns
         while not views.empty():
             views.get()
         synthesizer.gate.set()
         stamps = [stamp(views.get(timeout=10).header) for _ in range(2)]
         assert stamps[0] < newest <= stamps[1]
         running.node.stop(10)
-        counts = intake.statistics
-        assert counts.images == counts.used + counts.dropped.total() + intake.waiting()
+        counts = synchronizer.statistics
+        assert counts.images == counts.used + counts.dropped.total() + synchronizer.waiting()

@@ -14,8 +14,8 @@ from nvs_ros.geometry.from_mask import place_from_mask
 from nvs_ros.geometry.guide import guide
 from nvs_ros.geometry.measured import ball_cells
 from nvs_ros.observation import Frame, measurement_of
+from nvs_ros.scenes.categories import make_object
 from nvs_ros.scenes.mesh import block
-from nvs_ros.scenes.objects import make_object
 from nvs_ros.scenes.render import render
 
 SIZE_M = 0.1

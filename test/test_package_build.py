@@ -8,11 +8,8 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
-
-import nvs_ros
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,16 +30,6 @@ def requirement_lines(file):
 def pins(file='constraints.txt'):
     pairs = (line.split('==') for line in requirement_lines(file))
     return {canonical(name): version for name, version in pairs}
-
-
-def test_one_version_everywhere():
-    versions = {
-        manifest: ElementTree.parse(ROOT / manifest).findtext('version')
-        for manifest in ('package.xml', 'nvs_interfaces/package.xml')
-    }
-    setup = re.search(r"version='([^']+)'", (ROOT / 'setup.py').read_text())
-    versions['setup.py'] = setup.group(1)
-    assert set(versions.values()) == {nvs_ros.__version__}, versions
 
 
 def test_a_build_carries_every_module_and_all_weights(tmp_path):

@@ -18,12 +18,14 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 FLOORS = (
     (),
     ('geometry',),
-    ('zero123',),
     ('hero',),
-    ('observation', 'photographs', 'synthesizer', 'view'),
+    ('zero123',),
+    ('batches', 'loading', 'observation', 'photographs', 'synthesizer', 'view'),
     ('completion',),
     ('scenes',),
-    ('bag', 'evaluation', 'node', 'training'),
+    ('evaluation', 'messages', 'training'),
+    ('bag', 'node'),
+    ('testing',),
     ('commands',),
     ('__main__', 'cli'),
 )
@@ -48,14 +50,16 @@ LIBRARIES = GEOMETRY_LIBRARIES | {
     'transformers',
     'yaml',
 }
-ROS_ROOMS = ('bag', 'node')
+ROS_ROOMS = ('bag', 'messages', 'node', 'testing')
+# Of rclpy, what needs no graph.
+RCLPY_WITHOUT_A_GRAPH = {'rclpy.duration', 'rclpy.time'}
 # Used where a robot has them, never required.
 OPTIONAL_ROS = {'vision_msgs'}
 # Used where they are installed, by these rooms alone.
 OPTIONAL_IN = {
     'completion': {'trimesh'},
     'evaluation': {'coacd', 'mujoco', 'trimesh'},
-    'salient': {'onnxruntime'},
+    'photographs': {'onnxruntime'},
 }
 OPTIONAL = set().union(*OPTIONAL_IN.values())
 
@@ -119,7 +123,7 @@ def test_rooms_do_not_import_each_other_in_a_circle():
 
 
 def test_libraries_are_imported_where_they_belong():
-    """Geometry needs no torch, and ROS stands in node/ and bag/ alone."""
+    """Geometry needs no torch, and ROS stands in messages/, node/ and bag/ alone."""
     in_ros_rooms = LIBRARIES | declared_dependencies() | OPTIONAL_ROS
     allowed = {'geometry': GEOMETRY_LIBRARIES}
     allowed |= {room: LIBRARIES | libraries for room, libraries in OPTIONAL_IN.items()}
@@ -130,6 +134,27 @@ def test_libraries_are_imported_where_they_belong():
         for library in foreign_imports(path) - allowed.get(room_of(path), LIBRARIES)
     ]
     assert not misplaced
+
+
+def test_messages_know_no_graph():
+    used = {
+        (relative(path), name)
+        for path in (PACKAGE / 'messages').glob('*.py')
+        for name in imports_of(path)
+        if name.partition('.')[0] == 'rclpy' and name not in RCLPY_WITHOUT_A_GRAPH
+    }
+    assert not used
+
+
+def test_the_method_can_be_published_by_itself():
+    """It knows no base model and nothing else of ours but the settings."""
+    for path in (PACKAGE / 'hero').glob('*.py'):
+        assert rooms_imported(path) <= {'hero', 'settings'}, relative(path)
+
+
+def test_evaluation_and_demo_import_no_training():
+    for path in (*(PACKAGE / 'evaluation').rglob('*.py'), *(ROOT / 'demo').glob('*.py')):
+        assert 'training' not in rooms_imported(path), relative(path)
 
 
 def test_the_manifest_declares_what_is_imported_and_no_more():

@@ -7,12 +7,12 @@ import pytest
 from completion_scene import SIZE_M, box
 from PIL import Image
 
-from nvs_ros import salient
 from nvs_ros.cli import main
 from nvs_ros.errors import UserError
 from nvs_ros.geometry import Spherical, pose_from_spherical
-from nvs_ros.photographs import read_frames
-from nvs_ros.pictures import read_photograph
+from nvs_ros.image_files import read_photograph
+from nvs_ros.photographs import salient
+from nvs_ros.photographs.frames import read_frames
 from nvs_ros.scenes.render import render
 
 WIDTH, HEIGHT, FOCAL = 120, 90, 130.0

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from nvs_ros.scenes.mesh import ball
+from nvs_ros.scenes.mesh_files import open_mesh, save_mesh
 from nvs_ros.scenes.obj import read_obj
 from nvs_ros.scenes.polygons import clip_ears, smooth_normals, triangulate
-from nvs_ros.scenes.reduce import select_faces, thinned
-from nvs_ros.scenes.store import open_mesh, save_mesh
+from nvs_ros.scenes.simplify import select_faces, thinned
 
 CUBE = """
 mtllib ../cube materials.mtl

@@ -6,9 +6,9 @@ import pytest
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
+from nvs_ros.scenes.categories import CATEGORIES, make_object
 from nvs_ros.scenes.dataset import DatasetSettings, draw_object, make_dataset
 from nvs_ros.scenes.mesh import ball, patch
-from nvs_ros.scenes.objects import CATEGORIES, make_object
 from nvs_ros.scenes.render import render
 
 RED, BLUE = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])

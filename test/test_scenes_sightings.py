@@ -6,9 +6,9 @@ import pytest
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.guide import Measurement, guide
 from nvs_ros.geometry.spherical import Spherical, pose_from_spherical
+from nvs_ros.scenes.categories import make_object
 from nvs_ros.scenes.dataset import DatasetSettings, draw_object, make_dataset
 from nvs_ros.scenes.lighting import Lighting
-from nvs_ros.scenes.objects import make_object
 from nvs_ros.scenes.render import LIGHT_IN_CAMERA, render
 from nvs_ros.scenes.sensor import sighting
 from nvs_ros.scenes.sightings import see

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nvs_ros.scenes.categories import CATEGORIES, make_object
 from nvs_ros.scenes.mesh import ball, block, lathe
-from nvs_ros.scenes.objects import CATEGORIES, make_object
+from nvs_ros.scenes.object_sheet import write_samples
 from nvs_ros.scenes.patterns import KINDS, SIDE, make_pattern
-from nvs_ros.scenes.samples import write_samples
 from nvs_ros.scenes.textures import box_uv, round_uv, textured
 
 GREY = np.full(3, 0.5)

@@ -16,7 +16,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import CLIPVisionModelWithProjection
-from zero123_golden import golden, golden_state, write_golden
 
 from nvs_ros.cli import main
 from nvs_ros.errors import UserError
@@ -24,10 +23,11 @@ from nvs_ros.geometry.canonical import photograph_view
 from nvs_ros.geometry.target import target_from_angles
 from nvs_ros.hero.presets import preset
 from nvs_ros.synthesizer import Synthesizer
+from nvs_ros.testing.golden import golden, golden_state, write_golden
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.files import NETWORKS
-from nvs_ros.zero123.folder import new_folder
+from nvs_ros.zero123.diffusers_folder import new_folder
+from nvs_ros.zero123.layout import NETWORKS
 from nvs_ros.zero123.ldm import unet_config, unet_name, vae_name
 
 

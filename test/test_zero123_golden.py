@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from zero123_golden import golden, relative_error, write_golden
 
 from nvs_ros.cli import main
 from nvs_ros.geometry.spherical import Spherical, relative_pose
+from nvs_ros.testing.golden import golden, relative_error, write_golden
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.conditioning import (
     decode_latents,

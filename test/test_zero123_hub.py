@@ -7,9 +7,12 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
-from zero123_golden import write_golden
+
+from nvs_ros.testing.golden import write_golden
+from nvs_ros.zero123.hub import PUBLIC_MODELS
 
 COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
@@ -35,15 +38,18 @@ class Hub(BaseHTTPRequestHandler):
                 | ({'lfs': self.lfs(name, content)} if name in self.listed else {})
                 for name, content in self.files.items()
             ]
-            repository = path.removeprefix('api/models/').split('/revision')[0]
-            body = json.dumps({'id': repository, 'sha': COMMIT, 'siblings': siblings}).encode()
+            repository, _, revision = path.removeprefix('api/models/').partition('/revision/')
+            sha = revision or COMMIT
+            body = json.dumps({'id': repository, 'sha': sha, 'siblings': siblings}).encode()
         else:
-            body = self.files.get(path.partition('/resolve/main/')[2])
+            revision, _, name = path.partition('/resolve/')[2].partition('/')
+            sha = COMMIT if revision == 'main' else revision
+            body = self.files.get(name)
             if body is None:
                 self.send_error(404)
                 return
             etag = hashlib.sha256(body).hexdigest()
-            headers = {'X-Repo-Commit': COMMIT, 'ETag': f'"{etag}"'}
+            headers = {'X-Repo-Commit': sha, 'ETag': f'"{etag}"'}
         self.send_response(200)
         for name, value in ({'Content-Length': str(len(body))} | headers).items():
             self.send_header(name, value)
@@ -119,10 +125,27 @@ def test_a_fetched_folder(hub, tmp_path):
     result = fetch('zero123-xl-diffusers', tmp_path, hub.url)
     assert result.returncode == 0, result.stderr
     assert 'model_index.json: no sha256 is known' in result.stdout
-    folder = next((tmp_path / 'cache').rglob(f'snapshots/{COMMIT}'))
+    revision = PUBLIC_MODELS['zero123-xl-diffusers'].revision
+    assert f'revision {revision}' in result.stdout
+    folder = next((tmp_path / 'cache').rglob(f'snapshots/{revision}'))
     assert f'is in {folder};' in result.stdout
     found = {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
     assert found == {'model_index.json', *weights}
+
+
+def test_a_revision_can_be_pinned(hub, tmp_path):
+    """One model of two revisions: what is asked for is fetched, and found again."""
+    other = COMMIT[::-1]
+    for revision, content in ((COMMIT, b'first'), (other, b'second')):
+        hub.RequestHandlerClass.files = {'zero123-xl.ckpt': content}
+        result = fetch(f'zero123-xl@{revision}', tmp_path, hub.url)
+        assert result.returncode == 0, result.stderr
+        assert f'cvlab/zero123-weights: revision {revision}' in result.stdout
+    for revision, content in ((COMMIT, b'first'), (other, b'second')):
+        found = run(['-c', FIND.format(f'zero123-xl@{revision}')], tmp_path)
+        assert Path(found.stdout.strip()).read_bytes() == content
+    missing = run(['-c', FIND.format(f'zero123-xl@{COMMIT[:-1]}f')], tmp_path)
+    assert f'python -m nvs_ros fetch zero123-xl@{COMMIT[:-1]}f' in missing.stderr
 
 
 def test_a_file_that_is_not_what_the_hub_lists_is_removed(hub, tmp_path):
@@ -164,6 +187,7 @@ def test_loading_never_downloads(hub, tmp_path):
     for source, advice in (
         ('zero123-xl', 'python -m nvs_ros fetch zero123-xl'),
         ('kxic/zero123-xl', 'hf download kxic/zero123-xl'),
+        ('kxic/zero123-xl@abc', 'hf download kxic/zero123-xl --revision abc'),
     ):
         result = run(['-c', FIND.format(source)], tmp_path, hub.url)
         assert result.returncode == 1

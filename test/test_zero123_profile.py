@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nvs_ros.errors import UserError
-from nvs_ros.zero123.files import KINDS, STABLE_ZERO123, ZERO123, ZERO123_XL
+from nvs_ros.zero123.layout import KINDS, STABLE_ZERO123, ZERO123, ZERO123_XL
 from nvs_ros.zero123.profile import PROFILES, read_profile
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from zero123_golden import golden_state, write_golden
 
 from nvs_ros.cli import main
 from nvs_ros.errors import UserError
+from nvs_ros.testing.golden import golden_state, write_golden
 from nvs_ros.zero123.components import load_components
 from nvs_ros.zero123.ldm import open_checkpoint
 from nvs_ros.zero123.weights import open_weights

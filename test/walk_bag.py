@@ -1,12 +1,10 @@
 """A bag of a camera that goes round an object, which stands still in the frame called world."""
 
-import light_tf2
-import robot
-
 from nvs_ros.bag import transforms as recorded
 from nvs_ros.bag.writer import BagWriter
 from nvs_ros.geometry import Spherical, pose_from_spherical
-from nvs_ros.node import transforms
+from nvs_ros.messages import transforms
+from nvs_ros.testing import light_tf2, robot
 
 
 def write_walk(file, monkeypatch, count, change=lambda index, messages: None):

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from nvs_ros.bag.reader import Bag, Record
 from nvs_ros.errors import UserError
-from nvs_ros.node.frames import stamp_ns
-from nvs_ros.node.intake import IMAGE, FrameMessages
+from nvs_ros.messages.frames import stamp_ns
+from nvs_ros.messages.synchronizer import IMAGE, FrameMessages
 
 PICTURES = ('mask', 'depth', 'occluders')
 """Partners of which each belongs to one image."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from rosbags.rosbag2 import storage_mcap
 
-from nvs_ros.bag.channel import Channel, is_latched
+from nvs_ros.bag.topics import Channel, is_latched
 
 MAGIC = b'\x89MCAP0\r\n'
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 1, 2, 3, 4, 5, 6, 8, 11

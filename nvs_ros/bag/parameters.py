@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from nvs_ros.errors import UserError
-from nvs_ros.node.parameters import Configuration
+from nvs_ros.messages.configuration import Configuration
 from nvs_ros.settings.text import parameter_fields
 
 NODES = ('/**', 'nvs', '/nvs')

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from nvs_interfaces.msg import NovelViewArray
-from nvs_ros.bag.channel import full_name
 from nvs_ros.bag.frames import Matched, frames, match_frames
 from nvs_ros.bag.reader import Bag
+from nvs_ros.bag.topics import full_name
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
-from nvs_ros.completion.files import save_cloud, save_mesh
-from nvs_ros.completion.pipeline import TrustedView, provenance_of
+from nvs_ros.completion.export import save_cloud, save_mesh
+from nvs_ros.completion.pipeline import AssessedView, provenance_of
 from nvs_ros.errors import UserError
-from nvs_ros.node.completed import REFUSED, shape_messages, view_messages
-from nvs_ros.node.engine import Engine
-from nvs_ros.node.frames import SourceFrame, check_message
-from nvs_ros.node.inputs import input_types, picture_transports, type_name, type_names
-from nvs_ros.node.intake import FrameMessages
-from nvs_ros.node.model import load_synthesizer
-from nvs_ros.node.outputs import views_message
-from nvs_ros.node.parameters import Configuration
-from nvs_ros.node.transforms import Transforms
-from nvs_ros.node.viewpoints import configured_target
-from nvs_ros.node.worker import Job
+from nvs_ros.loading import load_synthesizer
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.engine import Engine
+from nvs_ros.messages.frames import SourceFrame, check_message
+from nvs_ros.messages.input_types import input_types, picture_transports, type_name, type_names
+from nvs_ros.messages.job import Job
+from nvs_ros.messages.shapes import shape_messages
+from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.messages.transforms import Transforms
+from nvs_ros.messages.view_maker import ViewMaker, file_words
+from nvs_ros.messages.views import views_message
 from nvs_ros.synthesizer import Synthesizer
 
 PREFIX = 'nvs_'
@@ -115,7 +114,7 @@ def process(
     with Bag(bag, topics.values()) as recording:
         check_types(recording, topics, configuration)
         transforms = BagTransforms(bag)
-        maker = _Maker(configuration, synthesizer or _load(configuration), transforms, shapes)
+        maker = _FrameMaker(configuration, synthesizer or _load(configuration), transforms, shapes)
         matched = matched_frames(recording, topics, configuration)
         lost = '; '.join(filter(None, [recording.shortfall(), *transforms.problems]))
         parts = _open_parts(bag, output, configuration, topics, every, shapes)
@@ -195,7 +194,7 @@ def _open_parts(
     return parts
 
 
-def _run(recording: Bag, matched: Matched, maker: _Maker, parts: Path, every: int) -> None:
+def _run(recording: Bag, matched: Matched, maker: _FrameMaker, parts: Path, every: int) -> None:
     """Make what is missing in ``parts``; frames that cannot be used are counted as dropped."""
     files = {i: parts / f'{i:06}.mcap' for i in range(0, len(matched.frames), every)}
     missing = {i for i, file in files.items() if not file.exists()}
@@ -214,9 +213,10 @@ def _run(recording: Bag, matched: Matched, maker: _Maker, parts: Path, every: in
                 progress.write(f'frame {i} left out: {error}')
                 continue
             with BagWriter(files[i]) as writer:
-                for views, shape in made:
-                    writer.write('/nvs/views', frame.stamp_ns, views)
-                    for topic, message in shape.items():
+                for k, object_ in enumerate(made):
+                    # As the node does: topics of single views are those of the first object.
+                    write_views(writer, frame.stamp_ns, object_.views, [] if k else object_.names)
+                    for topic, message in object_.shape.items():
                         writer.write(f'/nvs/{topic}', frame.stamp_ns, message)
 
 
@@ -233,15 +233,21 @@ def _join(parts: list[Path], output: Path) -> None:
     with BagWriter(output) as writer:
         for part in tqdm(parts, 'write', unit='frame'):
             with Bag(part) as bag:
-                for i, (topic, recorded_ns, message) in enumerate(bag.messages()):
-                    if topic == '/nvs/views':
-                        # As the node does: topics of single views are those of the first object.
-                        write_views(writer, recorded_ns, message, single=i == 0)
-                    else:
-                        writer.write(topic, recorded_ns, message)
+                for topic, recorded_ns, message in bag.messages():
+                    writer.write(topic, recorded_ns, message)
 
 
-class _Maker:
+class _Made(NamedTuple):
+    """Messages of an object in a frame."""
+
+    views: NovelViewArray
+    names: list[str]
+    """Of the configured views, in the same order."""
+    shape: dict[str, Any]
+    """By topic; empty where none is asked for, or can be made."""
+
+
+class _FrameMaker:
     """Makes the views of a frame as the node does."""
 
     def __init__(
@@ -258,24 +264,24 @@ class _Maker:
         )
         self._counts: Counter[str] = Counter()
         self._problems: dict[str, str] = {}
-        self._prefix = configuration.views.frame_prefix or PREFIX
+        self._maker = ViewMaker(
+            self._engine, lambda: configuration, PREFIX, lambda subject, text: tqdm.write(text)
+        )
 
-    def views(
-        self, frame: FrameMessages, on_progress: Callable[[float], None]
-    ) -> list[tuple[NovelViewArray, dict[str, Any]]]:
-        """Views of each object in the frame, and messages of its shape by topic; raise what the
-        first one did if there is none."""
-        arrays, errors = [], []
+    def views(self, frame: FrameMessages, on_progress: Callable[[float], None]) -> list[_Made]:
+        """What is made of each object in the frame; raise what the first one did if there is
+        none."""
+        made, errors = [], []
         for source in self._engine.sources(frame, self.configuration):
             try:
-                arrays.append(self._views_of(source, on_progress))
+                made.append(self._made_of(source, on_progress))
             except Exception as error:  # whatever it is: the other objects are not to blame
                 errors.append((source.object_id, error))
-        if not arrays:
+        if not made:
             raise errors[0][1]
         for object_id, error in errors:
             self._leave_out_object(object_id, error)
-        return arrays
+        return made
 
     def remember(self, frame: FrameMessages) -> None:
         """Look at a frame whose views are made already, for those after it."""
@@ -297,52 +303,24 @@ class _Maker:
             problem = self._problems[object_id] = f'{kind}{error}'
             tqdm.write(f'object {object_id!r} left out of a frame: {problem}')
 
-    def _views_of(
-        self, source: SourceFrame, on_progress: Callable[[float], None]
-    ) -> tuple[NovelViewArray, dict[str, Any]]:
-        settings = self.configuration
-        targets = {}
-        for i, viewpoint in enumerate(settings.views.viewpoints):
-            try:
-                targets[i] = configured_target(source, viewpoint, settings.views.image_size_px)
-            except ValueError as error:
-                tqdm.write(f'view {i} left out: {error}')
-        if not targets:
-            raise ValueError('none of the configured views is possible')
-        words = re.sub(r'\W', '_', source.object_id) + '_' if source.object_id else ''
+    def _made_of(self, source: SourceFrame, on_progress: Callable[[float], None]) -> _Made:
+        targets = self._maker.configured_targets(source)
         job = Job(lambda job: None)
-        trusted = None
+        assessed = None
         if self._shapes is not None:
-            trusted = self._engine.trusted(
-                source, list(targets.values()), settings.completion, settings.node.seed, job
-            )
-        messages = view_messages(
-            self._engine,
-            settings,
-            job,
-            source,
-            list(targets.values()),
-            [f'{self._prefix}{words}view_{i}_optical_frame' for i in targets],
-            on_progress=on_progress,
-            trusted=trusted,
-        )
-        made = [message for message in messages if message is not None]
-        if len(made) < len(messages):
-            tqdm.write(f'{len(messages) - len(made)} views: {REFUSED}')
-        return views_message(made, source), self._shape_of(source, trusted, job)
+            assessed = self._maker.assessed(job, source, targets)
+        views = self._maker.views_with_remark(job, source, targets, on_progress, assessed)
+        shape = self._shape_of(job, source, assessed) if assessed else {}
+        return _Made(views_message(list(views.values()), source), list(views), shape)
 
     def _shape_of(
-        self, source: SourceFrame, views: list[TrustedView] | None, job: Job
+        self, job: Job, source: SourceFrame, assessed: dict[str, AssessedView]
     ) -> dict[str, Any]:
         """Write the shape of an object to files; return its messages by topic."""
-        if views is None or self._shapes is None:
+        completion = self._maker.shape(job, source, assessed)
+        if completion is None:
             return {}
-        settings = self.configuration.completion
-        try:
-            completion = self._engine.completion(source, views, settings, job)
-        except ValueError as error:
-            tqdm.write(f'no shape: {error}')
-            return {}
+        settings, views = self.configuration.completion, list(assessed.values())
         provenance = {
             **provenance_of(views, settings),
             'stamp_ns': source.stamp_ns,
@@ -350,8 +328,7 @@ class _Maker:
             + ' '.join(f'{value:.6g}' for value in source.frame_from_upright[:3].ravel()),
             'frames': len(source.frames),
         }
-        words = '_' + re.sub(r'\W', '_', source.object_id) if source.object_id else ''
-        file = self._shapes / f'{source.stamp_ns}{words}'
+        file = self._shapes / f'{source.stamp_ns}{file_words(source.object_id)}'
         save_cloud(completion.cloud, file.with_suffix('.ply'), provenance)
         save_mesh(completion.surface, file.with_suffix('.obj'), provenance)
         messages = shape_messages(completion, source, views, normals=settings.normals)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nvs_ros.bag import types
-from nvs_ros.bag.channel import Channel, full_name
-from nvs_ros.bag.files import SUFFIXES, BagFiles, is_bag_file
+from nvs_ros.bag import message_types
+from nvs_ros.bag.storage import SUFFIXES, BagFiles, is_bag_file
+from nvs_ros.bag.topics import Channel, full_name
 from nvs_ros.errors import UserError
 
 
@@ -58,7 +58,7 @@ class Bag:
     Parameters
     ----------
     path : Path
-        A file ending in one of :data:`~nvs_ros.bag.files.SUFFIXES`, or the folder of a bag.
+        A file ending in one of :data:`~nvs_ros.bag.storage.SUFFIXES`, or the folder of a bag.
     topics : collection of str, optional
         Topics to read; when omitted, all that can be read.
 
@@ -196,10 +196,10 @@ class Bag:
         count = self._files.promised[name]
         if not channels:
             raise ValueError(f'the bag promises {count} messages on {name}, its files hold none')
-        kinds = {types.topic_type(channel) for channel in channels}
+        kinds = {message_types.topic_type(channel) for channel in channels}
         if len(kinds) > 1:
             raise ValueError(f'{name} has messages of several types')
-        readers = {channel: types.reader(channel) for channel in channels}
+        readers = {channel: message_types.reader(channel) for channel in channels}
         self._readers.update(readers)
         return Topic(kinds.pop(), count, name in self._files.latched)
 

@@ -12,8 +12,8 @@ from rclpy.duration import Duration
 
 from nvs_ros.bag.reader import Bag, recorded_topics
 from nvs_ros.errors import UserError
-from nvs_ros.node import transforms
-from nvs_ros.node.inputs import type_name
+from nvs_ros.messages import transforms
+from nvs_ros.messages.input_types import type_name
 
 TOPICS = ('/tf', '/tf_static')
 CACHE_S = 5e9
@@ -24,10 +24,8 @@ class _Known(transforms.Transforms):
     """Looks up what it was told; listens to nothing and waits for nothing."""
 
     def __init__(self) -> None:
-        self._listener = self._broadcaster = self._buffer = None
-        self._timeout = Duration()
-        if self.available:
-            self._buffer = transforms.tf2_ros.Buffer(cache_time=Duration(seconds=CACHE_S))
+        cache = Duration(seconds=CACHE_S)
+        super().__init__(transforms.tf2_ros.Buffer(cache_time=cache) if self.available else None)
 
 
 class BagTransforms(_Known):
@@ -50,7 +48,7 @@ class BagTransforms(_Known):
             self._fill(recorded_transforms(path, self.problems.append))
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """See :meth:`nvs_ros.node.transforms.Transforms.lookup`.
+        """See :meth:`nvs_ros.messages.transforms.Transforms.lookup`.
 
         Without a stamp only what never moves is known: the latest time that tf2 would take is the
         end of the bag, which is not the time of the frame.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,6 @@ from nvs_ros.bag.messages import message_class
 
 PRIMITIVES = {'double': 'float64', 'float': 'float32', 'boolean': 'bool', 'octet': 'byte'}
 """Names of rclpy -> names in .msg files, where they differ."""
-VIEW = re.compile(r'view_\d+(?=_optical_frame$)')
-"""Name of a configured view, in the name of its frame."""
 
 
 class BagWriter:
@@ -92,7 +91,7 @@ class BagWriter:
 
 
 def write_views(
-    writer: BagWriter, stamp_ns: int, message: NovelViewArray, single: bool = True
+    writer: BagWriter, stamp_ns: int, message: NovelViewArray, names: Sequence[str]
 ) -> None:
     """Write what a node called ``/nvs`` publishes for an object in a frame.
 
@@ -102,12 +101,13 @@ def write_views(
     stamp_ns : int
         When it is to have been recorded, nanoseconds.
     message : NovelViewArray
-    single : bool
-        Whether each view goes to the topics of its own as well.
+    names : sequence of str
+        ``view_0``, ...: of each view, under which it goes to topics of its own as well; none for
+        an object whose views have no such topics.
     """
     writer.write('/nvs/views', stamp_ns, message)
-    for view in message.views if single else []:
-        write_view(writer, stamp_ns, VIEW.search(view.header.frame_id)[0], view)
+    for name, view in zip(names, message.views, strict=bool(names)):
+        write_view(writer, stamp_ns, name, view)
 
 
 def write_view(writer: BagWriter, stamp_ns: int, name: str, view: NovelView) -> None:

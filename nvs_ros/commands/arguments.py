@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvs_ros.errors import UserError
+from nvs_ros.settings import ModelSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,27 @@ if TYPE_CHECKING:
 
 AUTO = 'auto'
 """In place of a mask's file: whatever stands out in the photograph."""
+
+
+def add_model(parser: argparse.ArgumentParser, more: str = '') -> None:
+    """``--model`` and ``--device``; ``more`` is added to the help of the model."""
+    parser.add_argument(
+        '--model',
+        default=ModelSettings.source,
+        help=f'as for model.source{more} (default %(default)s)',
+    )
+    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+
+
+def add_sampling(parser: argparse.ArgumentParser, preset: str, seed: str) -> None:
+    """``--preset`` with its default, and ``--seed`` with its help."""
+    parser.add_argument('--preset', default=preset, help='(default %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help=f'{seed} (default %(default)s)')
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--json FILE``, and what is written there."""
+    parser.add_argument('--json', type=Path, metavar='FILE', help=what)
 
 
 def add_photographs(parser: argparse.ArgumentParser, more: str = '') -> None:
@@ -96,7 +118,7 @@ def read_photographs(
         )
     if arguments.source_elevation:
         raise UserError('--source-elevation: expected none with --transforms, which says it')
-    from nvs_ros.photographs import read_frames
+    from nvs_ros.photographs.frames import read_frames
 
     def read(file: Path, mask_file: Path | None) -> tuple[np.ndarray, np.ndarray]:
         return _read(file, arguments.mask if mask_file is None else mask_file)
@@ -107,16 +129,16 @@ def read_photographs(
 
 
 def read_one(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """The one photograph and its mask; see :func:`nvs_ros.pictures.read_photograph`."""
+    """The one photograph and its mask; see :func:`nvs_ros.image_files.read_photograph`."""
     return _read(arguments.photo[0], arguments.mask)
 
 
 def _read(file: Path, mask: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
-    from nvs_ros.pictures import read_photograph, read_rgb
+    from nvs_ros.image_files import read_photograph, read_rgb
 
     if mask != AUTO:
         return read_photograph(file, None if mask is None else Path(mask))
-    from nvs_ros.salient import salient_mask
+    from nvs_ros.photographs.salient import salient_mask
 
     image = read_rgb(file)
     return image, salient_mask(image)
@@ -128,7 +150,7 @@ def sources_of(arguments: argparse.Namespace) -> list[Path]:
     if arguments.mask not in (None, AUTO):
         sources.append(Path(arguments.mask))
     if arguments.transforms is not None:
-        from nvs_ros.photographs import files_of
+        from nvs_ros.photographs.frames import files_of
 
         sources += [arguments.transforms, *files_of(arguments.transforms)]
     return sources
@@ -228,7 +250,7 @@ def write_section(file: Path, section: str, text: str | None = None) -> None:
     UserError
         The file has no such section, or cannot be written.
     """
-    from nvs_ros.evaluation.document import replaced
+    from nvs_ros.evaluation.markdown_tables import replaced
 
     try:
         content = replaced(file.read_text(), section, text or '')

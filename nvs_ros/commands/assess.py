@@ -6,12 +6,18 @@ import argparse
 import json
 from pathlib import Path
 
-from nvs_ros.commands.arguments import check_output, make_output_folder, write_section
+from nvs_ros.commands.arguments import (
+    add_json,
+    add_model,
+    check_output,
+    make_output_folder,
+    write_section,
+)
 from nvs_ros.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--model', default='embedded', help='(default %(default)s)')
+    add_model(parser)
     parser.add_argument(
         '--set',
         default='household',
@@ -36,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='first calibrate the confidence on N objects of the validation split, and write it '
         'into the model (a folder, or the embedded one)',
     )
-    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write numbers of all objects')
+    add_json(parser, 'write numbers of all objects')
     parser.add_argument(
         '--document',
         type=Path,
@@ -59,12 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.document is not None:
         check_output('--document', arguments.document)
         write_section(arguments.document, section)
-    try:
-        from nvs_ros.evaluation.completed import assess, fit
-        from nvs_ros.evaluation.objects import open_set
-        from nvs_ros.evaluation.trust import summarise, table, write_plots
-    except ImportError as error:
-        raise UserError(f'assess needs numba, which renders the objects: {error}') from error
+    from nvs_ros.evaluation.sets import open_set
+    from nvs_ros.evaluation.shape_protocol import assess, fit
+    from nvs_ros.evaluation.shape_report import summarise, table, write_plots
     from nvs_ros.settings import CompletionSettings
     from nvs_ros.synthesizer import Synthesizer
 

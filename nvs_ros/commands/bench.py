@@ -9,13 +9,10 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
-from nvs_ros.commands.arguments import check_output
+from nvs_ros.commands.arguments import add_json, add_model, check_output
 from nvs_ros.errors import UserError
 from nvs_ros.settings import DEFAULT_PRESET
 
@@ -25,13 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--model',
-        default='embedded',
-        help='as for model.source, or full-random: random weights of the real size '
-        '(default %(default)s)',
-    )
-    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+    add_model(parser, ', or full-random: random weights of the real size')
     parser.add_argument('--dtype', choices=('float32', 'float16', 'bfloat16'))
     parser.add_argument('--threads', type=int, help="of the CPU (default: torch's choice)")
     parser.add_argument('--compile', action='store_true', help='as model.compile')
@@ -40,15 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--repeats', type=int, default=3, help='of each measurement (default %(default)s)'
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures')
+    add_json(parser, 'write the figures')
     parser.add_argument(
         '--quick', action='store_true', help='few evaluations, once: that it runs, not how fast'
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from nvs_ros.computer.timing import config_hash, machine
     from nvs_ros.hero.presets import PRESETS, shortened
-    from nvs_ros.timing import config_hash, machine
 
     check_output('--json', arguments.json)
     try:
@@ -142,8 +133,8 @@ class _Bench:
         """The first view of a frame, and a further one."""
         import torch
 
+        from nvs_ros.computer.timing import duration_figures, stream_figures
         from nvs_ros.hero.sampler import make_scheduler
-        from nvs_ros.timing import duration_figures, stream_figures
 
         scheduler = make_scheduler(self.synthesizer.components.scheduler, settings)
         if torch.cuda.is_available():
@@ -190,8 +181,6 @@ class _Bench:
         network evaluations with neither filtering nor source branch; ``over_unfiltered``: over
         that of the same batches without filtering. Medians of pairs.
         """
-        from nvs_ros.hero.shortcuts import TimestepTable
-
         if settings is None:
             return {'speedups': {}, 'over_plain': {}, 'over_unfiltered': {}}
         many = 'view' if views == 1 else f'{views} views'
@@ -199,14 +188,12 @@ class _Bench:
         plain = dataclasses.replace(unfiltered, mutual_self_attention=False)
         all_views = partial(self.first, settings, views)
         unlike_diffusers = {
-            'cross-attention as a bias': {'single_token_context': nullcontext},
-            'table of time embeddings': {
-                'timestep_table': lambda *_: nullcontext(TimestepTable()),
-            },
+            'cross-attention as a bias': 'single_token_context',
+            'table of time embeddings': 'timestep_table',
         }
         speedups = {
-            name: (partial(self.patched, replaced, all_views), all_views)
-            for name, replaced in unlike_diffusers.items()
+            name: (partial(self.without, shortcut, all_views), all_views)
+            for name, shortcut in unlike_diffusers.items()
         } | {
             'source branch remembered': (all_views, partial(self.following, settings, views)),
             'all views in one batch': (partial(self.one_by_one, settings, views), all_views),
@@ -248,11 +235,11 @@ class _Bench:
         observation = self.frame()
         return sum(self.seconds(observation, settings, 1) for _ in range(views))
 
-    def patched(self, replaced: Mapping[str, Any], take: Callable[[], float]) -> float:
-        """Seconds with parts of the sampler replaced."""
-        from nvs_ros.hero import sampler
+    def without(self, shortcut: str, take: Callable[[], float]) -> float:
+        """Seconds without a shortcut of the sampler."""
+        from nvs_ros.hero import shortcuts
 
-        with mock.patch.multiple(sampler, **replaced):
+        with shortcuts.without(shortcut):
             return take()
 
     def ratios(

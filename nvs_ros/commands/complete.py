@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from nvs_ros.commands.arguments import (
     add_bag_parameters,
+    add_model,
     add_photographs,
+    add_sampling,
     check_output,
     name_of,
     pairs,
@@ -63,10 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.min_confidence,
         help='views under it are not used (default %(default)s)',
     )
-    parser.add_argument('--preset', default=defaults.preset, help='(default %(default)s)')
-    parser.add_argument('--model', default='embedded', help='(default %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='the first one (default %(default)s)')
-    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+    add_sampling(parser, defaults.preset, 'the first one')
+    add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,8 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from nvs_ros.completion.files import save_cloud, save_mesh
-    from nvs_ros.completion.pipeline import complete_shape, provenance_of, trusted_views
+    from nvs_ros.completion.export import save_cloud, save_mesh
+    from nvs_ros.completion.pipeline import assess_views, complete_shape, provenance_of
     from nvs_ros.geometry import orbit, target_from_angles
     from nvs_ros.synthesizer import Synthesizer
 
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         source = observation.source
         targets = [target_from_angles(source, *v) for v in orbit(arguments.views)[1:]]
         with tqdm(desc='sampling', unit='evaluation', leave=False) as bar:
-            views = trusted_views(
+            views = assess_views(
                 synthesizer,
                 observation,
                 targets,
@@ -141,11 +141,9 @@ def _bag(arguments: argparse.Namespace) -> Path | None:
 
 
 def _frames_of(bag: Path, arguments: argparse.Namespace, synthesizer: Synthesizer) -> list[Frame]:
-    try:
-        from nvs_ros.bag.latest import latest_object
-        from nvs_ros.bag.parameters import read_configuration
-    except ImportError as error:
-        raise UserError(f'a bag needs ROS 2 and rosbags: {error}') from error
+    from nvs_ros.bag.latest_object import latest_object
+    from nvs_ros.bag.parameters import read_configuration
+
     given = {} if arguments.size is None else {'object.diameter_m': str(arguments.size)}
     configuration = read_configuration(
         arguments.params_file, given | pairs('--param', arguments.param)
@@ -181,7 +179,7 @@ def _axes(is_bag: bool, is_photograph: bool) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from nvs_ros.completion.files import MESHES
+    from nvs_ros.completion.export import MESHES
 
     if arguments.views < 2:
         raise UserError(f'--views: expected at least 2, got {arguments.views}')

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nvs_ros.zero123.convert import convert
-from nvs_ros.zero123.files import KINDS
+from nvs_ros.zero123.layout import KINDS
 
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nvs_ros import __version__
-from nvs_ros.commands.arguments import check_output, make_output_folder
+from nvs_ros.commands.arguments import add_json, add_model, check_output, make_output_folder
 from nvs_ros.errors import UserError
 
 LADDER = 'zero123,hourglass,resample,amf,msa,zero-to-hero'
@@ -20,7 +20,7 @@ QUICK = {'objects': 12, 'views': 3, 'sources': 1, 'seeds': 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--model', default='embedded', help='(default %(default)s)')
+    add_model(parser)
     parser.add_argument(
         '--presets',
         default=LADDER,
@@ -42,18 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='without those that need the network, which take as long as ten fast presets',
     )
     _add_objects(parser)
-    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
     parser.add_argument(
         '--workers',
         type=int,
         help='processes, of one thread each where there are several (default: one for each core '
         'with the embedded model on a CPU, else 1)',
     )
-    parser.add_argument(
-        '--json',
-        type=Path,
-        metavar='FILE',
-        help='write the figures; those of each object go to FILE.objects/ at once, and the same '
+    add_json(
+        parser,
+        'write the figures; those of each object go to FILE.objects/ at once, and the same '
         'command, also with more --objects, goes on from there',
     )
     parser.add_argument(
@@ -96,11 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     make_output_folder('--plots', arguments.plots)
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f'--workers: expected at least 1, got {arguments.workers}')
-    try:
-        from nvs_ros.evaluation.protocol import evaluate, open_folder, read_results
-        from nvs_ros.evaluation.report import summarise, terminal_text
-    except ImportError as error:
-        raise UserError(f'evaluate needs numba and scikit-image: {error}') from error
+    from nvs_ros.evaluation.protocol import evaluate, open_folder, read_results
+    from nvs_ros.evaluation.report import summarise, terminal_text
 
     evaluation, config, references = _prepare(arguments)
     model = {'source': arguments.model, 'device': arguments.device}
@@ -135,8 +129,9 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
     """What is to be measured, what it is made with, and which of its methods are references."""
     import torch
 
-    from nvs_ros.evaluation import methods, objects, perceptual, protocol
+    from nvs_ros.evaluation import methods, perceptual, protocol, sets
     from nvs_ros.evaluation.sweep import sweep_methods
+    from nvs_ros.hashes import sha256_of
     from nvs_ros.synthesizer import Synthesizer
     from nvs_ros.zero123.components import find_model
 
@@ -151,7 +146,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
         raise UserError(str(error)) from error
     split = arguments.split or ('validation' if arguments.sweep else 'test')
     size = synthesizer.components.image_size
-    object_set = objects.open_set(arguments.set, split=split, views=settings.views, size=size)
+    object_set = sets.open_set(arguments.set, split=split, views=settings.views, size=size)
     if object_set.size is not None and not 1 <= settings.objects <= object_set.size:
         settings = dataclasses.replace(settings, objects=object_set.size)
 
@@ -167,7 +162,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
         'version': __version__,
         'torch': torch.__version__,
         'model': synthesizer.components.model_id,
-        'weights_sha256': protocol.weights_sha256(find_model(arguments.model).weight_paths),
+        'weights_sha256': sha256_of(find_model(arguments.model).weight_paths),
         'dtype': str(synthesizer.components.dtype),
         'device': synthesizer.components.device.type,
         'set': arguments.set,

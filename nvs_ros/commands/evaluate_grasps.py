@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from nvs_ros import __version__
-from nvs_ros.commands.arguments import check_output, make_output_folder, write_section
+from nvs_ros.commands.arguments import (
+    add_json,
+    add_model,
+    check_output,
+    make_output_folder,
+    write_section,
+)
 from nvs_ros.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--model', default='embedded', help='(default %(default)s)')
+    add_model(parser)
     parser.add_argument(
         '--set',
         default='household',
@@ -49,13 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='of the object and its size: true ones are given, or they are found from mask and '
         'depth (default %(default)s)',
     )
-    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
-    parser.add_argument(
-        '--json',
-        type=Path,
-        metavar='FILE',
-        help='write the numbers; clouds and the figures of each object go to FILE.objects, where a '
-        'run goes on that was interrupted',
+    add_json(
+        parser,
+        'write the numbers; clouds and the figures of each object go to FILE.objects, where a run '
+        'goes on that was interrupted',
     )
     parser.add_argument(
         '--document',
@@ -79,12 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.document is not None:
         check_output('--document', arguments.document)
         write_section(arguments.document, section)
-    try:
-        from nvs_ros.evaluation.grasps.summary import summarise, table
-        from nvs_ros.evaluation.grasps.trials import try_all
-        from nvs_ros.evaluation.protocol import open_folder
-    except ImportError as error:
-        raise UserError(f'evaluate-grasps needs numba and scikit-image: {error}') from error
+    from nvs_ros.evaluation.grasps.summary import summarise, table
+    from nvs_ros.evaluation.grasps.trials import try_all
+    from nvs_ros.evaluation.protocol import open_folder
 
     trials, config = _prepare(arguments)
     with contextlib.ExitStack() as stack:
@@ -113,8 +113,8 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """What is tried, and what it is made with."""
     from nvs_ros.evaluation.grasps import convex, physics, trials
     from nvs_ros.evaluation.grasps.clouds import CLOUDS
-    from nvs_ros.evaluation.objects import open_set
-    from nvs_ros.evaluation.protocol import weights_sha256
+    from nvs_ros.evaluation.sets import open_set
+    from nvs_ros.hashes import sha256_of
     from nvs_ros.settings import CompletionSettings
     from nvs_ros.synthesizer import Synthesizer
     from nvs_ros.zero123.components import find_model
@@ -129,7 +129,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         synthesizer.preset(settings.preset)
         size = synthesizer.components.image_size
         objects = open_set(arguments.set, split=arguments.split, views=2, size=size)
-        weights = weights_sha256(find_model(arguments.model).weight_paths)
+        weights = sha256_of(find_model(arguments.model).weight_paths)
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     made = trials.Trials(

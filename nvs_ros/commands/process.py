@@ -31,11 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output.suffix != '.mcap':
         raise UserError(f'expected an output ending in .mcap, got {arguments.output}')
     make_output_folder('--shapes', arguments.shapes)
-    try:
-        from nvs_ros.bag.parameters import read_configuration
-        from nvs_ros.bag.process import process
-    except ImportError as error:
-        raise UserError(f'process needs ROS 2 and rosbags: {error}') from error
+    from nvs_ros.bag.parameters import read_configuration
+    from nvs_ros.bag.process import process
+
     process(
         arguments.bag,
         arguments.output,

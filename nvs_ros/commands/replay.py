@@ -42,10 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if not low <= value < math.inf:
             raise UserError(f'--{name}: expected a number of at least {low:g}, got {value:g}')
-    try:
-        from nvs_ros.bag.replay import replay
-    except ImportError as error:
-        raise UserError(f'replay needs ROS 2 and rosbags: {error}') from error
+    from nvs_ros.bag.replay import replay
+
     replay(
         arguments.bag,
         topics=arguments.topics,

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvs_ros.commands.arguments import (
+    add_model,
     add_photographs,
+    add_sampling,
     check_output,
     name_of,
     read_one,
@@ -58,18 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--size', type=int, help="side of the picture in pixels (default: the model's)"
     )
-    parser.add_argument(
-        '--model', default='embedded', help='as for model.source (default %(default)s)'
-    )
-    parser.add_argument('--preset', default=DEFAULT_PRESET, help='(default %(default)s)')
-    parser.add_argument(
-        '--seed', type=int, default=0, help='same seed, same view (default %(default)s)'
-    )
-    parser.add_argument('--device', help='cuda, cpu, ... (default: cuda where there is one)')
+    add_model(parser)
+    add_sampling(parser, DEFAULT_PRESET, 'same seed, same view')
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from nvs_ros.pictures import save_view
+    from nvs_ros.image_files import save_view
 
     size_m = arguments.object_size
     if size_m is not None and arguments.transforms is None:

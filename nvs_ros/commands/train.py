@@ -43,14 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(f'{arguments.output}: cannot be made: {error.strerror}') from error
 
-    try:
-        from nvs_ros.training.loop import Until
-        from nvs_ros.training.recipe import Recipe
-        from nvs_ros.training.run import train
-    except ImportError as error:
-        raise UserError(
-            f'train needs numba, which renders the objects, and matplotlib: {error}'
-        ) from error
+    from nvs_ros.training.loop import Until
+    from nvs_ros.training.recipe import Recipe
+    from nvs_ros.training.run import train
+
     recipe = Recipe.from_yaml(arguments.config)
     if arguments.steps is not None:
         diffusion = dataclasses.replace(recipe.diffusion, steps=arguments.steps)

@@ -1,7 +1,7 @@
 """A soft visual hull: what is left of a block when every picture has carved away what it sees to be
 empty.
 
-Measured pictures carve for certain, synthesised ones as far as they are trusted.
+Measured pictures carve for certain, synthesised ones as far as they are assessed.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ NOT_CALIBRATED = (
 
 
 @dataclass(frozen=True, eq=False)
-class TrustedView:
+class AssessedView:
     """A viewpoint with what is known of it.
 
     Attributes
@@ -79,7 +79,7 @@ class Completion:
         return Completion(cloud, surface, self.gains * factor**2)
 
 
-def trusted_views(
+def assess_views(
     synthesizer: Synthesizer,
     observation: Observation,
     targets: Sequence[TargetCamera],
@@ -87,7 +87,7 @@ def trusted_views(
     *,
     seed: int = 0,
     callback: Callable[[dict], None] | None = None,
-) -> list[TrustedView]:
+) -> list[AssessedView]:
     """Synthesise viewpoints with several seeds, and back again, and say how far to trust them.
 
     Parameters
@@ -121,10 +121,10 @@ def trusted_views(
         evidence = evidence_of(told, cycle_check(synthesizer, source, told, sampler, callback))
         if calibration is None:
             views.append(
-                TrustedView(estimate, evidence, evidence.agreement, warnings=(NOT_CALIBRATED,))
+                AssessedView(estimate, evidence, evidence.agreement, warnings=(NOT_CALIBRATED,))
             )
         else:
-            views.append(TrustedView(estimate, evidence, calibration.confidence(evidence)))
+            views.append(AssessedView(estimate, evidence, calibration.confidence(evidence)))
     return views
 
 
@@ -139,7 +139,7 @@ def calibration_of(synthesizer: Synthesizer) -> Calibration | None:
     return Calibration.from_profile(synthesizer.components.profile.confidence)
 
 
-def provenance_of(views: Sequence[TrustedView], settings: CompletionSettings) -> dict[str, object]:
+def provenance_of(views: Sequence[AssessedView], settings: CompletionSettings) -> dict[str, object]:
     """What a shape was made with, for its files."""
     estimate = views[0].estimate
     return {
@@ -152,7 +152,7 @@ def provenance_of(views: Sequence[TrustedView], settings: CompletionSettings) ->
 def complete_shape(
     frames: Sequence[Frame],
     observation: Observation,
-    views: Sequence[TrustedView],
+    views: Sequence[AssessedView],
     settings: CompletionSettings,
 ) -> Completion:
     """Carve the object out of a block.
@@ -163,7 +163,7 @@ def complete_shape(
         What was measured, one or more.
     observation : Observation
         Of the frames.
-    views : sequence of TrustedView
+    views : sequence of AssessedView
         Of the observation; those under ``settings.min_confidence`` are not used.
     settings : CompletionSettings
 
@@ -179,16 +179,16 @@ def complete_shape(
             raise ValueError(
                 f'depth_m: expected {shape} like the mask, got {np.shape(frame.depth_m)}'
             )
-    trust = [view.confidence for view in views]
-    if not max(trust, default=-1) >= settings.min_confidence:
+    confidences = [view.confidence for view in views]
+    if not max(confidences, default=-1) >= settings.min_confidence:
         raise ValueError(
             f'expected a view with a confidence of {settings.min_confidence:g} or more, '
-            f'got {max(trust, default=0):.2f} at most'
+            f'got {max(confidences, default=0):.2f} at most'
         )
     grid = Grid(observation.source.unit_m, settings.cells)
     estimates = [view.estimate for view in views]
-    # No trust, no carving and no colours; the places in the lists stay.
-    confidences = [c if c >= settings.min_confidence else 0.0 for c in trust]
+    # No confidence, no carving and no colours; the places in the lists stay.
+    confidences = [c if c >= settings.min_confidence else 0.0 for c in confidences]
     sources = [source.view for source in observation.sources]
     occupancy = carve(grid, frames, estimates, confidences)
     points, colors = all_measured_points(frames)

@@ -103,8 +103,8 @@ def hull_surface(
     poses += [estimate.target.object_from_camera for estimate in estimates]
     seen = np.stack([visible(vertices, normals, pose, grid.cell_m) for pose in poses])
     measured, imagined = np.split(seen, [len(sources)])
-    trust = np.array(confidences).reshape(-1, 1)
-    score = np.vstack([np.where(measured > 0, 1 + measured, 0.0), imagined * trust])
+    confidence = np.array(confidences).reshape(-1, 1)
+    score = np.vstack([np.where(measured > 0, 1 + measured, 0.0), imagined * confidence])
     best = score.argmax(0)
     colors = np.zeros((len(vertices), 3), np.float32)
     confidence = np.zeros(len(vertices), np.float32)

@@ -11,15 +11,14 @@ import torch
 import yaml
 
 from nvs_ros.errors import UserError
-from nvs_ros.evaluation.objects import Known
+from nvs_ros.evaluation.sets import Known
 from nvs_ros.geometry.guide import Measurement
-from nvs_ros.geometry.kept import keep_measured
-from nvs_ros.geometry.measured import Surface
+from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
 from nvs_ros.geometry.target import TargetCamera
 from nvs_ros.hero.oracle import injected_attention_maps, record_attention_maps
 from nvs_ros.hero.sampler import make_scheduler, sample
 from nvs_ros.settings import SamplerSettings
-from nvs_ros.synthesizer import Observation, Synthesizer
+from nvs_ros.synthesizer import Observation, Synthesizer, View
 from nvs_ros.zero123.conditioning import (
     decode_latents,
     network_images,
@@ -71,7 +70,7 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
     """A preset with some fields replaced: ``zero-to-hero:alpha_c=0.5:msa_window=700..1000``.
 
     ``PRESET@KNOWN`` says what it is told of the object's shape, see
-    :meth:`nvs_ros.evaluation.objects.Known.parse`; ``keep=false`` among the fields, that measured
+    :meth:`nvs_ros.evaluation.sets.Known.parse`; ``keep=false`` among the fields, that measured
     pixels do not stay in its views, and ``guide=false``, that the network is told nothing.
 
     Raises
@@ -167,9 +166,14 @@ def pictures_of(
         return np.stack([view.image for view in views])
     blind = dataclasses.replace(observation, measurement=Measurement.nothing())
     views = synthesizer.synthesize(blind, targets, method.settings, seed=seed, keep=False)
-    surface = observation.measurement.surface if method.keep else Surface.nothing()
-    kept = [keep_measured(v.image, v.mask, surface, t) for v, t in zip(views, targets, strict=True)]
-    return np.stack([image for image, _, _ in kept])
+    known = observation.measurement if method.keep else Measurement.nothing()
+    return np.stack([_kept(v, known, target) for v, target in zip(views, targets, strict=True)])
+
+
+def _kept(view: View, known: Measurement, target: TargetCamera) -> np.ndarray:
+    """A view of the canonical camera with what was measured."""
+    image, mask = clear_empty(view.image, view.mask, known, target)
+    return keep_measured(image, mask, known.surface, target)[0]
 
 
 class _Enough(Exception):

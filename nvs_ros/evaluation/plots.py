@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from nvs_ros.contact_sheet import contact_sheet
 from nvs_ros.evaluation.methods import DETERMINISTIC
 from nvs_ros.evaluation.report import TITLES
 from nvs_ros.evaluation.statistics import SPLITS
-from nvs_ros.pictures import contact_sheet
 
 PLAIN = 'zero123'
 """Preset of plain sampling."""

@@ -7,7 +7,6 @@ that a run can be interrupted and continued, or made longer.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from nvs_ros.allocator import keep_freed_memory
+from nvs_ros.computer.allocator import keep_freed_memory
 from nvs_ros.errors import UserError
 from nvs_ros.evaluation.methods import (
     DETERMINISTIC,
@@ -31,8 +30,8 @@ from nvs_ros.evaluation.methods import (
     pictures_of,
 )
 from nvs_ros.evaluation.metrics import measure
-from nvs_ros.evaluation.objects import ObjectSet, Views
 from nvs_ros.evaluation.perceptual import Perceptual, find_perceptual
+from nvs_ros.evaluation.sets import ObjectSet, Views
 from nvs_ros.geometry.spherical import wrap_angle
 from nvs_ros.geometry.target import target_from_pose
 from nvs_ros.settings import Settings, setting
@@ -223,13 +222,3 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
             f'{folder} has results of another configuration ({", ".join(differ)}): '
             'remove it, or give another --json'
         )
-
-
-def weights_sha256(paths: Sequence[Path]) -> str:
-    """Hash of the contents of weight files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, 'rb') as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-    return digest.hexdigest()

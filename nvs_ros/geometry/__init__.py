@@ -5,8 +5,8 @@ frames are optical (x right, y down, z forward). Transforms are 4x4 and read ``t
 """
 
 from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.camera_info import camera_from_info, frame_from_camera, info_from_camera
 from nvs_ros.geometry.canonical import CanonicalView, TrainedRange, canonical_view, photograph_view
-from nvs_ros.geometry.info import camera_from_info, frame_from_camera, info_from_camera
 from nvs_ros.geometry.rigid import (
     check_rigid,
     inverse,

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nvs_ros.geometry.camera import CANONICAL_FOCAL, Camera
+from nvs_ros.geometry.object_size import object_size
 from nvs_ros.geometry.resample import middle_rays, minification, redraw
 from nvs_ros.geometry.rigid import check_rigid
-from nvs_ros.geometry.size import object_size
 from nvs_ros.geometry.spherical import (
     Spherical,
     canonical_pose,

@@ -22,7 +22,7 @@ from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.measured import SMALLEST_STEP, STEEPEST, same_surface
 from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark, outline_pixels
 from nvs_ros.geometry.rigid import check_rotation, rigid
-from nvs_ros.geometry.support import Plane, support_plane
+from nvs_ros.geometry.support_plane import Plane, support_plane
 
 LEAST_PIXELS = 60
 """Of the mask that have depth, off its edge."""

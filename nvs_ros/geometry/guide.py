@@ -140,7 +140,7 @@ def guide(
     colors, known = splat(measurement.surface, camera, object_from_camera)
     made[:3, known] = (colors[known] / 127.5 - 1).T
     made[3] = known
-    made[4] = known | _outline(measurement, camera, object_from_camera)
+    made[4] = known | possible_pixels(measurement, camera, object_from_camera)
     return made
 
 
@@ -172,7 +172,7 @@ def splat(
     return colors.reshape(*shape, 3).astype(np.float32), (counts > 0).reshape(shape)
 
 
-def _outline(
+def possible_pixels(
     measurement: Measurement, camera: Camera, object_from_camera: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Pixels (H, W) whose rays pass through a cell that may hold something."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from nvs_ros.hero.source import SourceMemory
+from nvs_ros.hero.source_branch import SourceMemory
 
 LayerPredicate = Callable[[str], bool]
 """Takes a layer's name, such as ``up_blocks.3.attentions.0.transformer_blocks.0.attn1``."""

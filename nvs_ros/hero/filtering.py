@@ -17,7 +17,7 @@ from nvs_ros.hero.attention import (
     fine_decoder_layers,
     self_attention_layers,
 )
-from nvs_ros.hero.maps import Evaluation, MapFilter, inside
+from nvs_ros.hero.map_filter import Evaluation, MapFilter, inside
 from nvs_ros.settings import SamplerSettings
 
 

@@ -23,7 +23,7 @@ from nvs_ros.hero.attention import (
     Refine,
     controlled_attention,
 )
-from nvs_ros.hero.maps import inside
+from nvs_ros.hero.map_filter import inside
 from nvs_ros.hero.sampler import make_scheduler, network_rows
 from nvs_ros.settings import SamplerSettings
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from nvs_ros.hero.attention import AttentionControl
 from nvs_ros.hero.filtering import attention_map_filtering
-from nvs_ros.hero.maps import inside
+from nvs_ros.hero.map_filter import inside
 from nvs_ros.hero.scheduler import HourglassDDIMScheduler
 from nvs_ros.hero.shortcuts import single_token_context, timestep_table
-from nvs_ros.hero.source import SourceMemory
+from nvs_ros.hero.source_branch import SourceMemory
 from nvs_ros.settings import SamplerSettings
 
 _SCHEDULER_FIELDS = (

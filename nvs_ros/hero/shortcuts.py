@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -11,6 +12,32 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
+
+_FORGONE: ContextVar[frozenset[str]] = ContextVar('forgone', default=frozenset())
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Forgo shortcuts inside a ``with`` block, to measure what they save.
+
+    Parameters
+    ----------
+    names : str
+        ``single_token_context``, ``timestep_table``.
+
+    Raises
+    ------
+    ValueError
+        There is no such shortcut.
+    """
+    known = {single_token_context.__name__, timestep_table.__name__}
+    if unknown := set(names) - known:
+        raise ValueError(f'expected shortcuts among {sorted(known)}, got {sorted(unknown)}')
+    token = _FORGONE.set(_FORGONE.get() | set(names))
+    try:
+        yield
+    finally:
+        _FORGONE.reset(token)
 
 
 class SingleTokenAttention(nn.Module):
@@ -83,8 +110,9 @@ def single_token_context(unet: nn.Module) -> Iterator[None]:
     unet : torch.nn.Module
         Any diffusers UNet; calls with longer contexts are answered as before.
     """
+    blocks = [] if single_token_context.__name__ in _FORGONE.get() else unet.modules()
     with ExitStack() as restore:
-        for block in list(filter(_is_a_bias, unet.modules())):
+        for block in list(filter(_is_a_bias, blocks)):
             norm, attention = block.norm2, block.attn2
             restore.callback(setattr, block, 'norm2', norm)
             restore.callback(setattr, block, 'attn2', attention)
@@ -141,7 +169,8 @@ def timestep_table(unet: nn.Module, timesteps: Sequence[int]) -> Iterator[Timest
     """
     table = TimestepTable()
     extras = ('class_embedding', 'add_embedding', 'time_embed_act')
-    if any(getattr(unet, name, None) is not None for name in extras):
+    forgone = timestep_table.__name__ in _FORGONE.get()
+    if forgone or any(getattr(unet, name, None) is not None for name in extras):
         yield table
         return
     weight = next(unet.parameters())

@@ -1,1 +1,1 @@
-"""The ROS side: lifecycle node, message conversion and validation, frame intake, health."""
+"""The ROS side: lifecycle node, message conversion and validation, frame synchronizer, health."""

@@ -1,26 +1,24 @@
-"""The subscriptions: checked messages go to the intake, and silence is explained."""
+"""The subscriptions: checked messages go to the synchronizer, and silence is explained."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.frames import check_message, stamp_ns
+from nvs_ros.messages.input_types import input_types, picture_transports, type_name, type_names
+from nvs_ros.messages.synchronizer import Synchronizer
 from nvs_ros.node.diagnostics import Health
-from nvs_ros.node.frames import check_message, stamp_ns
-from nvs_ros.node.intake import Intake
-from nvs_ros.node.objects import POSE_TYPES, detections_type
-from nvs_ros.node.parameters import Configuration
 from nvs_ros.node.qos import OVERRIDABLE, SubscriptionEventCallbacks
-from nvs_ros.settings import InputSettings
 
 PATIENCE_S = 3.0
 """Silence of an input that is worth a warning."""
@@ -31,47 +29,6 @@ DEPTH = 10
 """Of the queues of small messages."""
 
 _LARGE = ('image', 'mask', 'depth', 'occluders')
-
-
-def input_types(settings: InputSettings) -> dict[str, tuple[type, ...]]:
-    """Input of a frame -> types of message that it may have, the usual one first.
-
-    Raises
-    ------
-    ValueError
-        Detections are asked for and vision_msgs is not installed.
-    """
-    picture = {'raw': (Image,), 'compressed': (CompressedImage,)}
-    types = {
-        'image': picture[settings.image_transport],
-        'camera_info': (CameraInfo,),
-        'mask': picture[settings.mask_transport],
-    }
-    if settings.objects == 'detections':
-        types['detections'] = (detections_type(),)
-    elif settings.objects == 'pose':
-        types['object_pose'] = POSE_TYPES
-    if settings.reads_depth:
-        types['depth'] = (Image,)
-    if settings.occluders:
-        types['occluders'] = picture[settings.mask_transport]
-    return types
-
-
-def picture_transports(settings: InputSettings) -> dict[str, str]:
-    """Input -> transport, of those that may be compressed."""
-    mask = settings.mask_transport
-    return {'image': settings.image_transport, 'mask': mask, 'occluders': mask}
-
-
-def type_name(kind: type) -> str:
-    """``sensor_msgs/msg/Image`` of its class."""
-    return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
-
-
-def type_names(kinds: Collection[type]) -> str:
-    """Names of types, for people."""
-    return ' or '.join(map(type_name, kinds))
 
 
 class Inputs:
@@ -103,7 +60,7 @@ class Inputs:
         self._topics = self._make_topics()
         names = tuple(self._topics)
         sync = configuration.sync
-        self.intake = Intake(
+        self.synchronizer = Synchronizer(
             names, sync.slop_s, sync.buffer_s, on_frame, time.monotonic, sync.buffer_mb * 10**6
         )
         self._started_s = time.monotonic()
@@ -137,12 +94,12 @@ class Inputs:
 
     def silence(self) -> str:
         """Why no frame gets complete, in a sentence; ``''`` when all is well."""
-        now, intake = time.monotonic(), self.intake
+        now, synchronizer = time.monotonic(), self.synchronizer
         for name in self._topics:
-            silent_s = now - intake.last_arrival_s.get(name, self._started_s)
-            if silent_s < PATIENCE_S and name in intake.last_arrival_s:
+            silent_s = now - synchronizer.last_arrival_s.get(name, self._started_s)
+            if silent_s < PATIENCE_S and name in synchronizer.last_arrival_s:
                 continue
-            malformed_s = now - intake.last_malformed_s.get(name, -math.inf)
+            malformed_s = now - synchronizer.last_malformed_s.get(name, -math.inf)
             what = 'nothing but malformed messages' if malformed_s < PATIENCE_S else 'nothing'
             topic, published = self._topic_name(name), self._published(name)
             if published and not published & set(map(type_name, self._types[name])):
@@ -151,11 +108,11 @@ class Inputs:
                     f'{" and ".join(sorted(published))}'
                 )
             publishers = self._node.count_publishers(self._topics[name])
-            since = f'for {silent_s:.0f} s' if name in intake.last_arrival_s else 'yet'
+            since = f'for {silent_s:.0f} s' if name in synchronizer.last_arrival_s else 'yet'
             # Of the last malformed one, as long as nothing else comes.
             why = f': {self._problems[name]}' if malformed_s < PATIENCE_S else ''
             return f'{what} on {topic} {since} ({publishers} publishers){why}'
-        newest = intake.newest
+        newest = synchronizer.newest
         if newest is not None and now - newest.arrival_s < PATIENCE_S:
             return self._unchanging(['image'])  # frames of what came last, whatever it belongs to
         return self._unchanging(self._topics) or self._late() or self._apart()
@@ -163,7 +120,7 @@ class Inputs:
     def _unchanging(self, names: Iterable[str]) -> str:
         """Say that the messages of an input all have one stamp."""
         for name in names:
-            stamp_ns, seconds = self.intake.unchanged_s(name)
+            stamp_ns, seconds = self.synchronizer.unchanged_s(name)
             if seconds >= PATIENCE_S:
                 return (
                     f'each message on {self._topic_name(name)} has the stamp {stamp_ns * 1e-9:.3f} '
@@ -174,12 +131,12 @@ class Inputs:
 
     def _late(self) -> str:
         """Say that messages come later than what they belong to is kept."""
-        late = {name: self.intake.lateness_s(name) for name in self._topics}
+        late = {name: self.synchronizer.lateness_s(name) for name in self._topics}
         late = {name: seconds for name, seconds in late.items() if seconds is not None}
         if not late:
             return ''
         worst = max(late, key=late.get)
-        sync, crowded_s = self._configuration.sync, self.intake.crowded_s(worst)
+        sync, crowded_s = self._configuration.sync, self.synchronizer.crowded_s(worst)
         if crowded_s is None:
             remedy = f'messages are kept for {sync.buffer_s:g} s: raise sync.buffer_s'
         else:
@@ -192,7 +149,9 @@ class Inputs:
 
     def _apart(self) -> str:
         """Say which input never has the stamp of an image."""
-        gaps = {name: self.intake.smallest_gap_s(name) for name in self._topics if name != 'image'}
+        gaps = {
+            name: self.synchronizer.smallest_gap_s(name) for name in self._topics if name != 'image'
+        }
         far = {n: g for n, g in gaps.items() if g is not None and g > self._slop_s}
         if far:
             worst = max(far, key=far.get)
@@ -201,7 +160,7 @@ class Inputs:
                 f'{far[worst]:.3g} s apart at best, sync.slop_s is {self._slop_s:g} s: a message '
                 'has to carry the stamp of the image that it belongs to'
             )
-        dropped = self.intake.statistics.dropped
+        dropped = self.synchronizer.statistics.dropped
         lacking = {reason: n for reason, n in dropped.items() if reason.startswith('no ')}
         if lacking:
             counts = ', '.join(f'{reason} ({n})' for reason, n in sorted(lacking.items()))
@@ -278,12 +237,12 @@ class Inputs:
         except Exception as error:  # whatever a message contains, it ends nothing
             kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
             problem = self._problems[name] = f'{kind}{error}'
-            self.intake.add_malformed(name)
+            self.synchronizer.add_malformed(name)
             topic = self._topic_name(name)
             self._health.warn(f'malformed {name}', f'malformed message on {topic}: {problem}')
             return
         size = len(message.data) if name in _LARGE else 0
-        self.intake.add(name, stamp, message, size)
+        self.synchronizer.add(name, stamp, message, size)
 
     def _incompatible(self, name: str, event: Any) -> None:
         topic = self._topic_name(name)

@@ -16,8 +16,9 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nvs_ros.allocator import keep_freed_memory
-from nvs_ros.cores import share_cores
+from nvs_ros.computer.allocator import keep_freed_memory
+from nvs_ros.computer.cores import share_cores
+from nvs_ros.errors import WITHOUT_ROS
 
 if TYPE_CHECKING:
     from nvs_ros.node.executor import ThreadedExecutor
@@ -42,7 +43,10 @@ def main(args: list[str] | None = None) -> None:
     signals = _Signals()
     keep_freed_memory()
     share_cores()
-    import rclpy
+    try:
+        import rclpy
+    except ModuleNotFoundError:
+        sys.exit(f'nvs_node: {WITHOUT_ROS}')
     from rclpy.exceptions import ParameterException
     from rclpy.executors import ExternalShutdownException
     from rclpy.signals import SignalHandlerOptions, install_signal_handlers

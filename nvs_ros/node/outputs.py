@@ -1,133 +1,26 @@
-"""What the node publishes: messages of views, and the publishers that carry them."""
+"""What the node publishes: its publishers, and which of them anybody listens to."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from nvs_interfaces.msg import NovelView, NovelViewArray
-from nvs_ros.completion.pipeline import TrustedView
-from nvs_ros.geometry import Spherical, relative_pose, spherical_from_pose
-from nvs_ros.node.cameras import message_from_camera, pose_from_rigid
-from nvs_ros.node.conversions import array_from_image, image_from_array
-from nvs_ros.node.frames import SourceFrame
+from nvs_ros.messages.frames import SourceFrame
+from nvs_ros.messages.shapes import ShapeMessages
+from nvs_ros.messages.view_maker import view_name
+from nvs_ros.messages.views import sheet_message, views_message
 from nvs_ros.node.qos import NO_EVENTS, OVERRIDABLE
-from nvs_ros.pictures import contact_sheet, told_apart
-from nvs_ros.synthesizer import View
-
-if TYPE_CHECKING:
-    from nvs_ros.node.completed import ShapeMessages
-
-CELL = 192
-"""Side of a picture on the contact sheet, pixels."""
-
-
-def novel_view(
-    view: View,
-    source: SourceFrame,
-    frame_id: str,
-    preset: str,
-    trusted: TrustedView | None = None,
-) -> NovelView:
-    """Message of a view.
-
-    Parameters
-    ----------
-    view : View
-    source : SourceFrame
-        What it was made from.
-    frame_id : str
-        Optical frame of the virtual camera.
-    preset : str
-        Name of the sampler settings.
-    trusted : TrustedView, optional
-        How far to trust it.
-    """
-    header = Header(stamp=source.header.stamp, frame_id=frame_id)
-    origin: Spherical = source.canonical.spherical
-    moved = relative_pose(origin, spherical_from_pose(view.object_from_camera))
-    return NovelView(
-        header=header,
-        source_header=source.header,
-        object_id=source.object_id,
-        image=image_from_array(view.image, 'rgb8', header),
-        mask=image_from_array(view.mask, 'mono8', header),
-        measured=image_from_array(view.measured, 'mono8', header),
-        camera_info=message_from_camera(view.camera, header),
-        camera_pose=pose_from_rigid(source.frame_from_upright @ view.object_from_camera),
-        object_pose=pose_from_rigid(source.frame_from_object),
-        object_size_m=float(source.canonical.unit_m),
-        azimuth_rad=float(moved.delta_azimuth_rad),
-        elevation_rad=float(-moved.delta_polar_rad),
-        distance_m=float(moved.delta_radius),
-        frames=len(source.frames),
-        seed=view.seed,
-        preset=preset,
-        model_id=view.model_id,
-        confidence=trusted.confidence if trusted else math.nan,
-        synthetic=True,
-        warnings=[
-            *source.canonical.assumptions,
-            *view.warnings,
-            *(trusted.warnings if trusted else ()),
-        ],
-    )
-
-
-def views_message(views: Sequence[NovelView], source: SourceFrame) -> NovelViewArray:
-    """Message of all views of a frame."""
-    return NovelViewArray(header=source.header, object_id=source.object_id, views=list(views))
-
-
-def measured_share(view: NovelView) -> float:
-    """Share of the object in a view that was measured, 0 ... 1."""
-    return float(array_from_image(view.measured).sum() / max(array_from_image(view.mask).sum(), 1))
-
-
-def told_apart_picture(view: NovelView, size: int) -> tuple[np.ndarray, str]:
-    """A view with what is imagined grey and striped, and a caption that says how much that is."""
-    layers = (array_from_image(image) for image in (view.image, view.mask, view.measured))
-    return told_apart(*layers, size), f'striped: {1 - measured_share(view):.0%} imagined'
-
-
-def sheet_message(views: Sequence[NovelView], source: SourceFrame) -> Image:
-    """Contact sheet for people: what was measured first, then what was imagined.
-
-    Where anything of a view was measured, a second row below tells that from the rest.
-    """
-    pictures, captions = [source.canonical.image], ['measured']
-    apart, shares = [None], ['']
-    for view in views:
-        pictures.append(array_from_image(view.image))
-        angles_deg = (round(math.degrees(a)) for a in (view.azimuth_rad, view.elevation_rad))
-        captions.append('synthetic {:+} {:+} deg'.format(*angles_deg))
-        picture, share = told_apart_picture(view, CELL)
-        apart.append(picture)
-        shares.append(share)
-    kinds = [(pictures, captions)]
-    if any(measured_share(view) > 0 for view in views):
-        kinds.append((apart, shares))
-    columns = math.ceil(math.sqrt(len(pictures) * len(kinds)))
-    starts = range(0, len(pictures), columns)
-    sheet = contact_sheet(
-        [shown[i : i + columns] for i in starts for shown, _ in kinds],
-        [words[i : i + columns] for i in starts for _, words in kinds],
-        CELL,
-    )
-    return image_from_array(sheet, 'rgb8', source.header)
 
 
 class ViewPublishers(NamedTuple):
@@ -191,7 +84,7 @@ class Outputs:
             before = len(self._single)
             try:
                 while len(self._single) < count and not self._closed:
-                    self._single.append(self._view_publishers(f'~/view_{len(self._single)}'))
+                    self._single.append(self._view_publishers(f'~/{view_name(len(self._single))}'))
             except ValueError:
                 self._shrink(before)
                 raise
@@ -229,24 +122,27 @@ class Outputs:
                 if any(p.get_subscription_count() for p in publishers)
             ]
 
-    def publish(
-        self, source: SourceFrame, indices: Sequence[int], views: Sequence[NovelView]
-    ) -> None:
+    def publish(self, source: SourceFrame, views: Mapping[str, NovelView], single: bool) -> None:
         """Publish the views of an object.
 
-        ``indices`` are their places among the configured views, empty for an object whose views
-        have no topics of their own.
+        Parameters
+        ----------
+        source : SourceFrame
+        views : mapping
+            Name of the configured view -> its message.
+        single : bool
+            Whether they go to the topics of single views, too.
         """
-        single = list(self._single)
-        for i, view in zip(indices, views, strict=False):
-            if i < len(single):
-                # Fewer views may be configured meanwhile: then nobody misses this one.
+        for i, publishers in enumerate(list(self._single) if single else ()):
+            # Fewer views may be configured meanwhile: then nobody misses the others.
+            if (view := views.get(view_name(i))) is not None:
                 with contextlib.suppress(InvalidHandle):
-                    for name, publisher in zip(ViewPublishers._fields, single[i], strict=True):
-                        publisher.publish(getattr(view, name))
-        self._views.publish(views_message(views, source))
+                    for part, publisher in zip(ViewPublishers._fields, publishers, strict=True):
+                        publisher.publish(getattr(view, part))
+        made = list(views.values())
+        self._views.publish(views_message(made, source))
         if self._sheet.get_subscription_count():
-            self._sheet.publish(sheet_message(views, source))
+            self._sheet.publish(sheet_message(made, source))
 
     def wants_shape(self) -> bool:
         """Whether somebody has subscribed to what needs the whole shape."""

@@ -20,12 +20,13 @@ from std_srvs.srv import SetBool, Trigger
 from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelView
 from nvs_interfaces.srv import SynthesizeView
-from nvs_ros.node.completed import REFUSED
+from nvs_ros.messages.job import Cancelled, Job
+from nvs_ros.messages.view_maker import REFUSED
+from nvs_ros.messages.viewpoints import requested_orbit, requested_target
 from nvs_ros.node.outputs import views_message
 from nvs_ros.node.parameters import Parameters
 from nvs_ros.node.session import Session
-from nvs_ros.node.viewpoints import requested_orbit, requested_target
-from nvs_ros.node.worker import Busy, Cancelled, Job
+from nvs_ros.node.worker import Busy
 
 ANSWER_S = 1.0
 """Time for answers to leave before the services are destroyed, and for rclpy to note a cancel."""
@@ -170,18 +171,21 @@ class Requests:
             session = self._active_session()
             source = self._source(session, request)
             target = requested_target(
-                source, request.viewpoint, session.engine.transforms, self._fixed_frame
+                source, request.viewpoint, session.transforms, self._fixed_frame
             )
-            frame_id = session.frame_id('requested', source.object_id)
             job = session.worker.submit(
-                lambda job: session.synthesize(
-                    job, source, [target], [frame_id], request.preset, request.seed
+                lambda job: session.maker.views(
+                    job,
+                    source,
+                    {'requested': target},
+                    preset=request.preset,
+                    seed=request.seed,
                 )
             )
-            (view,) = job.result()
-            if view is None:
+            views = job.result()
+            if not views:
                 raise ValueError(f'view {REFUSED}')
-            response.view, response.success = view, True
+            response.view, response.success = views['requested'], True
         except Exception as error:
             response.success, response.message = False, self._reason(error)
         return response
@@ -198,7 +202,7 @@ class Requests:
             session = self._active_session()
             source = self._source(session, request)
             result.views = views_message((), source)
-            targets = requested_orbit(source, request, session.engine.transforms, self._fixed_frame)
+            targets = requested_orbit(source, request, session.transforms, self._fixed_frame)
             job = session.worker.submit(
                 lambda job: self._orbit(job, session, source, targets, goal_handle, finished)
             )
@@ -245,11 +249,15 @@ class Requests:
 
         for start in range(0, total, batch):
             part = targets[start : start + batch]
-            frame_ids = [
-                session.frame_id(f'orbit_{start + i}', source.object_id) for i in range(len(part))
-            ]
-            made = session.synthesize(job, source, part, frame_ids, goal.preset, goal.seed, report)
-            views = [view for view in made if view is not None]
+            made = session.maker.views(
+                job,
+                source,
+                {f'orbit_{start + i}': target for i, target in enumerate(part)},
+                preset=goal.preset,
+                seed=goal.seed,
+                on_progress=report,
+            )
+            views = list(made.values())
             finished += views
             feedback.finished, feedback.progress = len(finished), len(finished) / total
             feedback.views = views

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 
-from nvs_interfaces.msg import NovelView
-from nvs_ros.completion.pipeline import TrustedView
-from nvs_ros.geometry import TargetCamera
-from nvs_ros.node.cameras import pose_from_rigid
-from nvs_ros.node.completed import REFUSED, shape_messages, view_messages
+from nvs_ros.completion.pipeline import AssessedView
+from nvs_ros.messages.cameras import pose_from_rigid
+from nvs_ros.messages.engine import Engine
+from nvs_ros.messages.frames import SourceFrame
+from nvs_ros.messages.job import Cancelled, Job
+from nvs_ros.messages.shapes import shape_messages
+from nvs_ros.messages.synchronizer import FrameMessages
+from nvs_ros.messages.transforms import UnknownTransform
+from nvs_ros.messages.view_maker import ViewMaker, view_name
 from nvs_ros.node.diagnostics import Health
-from nvs_ros.node.engine import Engine
-from nvs_ros.node.frames import SourceFrame
 from nvs_ros.node.inputs import Inputs
-from nvs_ros.node.intake import FrameMessages
 from nvs_ros.node.outputs import Outputs
 from nvs_ros.node.parameters import Parameters
-from nvs_ros.node.transforms import UnknownTransform
-from nvs_ros.node.viewpoints import configured_target
-from nvs_ros.node.worker import Cancelled, Job, Worker
+from nvs_ros.node.transforms import NodeTransforms
+from nvs_ros.node.worker import Worker
 
 LOOK_S = 0.2
 """Between two frames that are looked at for the memory alone."""
@@ -36,6 +35,7 @@ class Session:
     node : rclpy.node.Node
     parameters : Parameters
     engine : Engine
+    transforms : NodeTransforms
     outputs : Outputs
     health : Health
     """
@@ -45,6 +45,7 @@ class Session:
         node: Node,
         parameters: Parameters,
         engine: Engine,
+        transforms: NodeTransforms,
         outputs: Outputs,
         health: Health,
     ) -> None:
@@ -53,6 +54,13 @@ class Session:
         self._outputs = outputs
         self._health = health
         self.engine = engine
+        self.transforms = transforms
+        self.maker = ViewMaker(
+            engine,
+            lambda: parameters.configuration,
+            node.get_fully_qualified_name().strip('/').replace('/', '_') + '_',
+            health.warn,
+        )
         self._looked_s = -LOOK_S
         configuration = parameters.configuration
         self.worker = Worker(
@@ -61,7 +69,7 @@ class Session:
             lambda error: health.error('worker', error),
         )
         self._inputs = Inputs(node, configuration, health, self.worker.wake)
-        self.intake = self._inputs.intake
+        self.synchronizer = self._inputs.synchronizer
         self.worker.start()  # last: it works with all of the above
 
     def close(self, reason: str, timeout_s: float | None = None) -> bool:
@@ -78,8 +86,8 @@ class Session:
 
     def counts(self) -> dict[str, object]:
         """Frames in, used and dropped by reason, and the age of the last one, for people."""
-        intake = self.intake
-        statistics, newest = intake.statistics, intake.newest
+        synchronizer = self.synchronizer
+        statistics, newest = synchronizer.statistics, synchronizer.newest
         counts: dict[str, object] = {
             'images': statistics.images,
             'frames used': statistics.used,
@@ -101,7 +109,7 @@ class Session:
         ValueError
             There is no frame yet, it cannot be used, or there is no such object in it.
         """
-        frame = self.intake.newest
+        frame = self.synchronizer.newest
         if frame is None:
             raise ValueError(f'no complete frame yet: {self._inputs.silence() or "try again"}')
         sources = self.engine.sources(frame, self._parameters.configuration)
@@ -113,34 +121,9 @@ class Session:
             f'got {object_id!r}'
         )
 
-    def synthesize(
-        self,
-        job: Job,
-        source: SourceFrame,
-        targets: Sequence[TargetCamera],
-        frame_ids: Sequence[str],
-        preset: str = '',
-        seed: int = -1,
-        on_progress: Callable[[float], None] = lambda progress: None,
-        trusted: Sequence[TrustedView] | None = None,
-    ) -> list[NovelView | None]:
-        """See :func:`nvs_ros.node.completed.view_messages`; in the worker's thread."""
-        return view_messages(
-            self.engine,
-            self._parameters.configuration,
-            job,
-            source,
-            targets,
-            frame_ids,
-            preset=preset,
-            seed=seed,
-            on_progress=on_progress,
-            trusted=trusted,
-        )
-
     def _next_frame(self) -> Callable[[Job], None] | None:
         """Idle work of the worker: the newest frame."""
-        frame = self.intake.take()
+        frame = self.synchronizer.take()
         return None if frame is None else lambda job: self._stream(job, frame)
 
     def _stream(self, job: Job, frame: FrameMessages) -> None:
@@ -150,23 +133,23 @@ class Session:
             if reason:
                 if self._is_to_be_remembered(frame):
                     self.engine.sources(frame, self._parameters.configuration)
-                self.intake.count_dropped(reason)
+                self.synchronizer.count_dropped(reason)
                 return
             sources = self.engine.sources(frame, self._parameters.configuration)
             self._publish_objects(job, sources, indices)
         except Cancelled:
-            self.intake.count_dropped('cancelled')
+            self.synchronizer.count_dropped('cancelled')
         except UnknownTransform as error:
-            self.intake.count_dropped('frame not in TF')
+            self.synchronizer.count_dropped('frame not in TF')
             self._health.warn('transform', f'frame dropped: {error}')
         except ValueError as error:
-            self.intake.count_dropped('unusable')
+            self.synchronizer.count_dropped('unusable')
             self._health.warn('frame', f'frame dropped: {error}')
         except Exception as error:
-            self.intake.count_dropped('failed')
+            self.synchronizer.count_dropped('failed')
             self._health.error('frame dropped', error)
         else:
-            self.intake.count_used()
+            self.synchronizer.count_used()
             self._health.record('frame to views', time.monotonic() - frame.arrival_s)
 
     def _is_to_be_remembered(self, frame: FrameMessages) -> bool:
@@ -216,92 +199,41 @@ class Session:
 
     def _publish(self, job: Job, source: SourceFrame, indices: list[int], is_first: bool) -> None:
         """Make and publish what is wanted of an object: views, shape, frames of the cameras."""
-        configuration = self._parameters.configuration
-        targets = self._configured_targets(source)
-        wants_shape = self._outputs.wants_shape()
-        trusted: dict[int, TrustedView] = {}
-        if wants_shape:
-            views = self.engine.trusted(
-                source,
-                list(targets.values()),
-                configuration.completion,
-                configuration.node.seed,
-                job,
-            )
-            trusted = dict(zip(targets, views, strict=True))
-        wanted = {i: target for i, target in targets.items() if i in indices}
+        targets = self.maker.configured_targets(source)
+        assessed: dict[str, AssessedView] = {}
+        if self._outputs.wants_shape():
+            assessed = self.maker.assessed(job, source, targets)
+        names = set(map(view_name, indices))
+        wanted = {name: target for name, target in targets.items() if name in names}
         if wanted:
-            self._publish_views(job, source, wanted, trusted, is_first)
-        if wants_shape:
-            self._publish_shape(job, source, list(trusted.values()))
-        if configuration.node.publish_tf:
-            shown = targets if wants_shape else wanted
-            poses = {i: source.frame_from_upright @ t.object_from_camera for i, t in shown.items()}
-            self.engine.transforms.publish(
+            views = self.maker.views_with_remark(job, source, wanted, assessed=assessed or None)
+            self._outputs.publish(source, views, single=is_first)
+        if assessed:
+            self._publish_shape(job, source, assessed)
+        if self._parameters.configuration.node.publish_tf:
+            self.transforms.publish(
                 [
-                    (source.header, self._view_frame_id(source, i), pose_from_rigid(pose))
-                    for i, pose in poses.items()
+                    (
+                        source.header,
+                        self.maker.frame_id(name, source.object_id),
+                        pose_from_rigid(source.frame_from_upright @ target.object_from_camera),
+                    )
+                    for name, target in (targets if assessed else wanted).items()
                 ]
             )
 
-    def _configured_targets(self, source: SourceFrame) -> dict[int, TargetCamera]:
-        """The configured views that are possible, by their places."""
-        views = self._parameters.configuration.views
-        targets = {}
-        for i, viewpoint in enumerate(views.viewpoints):
-            try:
-                targets[i] = configured_target(source, viewpoint, views.image_size_px)
-            except ValueError as error:
-                self._health.warn(f'view {i}', f'view {i} is left out: {error}')
-        if not targets:
-            raise ValueError('none of the configured views is possible')
-        return targets
-
-    def _publish_views(
-        self,
-        job: Job,
-        source: SourceFrame,
-        targets: dict[int, TargetCamera],
-        trusted: dict[int, TrustedView],
-        is_first: bool,
+    def _publish_shape(
+        self, job: Job, source: SourceFrame, assessed: dict[str, AssessedView]
     ) -> None:
-        frame_ids = [self._view_frame_id(source, i) for i in targets]
-        messages = self.synthesize(
-            job,
-            source,
-            list(targets.values()),
-            frame_ids,
-            trusted=[trusted[i] for i in targets] if trusted else None,
-        )
-        made = {i: m for i, m in zip(targets, messages, strict=True) if m is not None}
-        if len(made) < len(targets):
-            self._health.warn('trust', f'{len(targets) - len(made)} views: {REFUSED}')
-        self._outputs.publish(source, list(made) if is_first else [], list(made.values()))
-
-    def _publish_shape(self, job: Job, source: SourceFrame, views: list[TrustedView]) -> None:
-        settings = self._parameters.configuration.completion
-        try:
-            completion = self.engine.completion(source, views, settings, job)
-        except ValueError as error:
-            self._health.warn('shape', f'no shape: {error}')
+        completion = self.maker.shape(job, source, assessed)
+        if completion is None:
             return
         self._outputs.publish_shape(
             shape_messages(
                 completion,
                 source,
-                views,
-                normals=settings.normals,
+                list(assessed.values()),
+                normals=self._parameters.configuration.completion.normals,
                 mesh=self._outputs.wants_mesh(),
             )
         )
-
-    def _view_frame_id(self, source: SourceFrame, index: int) -> str:
-        return self.frame_id(f'view_{index}', source.object_id)
-
-    def frame_id(self, name: str, object_id: str = '') -> str:
-        """Optical frame of a virtual camera."""
-        prefix = self._parameters.configuration.views.frame_prefix
-        if not prefix:
-            prefix = self._node.get_fully_qualified_name().strip('/').replace('/', '_') + '_'
-        words = re.sub(r'\W', '_', object_id) + '_' if object_id else ''
-        return f'{prefix}{words}{name}_optical_frame'

@@ -9,15 +9,16 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from nvs_ros.loading import give_back_memory, gpu_memory_mb, load_synthesizer
+from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.engine import Engine
+from nvs_ros.messages.objects import detections_type
 from nvs_ros.node.diagnostics import Health
-from nvs_ros.node.engine import Engine
-from nvs_ros.node.model import give_back_memory, gpu_memory_mb, load_synthesizer
-from nvs_ros.node.objects import detections_type
 from nvs_ros.node.outputs import Outputs
-from nvs_ros.node.parameters import Configuration, Parameters
+from nvs_ros.node.parameters import Parameters
 from nvs_ros.node.requests import Requests
 from nvs_ros.node.session import Session
-from nvs_ros.node.transforms import Transforms
+from nvs_ros.node.transforms import NodeTransforms
 from nvs_ros.settings import ModelSettings
 from nvs_ros.synthesizer import Synthesizer
 
@@ -52,7 +53,7 @@ class ViewNode(LifecycleNode):
         self._load = load
         self._state = 'unconfigured'
         self._synthesizer: Synthesizer | None = None
-        self._transforms: Transforms | None = None
+        self._transforms: NodeTransforms | None = None
         self._outputs: Outputs | None = None
         self._requests: Requests | None = None
         self._session: Session | None = None
@@ -73,7 +74,7 @@ class ViewNode(LifecycleNode):
             if configuration.input.objects == 'detections':
                 detections_type()  # before the model: it takes long
             self._synthesizer = self._load(configuration.model, self.get_logger().info)
-            self._transforms = Transforms(self, configuration.node.tf_timeout_s)
+            self._transforms = NodeTransforms(self, configuration.node.tf_timeout_s)
             self._check_presets(configuration)
             self._outputs = Outputs(self)
             self._outputs.resize(len(configuration.views.viewpoints))
@@ -99,7 +100,9 @@ class ViewNode(LifecycleNode):
         health = self._health
         engine = Engine(self._synthesizer, self._transforms, health.record, health.left_out)
         try:
-            self._session = Session(self, self._settings, engine, self._outputs, health)
+            self._session = Session(
+                self, self._settings, engine, self._transforms, self._outputs, health
+            )
         except Exception as error:
             self.get_logger().error(f'cannot activate: {error}')
             with self._outputs.lock:

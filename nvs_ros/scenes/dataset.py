@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
-from nvs_ros.scenes.files import replacing
+from nvs_ros.replacing import replacing
+from nvs_ros.scenes.categories import CATEGORIES, make_object
 from nvs_ros.scenes.furniture import mesh_cache, trained_furniture, varied_mesh, with_texture
 from nvs_ros.scenes.lighting import Lighting
 from nvs_ros.scenes.mesh import Mesh
-from nvs_ros.scenes.objects import CATEGORIES, make_object
 from nvs_ros.scenes.render import render
 from nvs_ros.scenes.sightings import Seen, Sightings, see, write_sightings
 from nvs_ros.scenes.sweethome import load

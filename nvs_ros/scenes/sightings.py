@@ -19,7 +19,7 @@ from nvs_ros.geometry.measured import (
     possible_cells,
 )
 from nvs_ros.geometry.spherical import Spherical, pose_from_spherical
-from nvs_ros.scenes.files import replacing
+from nvs_ros.replacing import replacing
 from nvs_ros.scenes.lighting import Lighting
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.render import render

@@ -24,12 +24,12 @@ import numpy as np
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.camera import Camera
 from nvs_ros.geometry.spherical import Spherical, look_at, position_from_spherical
-from nvs_ros.scenes.files import replacing
+from nvs_ros.replacing import replacing
 from nvs_ros.scenes.mesh import Mesh
+from nvs_ros.scenes.mesh_files import open_mesh, save_mesh
 from nvs_ros.scenes.obj import ObjMesh, read_obj, read_picture
-from nvs_ros.scenes.reduce import select_faces, thinned
 from nvs_ros.scenes.render import render
-from nvs_ros.scenes.store import open_mesh, save_mesh
+from nvs_ros.scenes.simplify import select_faces, thinned
 
 PROPERTIES = 'PluginFurnitureCatalog.properties'
 EXCLUDED = ('Characters', 'Doors and windows', 'Staircases', 'Vehicles')

@@ -9,7 +9,7 @@ import numpy as np
 
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.patterns import make_pattern
-from nvs_ros.scenes.reduce import without_unused_textures
+from nvs_ros.scenes.simplify import without_unused_textures
 
 MOST_PARTS = 4
 """Parts of a mesh that get a texture, the largest ones."""

@@ -1,7 +1,7 @@
 """Settings: each declared once, in groups."""
 
 from nvs_ros.settings.declaration import Settings, setting
-from nvs_ros.settings.groups import (
+from nvs_ros.settings.node import (
     DEFAULT_PRESET,
     SEEDS,
     CompletionSettings,

@@ -22,12 +22,12 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from nvs_ros.errors import UserError
 from nvs_ros.geometry.guide import GUIDE_CHANNELS
 from nvs_ros.geometry.spherical import Spherical, relative_pose
+from nvs_ros.replacing import replacing
 from nvs_ros.scenes.dataset import Dataset
-from nvs_ros.scenes.files import replacing
 from nvs_ros.training.loop import FitSettings, Until, fit, training_device
 from nvs_ros.zero123.components import Zero123Components
 from nvs_ros.zero123.conditioning import clip_pixels, guide_latents, network_images
-from nvs_ros.zero123.files import ZERO123_XL
+from nvs_ros.zero123.layout import ZERO123_XL
 from nvs_ros.zero123.profile import ModelProfile
 
 CONTEXT = 128

@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from nvs_ros.errors import UserError
-from nvs_ros.scenes.files import replacing
+from nvs_ros.replacing import replacing
 from nvs_ros.settings import Settings, setting
 from nvs_ros.training.plots import plot_loss
 

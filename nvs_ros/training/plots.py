@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nvs_ros.scenes.sheet import save_figure
+from nvs_ros.scenes.image_sheet import save_figure
 
 
 def plot_loss(losses: Path, file: Path) -> None:

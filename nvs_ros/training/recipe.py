@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from nvs_ros.errors import UserError
+from nvs_ros.replacing import replacing
 from nvs_ros.scenes.dataset import DatasetSettings
-from nvs_ros.scenes.files import replacing
 from nvs_ros.settings import Settings, setting
 from nvs_ros.training.autoencoder import WIDTHS
 from nvs_ros.training.diffusion import PATCH_SIZE

@@ -26,11 +26,11 @@ from nvs_ros.training.diffusion import (
     with_profile,
 )
 from nvs_ros.training.loop import Until, join_processes
+from nvs_ros.training.progress_samples import SAMPLES, held_out_pairs, write_decoded, write_views
 from nvs_ros.training.recipe import Recipe, keep_recipe
-from nvs_ros.training.samples import SAMPLES, held_out_pairs, write_decoded, write_views
 from nvs_ros.zero123.components import Zero123Components, find_model, load_components
-from nvs_ros.zero123.files import NETWORKS
-from nvs_ros.zero123.folder import new_folder, write_index, write_network
+from nvs_ros.zero123.diffusers_folder import new_folder, write_index, write_network
+from nvs_ros.zero123.layout import NETWORKS
 from nvs_ros.zero123.profile import ModelProfile
 
 INITIAL = 'initial'

@@ -11,9 +11,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from nvs_ros.errors import UserError
-from nvs_ros.zero123.files import KINDS, NETWORKS, ModelFiles, fill
-from nvs_ros.zero123.folder import open_folder
+from nvs_ros.zero123.diffusers_folder import open_folder
 from nvs_ros.zero123.hub import cached_model
+from nvs_ros.zero123.layout import KINDS, NETWORKS, ModelFiles, fill
 from nvs_ros.zero123.ldm import open_checkpoint
 from nvs_ros.zero123.profile import ModelProfile, read_profile
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from nvs_ros.zero123.components import Zero123Components
-from nvs_ros.zero123.files import STABLE_ZERO123
+from nvs_ros.zero123.layout import STABLE_ZERO123
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

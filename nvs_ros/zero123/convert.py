@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from nvs_ros.hashes import sha256_of
 from nvs_ros.zero123.components import empty_components, find_model
-from nvs_ros.zero123.files import NETWORKS, ModelFiles, fill
-from nvs_ros.zero123.folder import new_folder, write_index, write_network
-from nvs_ros.zero123.hub import file_sha256
+from nvs_ros.zero123.diffusers_folder import new_folder, write_index, write_network
+from nvs_ros.zero123.layout import NETWORKS, ModelFiles, fill
 
 
 def convert(
@@ -80,5 +80,5 @@ def _provenance(files: ModelFiles, show_progress: bool) -> dict:
         for path in files.weight_paths:
             alone = len(files.weight_paths) == 1
             name = path.name if alone else f'{path.parent.name}/{path.name}'
-            hashes[name] = file_sha256(path, bar.update)
+            hashes[name] = sha256_of([path], bar.update)
     return {'model': files.model_id, 'ema': files.ema, 'sha256': hashes}

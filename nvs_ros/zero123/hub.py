@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +11,7 @@ import huggingface_hub
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from nvs_ros.errors import UserError
+from nvs_ros.hashes import sha256_of
 
 COMPONENT_FOLDERS = {
     'unet',
@@ -24,10 +25,19 @@ COMPONENT_FOLDERS = {
 
 @dataclass(frozen=True)
 class PublicModel:
-    """A checkpoint on the hub: one file of a repository, or a repository in diffusers layout."""
+    """A checkpoint on the hub: one file of a repository, or a repository in diffusers layout.
+
+    Attributes
+    ----------
+    repository : str
+    filename : str, optional
+    revision : str, optional
+        Commit; without one the newest of the main branch is taken, whatever that is by then.
+    """
 
     repository: str
     filename: str | None = None
+    revision: str | None = None
 
 
 PUBLIC_MODELS = {
@@ -36,10 +46,22 @@ PUBLIC_MODELS = {
     'stable-zero123': PublicModel('stabilityai/stable-zero123', 'stable_zero123.ckpt'),
     'zero123-105000-diffusers': PublicModel('kxic/zero123-105000'),
     'zero123-165000-diffusers': PublicModel('kxic/zero123-165000'),
-    'zero123-xl-diffusers': PublicModel('ashawkey/zero123-xl-diffusers'),
-    'stable-zero123-diffusers': PublicModel('ashawkey/stable-zero123-diffusers'),
+    'zero123-xl-diffusers': PublicModel(
+        'ashawkey/zero123-xl-diffusers', revision='10e9e8e75adaa3bf77f5ac9c381419016fed68c7'
+    ),
+    'stable-zero123-diffusers': PublicModel(
+        'ashawkey/stable-zero123-diffusers', revision='a6c09344fbd45843d35f2095c203c4a8e55b4dbb'
+    ),
 }
-"""Name for ``fetch`` and for ``load_components`` -> where it is on the hub."""
+"""Name for ``fetch`` and for ``load_components`` -> where it is on the hub. Where no revision is
+given, ``NAME@REVISION`` pins one, and ``fetch`` says which it took."""
+
+
+def public_model(name: str) -> PublicModel:
+    """A public model or a hub id, each also as ``NAME@REVISION``."""
+    name, _, revision = name.partition('@')
+    model = PUBLIC_MODELS.get(name, PublicModel(name))
+    return dataclasses.replace(model, revision=revision) if revision else model
 
 
 def cached_model(name: str) -> Path:
@@ -50,19 +72,22 @@ def cached_model(name: str) -> Path:
     UserError
         If it is not there.
     """
-    model = PUBLIC_MODELS.get(name, PublicModel(name))
+    model = public_model(name)
+    where = {'revision': model.revision, 'local_files_only': True}
     try:
         if model.filename:
-            path = huggingface_hub.hf_hub_download(
-                model.repository, model.filename, local_files_only=True
-            )
+            path = huggingface_hub.hf_hub_download(model.repository, model.filename, **where)
         else:
-            path = huggingface_hub.snapshot_download(model.repository, local_files_only=True)
+            path = huggingface_hub.snapshot_download(model.repository, **where)
     except (LocalEntryNotFoundError, HFValidationError) as error:
-        command = 'python -m nvs_ros fetch' if name in PUBLIC_MODELS else 'hf download'
+        if name.partition('@')[0] in PUBLIC_MODELS:
+            command = f'python -m nvs_ros fetch {name}'
+        else:
+            revision = f' --revision {model.revision}' if model.revision else ''
+            command = f'hf download {model.repository}{revision}'
         raise UserError(
             f'{name}: no such model: expected "embedded", a folder, a checkpoint file, or a name '
-            f'that is in the cache of huggingface_hub, as after `{command} {name}`'
+            f'that is in the cache of huggingface_hub, as after `{command}`'
         ) from error
     return Path(path)
 
@@ -73,9 +98,9 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
     Parameters
     ----------
     name : str
-        One of ``PUBLIC_MODELS``.
+        One of ``PUBLIC_MODELS``, also as ``NAME@REVISION``.
     report : callable, optional
-        Told, for each file, whether its sha256 is verified or not known.
+        Told which revision it is and, for each file, whether its sha256 is verified or not known.
 
     Returns
     -------
@@ -88,14 +113,19 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
         If the name is not known, the hub cannot be reached or has no such model, or a file is
         not what the hub says it is; such a file is removed.
     """
-    if name not in PUBLIC_MODELS:
+    if name.partition('@')[0] not in PUBLIC_MODELS:
         raise UserError(f'expected one of {", ".join(PUBLIC_MODELS)}, got {name!r}')
-    model = PUBLIC_MODELS[name]
+    model = public_model(name)
     try:
-        info = huggingface_hub.HfApi().model_info(model.repository, files_metadata=True)
+        info = huggingface_hub.HfApi().model_info(
+            model.repository, revision=model.revision, files_metadata=True
+        )
+        report(f'{model.repository}: revision {info.sha}')
         wanted = _wanted(model, {file.rfilename: file.lfs for file in info.siblings})
         for filename, lfs in wanted.items():
-            path = Path(huggingface_hub.hf_hub_download(model.repository, filename))
+            path = Path(
+                huggingface_hub.hf_hub_download(model.repository, filename, revision=model.revision)
+            )
             _verify(path, filename, lfs.sha256 if lfs else None, report)
     except UserError:
         raise
@@ -105,16 +135,6 @@ def fetch(name: str, report: Callable[[str], object] = print) -> Path:
         raise UserError(f'{name}: cannot download from {address}: {reason}') from error
     # Every file lies at its own path below the snapshot's folder.
     return path if model.filename else path.parents[len(PurePosixPath(filename).parts) - 1]
-
-
-def file_sha256(path: Path, progress: Callable[[int], object] = lambda count: None) -> str:
-    """Hexadecimal SHA-256 of a file; ``progress`` is told the bytes of each piece."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-            progress(len(piece))
-    return digest.hexdigest()
 
 
 def _wanted(model: PublicModel, files: dict[str, object]) -> dict[str, object]:
@@ -142,7 +162,7 @@ def _verify(path: Path, filename: str, expected: str | None, report: Callable) -
     if expected is None:
         report(f'{filename}: no sha256 is known')
         return
-    found = file_sha256(path)
+    found = sha256_of([path])
     if found != expected:
         blob = path.resolve()
         path.unlink()

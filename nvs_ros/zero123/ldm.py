@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from nvs_ros.errors import UserError
-from nvs_ros.zero123.files import ModelFiles, Readers, kind_from_name
+from nvs_ros.zero123.layout import ModelFiles, Readers, kind_from_name
 from nvs_ros.zero123.weights import WeightFile, open_weights
 
 PREFIXES = {

@@ -11,7 +11,7 @@ from nvs_ros.errors import UserError
 from nvs_ros.geometry.canonical import TrainedRange
 from nvs_ros.geometry.guide import GUIDE_CHANNELS
 from nvs_ros.settings import SamplerSettings
-from nvs_ros.zero123.files import STABLE_ZERO123, ZERO123, ZERO123_XL
+from nvs_ros.zero123.layout import STABLE_ZERO123, ZERO123, ZERO123_XL
 
 
 @dataclass(frozen=True)

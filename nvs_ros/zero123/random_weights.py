@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from nvs_ros.zero123.components import Zero123Components, empty_components
-from nvs_ros.zero123.files import NETWORKS, ZERO123_XL, ModelFiles, fill
+from nvs_ros.zero123.layout import NETWORKS, ZERO123_XL, ModelFiles, fill
 from nvs_ros.zero123.ldm import SCHEDULER
 
 CONFIGS = {

@@ -14,9 +14,9 @@ from scipy.spatial import cKDTree
 from nvs_ros.completion.hull import Grid, measured_occupancy, transformed
 from nvs_ros.completion.pipeline import Completion, complete_shape
 from nvs_ros.completion.surface import triangulated
-from nvs_ros.evaluation.completed import look_round
 from nvs_ros.evaluation.grasps.points import Points
-from nvs_ros.evaluation.shapes import SCAN_DISTANCE, directions, scan
+from nvs_ros.evaluation.shape_metrics import SCAN_DISTANCE, directions, scan
+from nvs_ros.evaluation.shape_protocol import look_round
 from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.geometry.canonical import SOLID, coverage
 from nvs_ros.geometry.from_mask import Place, place_from_mask

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvs_ros.errors import UserError
-from nvs_ros.scenes.files import replacing
+from nvs_ros.replacing import replacing
 from nvs_ros.scenes.mesh import Mesh
 
 SETTINGS = {
@@ -84,7 +84,7 @@ def _decomposed(
         import coacd
     except ImportError:
         raise UserError(
-            "convex parts need coacd, which is not installed; python -m pip install '.[grasp]'"
+            "convex parts need coacd, which is not installed; pip install 'nvs_ros[grasp]'"
         ) from None
     coacd.set_log_level('error')
     parts = coacd.run_coacd(coacd.Mesh(vertices, faces), **SETTINGS)

@@ -71,7 +71,7 @@ def require_mujoco():
         import mujoco
     except ImportError:
         raise UserError(
-            "grasps are tried in MuJoCo, which is not installed; python -m pip install '.[grasp]'"
+            "grasps are tried in MuJoCo, which is not installed; pip install 'nvs_ros[grasp]'"
         ) from None
     return mujoco
 

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from nvs_ros.contact_sheet import contact_sheet
 from nvs_ros.evaluation.grasps.clouds import CLOUDS
 from nvs_ros.evaluation.grasps.gripper import Grasp, Gripper
 from nvs_ros.evaluation.grasps.points import Points
 from nvs_ros.evaluation.grasps.trials import cloud_files, kept_cloud
 from nvs_ros.geometry import Camera, inverse, look_at
-from nvs_ros.pictures import contact_sheet
 
 MEASURED, IMAGINED = (70, 90, 130), (235, 150, 50)
 HELD, LOST = (30, 150, 60), (200, 30, 30)

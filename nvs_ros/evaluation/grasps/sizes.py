@@ -7,8 +7,8 @@ import dataclasses
 
 import numpy as np
 
-from nvs_ros.evaluation.objects import ObjectSet
-from nvs_ros.evaluation.textured import MeshFile, metric_size
+from nvs_ros.evaluation.mesh_sets import MeshFile, metric_size
+from nvs_ros.evaluation.sets import ObjectSet
 from nvs_ros.scenes.mesh import Mesh
 
 LONGEST_M = {

@@ -24,10 +24,10 @@ from nvs_ros.evaluation.grasps.physics import World
 from nvs_ros.evaluation.grasps.points import Points
 from nvs_ros.evaluation.grasps.ranking import Ranking, find_grasps
 from nvs_ros.evaluation.grasps.sizes import real_size
-from nvs_ros.evaluation.objects import ObjectSet
+from nvs_ros.evaluation.sets import ObjectSet
 from nvs_ros.geometry import rigid
 from nvs_ros.geometry.spherical import Spherical
-from nvs_ros.scenes.files import replacing
+from nvs_ros.replacing import replacing
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.settings import CompletionSettings
 from nvs_ros.synthesizer import Synthesizer

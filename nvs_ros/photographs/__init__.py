@@ -1,0 +1,1 @@
+"""Frames from photographs on disk, without ROS."""
