@@ -154,7 +154,7 @@ def table(summary: dict[str, Any]) -> str:
     """The numbers for people, Markdown."""
     objects, sights = summary['objects'], summary['sights']
     lines = [
-        f'{objects} objects, {sights} view{"s" if sights > 1 else ""} or seeds of each; per cent, '
+        f'{objects} objects, {sights} view{"s and seeds" if sights > 1 else ""} of each; per cent, '
         'with 95 % intervals over objects.',
         '',
         f'| grasps found on | {" | ".join(METRICS.values())} |',
