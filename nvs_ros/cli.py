@@ -22,17 +22,24 @@ COMMANDS = {
     'replay': 'Publish a bag into the running ROS graph.',
     'process': 'Make the views of a bag, without a ROS graph.',
     'evaluate': 'A model on objects that training never saw.',
+    'evaluate-grasps': 'What completed clouds are worth to a gripper, in simulation.',
     'complete': 'The whole shape of an object from photographs or a bag.',
     'assess': 'Completed shapes and the confidence of views, against the truth.',
     'bench': 'How fast a model is on this machine.',
     'train': 'Train the embedded model.',
 }
-"""Name of a command -> one line of help; its module is ``nvs_ros.commands.<name>``."""
+"""Name of a command -> one line of help; its module is ``nvs_ros.commands.<name>``, with ``_`` for
+``-``."""
 
 FOLLOWING = {'synthesize', 'complete', 'process'}
 """Commands that adapt the number of threads to other programs; training and benchmarks do not."""
 
-EXTRAS = {'evaluate': 'evaluate', 'assess': 'evaluate', 'train': 'train'}
+EXTRAS = {
+    'evaluate': 'evaluate',
+    'evaluate-grasps': 'grasp',
+    'assess': 'evaluate',
+    'train': 'train',
+}
 """Command -> extra of the package that installs its imports; ``inference`` for other commands."""
 
 
@@ -87,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name == chosen:
             try:
-                command = importlib.import_module(f'nvs_ros.commands.{name}')
+                command = importlib.import_module(f'nvs_ros.commands.{name.replace("-", "_")}')
             except KeyboardInterrupt:  # some commands import torch, which takes seconds
                 return 130
             except ImportError as error:

@@ -10,7 +10,7 @@ from nvs_ros.geometry import (
     pose_from_spherical,
     target_from_angles,
 )
-from nvs_ros.scenes.mesh import ball, block
+from nvs_ros.scenes.mesh import ball, block, lathe
 from nvs_ros.scenes.render import render
 from nvs_ros.synthesizer import Frame
 
@@ -29,6 +29,12 @@ def box():
     """A box of 0.2 m x 0.12 m x 0.16 m; red, blue towards -x."""
     colors = np.array([RED, BLUE, RED, RED, RED, RED])
     return block((0.2, 0.12, 0.16), colors).transformed(np.eye(3), (0, 0, -0.08))
+
+
+def cup():
+    """Without a handle: 0.2 m wide, 0.1 m high, walls of 2 cm and a floor of 1 cm."""
+    profile = [[0, -0.05], [0.1, -0.05], [0.1, 0.05], [0.08, 0.05], [0.08, -0.04], [0, -0.04]]
+    return lathe(np.array(profile), np.tile(RED, (5, 1)))
 
 
 class Seen:

@@ -7,7 +7,7 @@ import pytest
 from completion_scene import SIZE_M, Seen, box
 
 from nvs_ros.completion.cloud import all_measured_points, completed_cloud
-from nvs_ros.completion.export import save_cloud, save_mesh
+from nvs_ros.completion.export import read_cloud, save_cloud, save_mesh
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.surface import hull_surface
 from nvs_ros.errors import UserError
@@ -53,6 +53,20 @@ def test_a_cloud_says_of_each_point_where_it_is_from(made, tmp_path):
     assert np.array_equal(vertices['blue'], cloud.colors[:, 2])
     assert 'comment nvs_ros:model truth' in comments
     assert f'comment nvs_ros:synthetic {cloud.synthetic.sum()}' in comments
+
+
+def test_a_cloud_is_read_as_it_was_written(made, tmp_path):
+    cloud, _ = made
+    save_cloud(cloud, tmp_path / 'cloud.ply', PROVENANCE)
+    read = read_cloud(tmp_path / 'cloud.ply')
+    for name in ('points', 'normals', 'confidence'):
+        assert np.allclose(getattr(read, name), getattr(cloud, name), atol=1e-6)
+    for name in ('colors', 'synthetic', 'views'):
+        assert np.array_equal(getattr(read, name), getattr(cloud, name))
+    (tmp_path / 'other.ply').write_text('ply\nproperty float x\nend_header\n')
+    for name, said in (('other', 'expected a cloud written by nvs_ros'), ('none', 'cannot read')):
+        with pytest.raises(UserError, match=said):
+            read_cloud(tmp_path / f'{name}.ply')
 
 
 def test_a_mesh_is_marked_and_closed(made, tmp_path):

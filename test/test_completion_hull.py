@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
-from completion_scene import SIZE_M, Seen, box, sphere
+from completion_scene import SIZE_M, Seen, box, cup, sphere
 
-from nvs_ros.completion.hull import SURFACE, Grid, carve, look_up
-from nvs_ros.geometry import Spherical
+from nvs_ros.completion.hull import SURFACE, Grid, carve, look_up, transformed
+from nvs_ros.geometry import Spherical, inverse
 
 GRID = Grid(SIZE_M, 48)
 HIGH, LOW = Spherical(0.0, np.radians(60), 0.36), Spherical(0.0, np.radians(-30), 0.36)
@@ -68,6 +69,26 @@ def test_measured_depth_takes_away_what_lies_before_it():
     assert (x[carved(seen, depth=False).ravel() >= SURFACE]).max() > 0.12
     # The camera stands at +x, so the face that it sees is at x = 0.1.
     assert x[carved(seen).ravel() >= SURFACE].max() == pytest.approx(0.1, abs=GRID.cell_m)
+
+
+def test_the_inside_of_a_cup_that_depth_looks_into_stays_open():
+    """Outlines alone fill it, whatever the views; depth carves all that it sees to be empty."""
+    seen = Seen(cup(), source=Spherical(0.0, np.radians(50), 0.36))
+    x, y, z = GRID.centres.T
+    # A cell and a half off the walls.
+    hollow = (np.hypot(x, y) < 0.08 - 1.5 * GRID.cell_m) & (z > -0.04 + 1.5 * GRID.cell_m)
+    hollow &= z < 0.05 - 1.5 * GRID.cell_m
+    frame = seen.frame
+    pose, camera = frame.object_from_camera, frame.camera
+    surface = look_up(frame.depth_m, camera, pose, GRID.centres, cv2.INTER_NEAREST)
+    away = transformed(inverse(pose), GRID.centres)[:, 2]
+    empty = hollow & (surface > away + GRID.cell_m)
+    assert empty.sum() > 0.4 * hollow.sum()
+    assert (carved(seen, depth=False).ravel()[hollow] >= SURFACE).mean() > 0.95
+    assert not (carved(seen).ravel()[empty] >= SURFACE).any()
+    # The wall and the floor that it sees are still there.
+    floor = (np.hypot(x, y) < 0.05) & (np.abs(z + 0.045) < GRID.cell_m / 2)
+    assert (carved(seen).ravel()[floor] >= SURFACE).mean() > 0.9
 
 
 def test_a_view_carves_as_far_as_it_is_trusted():

@@ -56,7 +56,11 @@ RCLPY_WITHOUT_A_GRAPH = {'rclpy.duration', 'rclpy.time'}
 # Used where a robot has them, never required.
 OPTIONAL_ROS = {'vision_msgs'}
 # Used where they are installed, by these rooms alone.
-OPTIONAL_IN = {'completion': {'trimesh'}, 'evaluation': {'trimesh'}, 'photographs': {'onnxruntime'}}
+OPTIONAL_IN = {
+    'completion': {'trimesh'},
+    'evaluation': {'coacd', 'mujoco', 'trimesh'},
+    'photographs': {'onnxruntime'},
+}
 OPTIONAL = set().union(*OPTIONAL_IN.values())
 
 FILE_LINES = 420

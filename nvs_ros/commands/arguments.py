@@ -241,3 +241,21 @@ def make_output_folder(option: str, folder: Path | None) -> None:
         raise UserError(f'{option}: {folder} cannot be made: {error.strerror}') from error
     if not os.access(folder, os.W_OK):
         raise UserError(f'{option}: {folder} may not be written')
+
+
+def write_section(file: Path, section: str, text: str | None = None) -> None:
+    """Put a text between the marks of a section of a Markdown file, or only see that it could be.
+
+    Raises
+    ------
+    UserError
+        The file has no such section, or cannot be written.
+    """
+    from nvs_ros.evaluation.markdown_tables import replaced
+
+    try:
+        content = replaced(file.read_text(), section, text or '')
+        if text is not None:
+            file.write_text(content)
+    except (OSError, ValueError) as error:
+        raise UserError(f'{file}: {error}') from error

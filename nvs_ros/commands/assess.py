@@ -6,7 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
-from nvs_ros.commands.arguments import add_json, add_model, check_output, make_output_folder
+from nvs_ros.commands.arguments import (
+    add_json,
+    add_model,
+    check_output,
+    make_output_folder,
+    write_section,
+)
 from nvs_ros.errors import UserError
 
 
@@ -57,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     section = arguments.set.partition(':')[0]
     if arguments.document is not None:
         check_output('--document', arguments.document)
-        _document(arguments.document, section)
+        write_section(arguments.document, section)
     from nvs_ros.evaluation.sets import open_set
     from nvs_ros.evaluation.shape_protocol import assess, fit
     from nvs_ros.evaluation.shape_report import summarise, table, write_plots
@@ -81,25 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
     summary = summarise(results)
     print(table(summary))
     if arguments.document is not None:
-        _document(arguments.document, section, table(summary))
+        write_section(arguments.document, section, table(summary))
     if arguments.json is not None:
         numbers = [{k: result[k] for k in ('name', 'views', 'shapes')} for result in results]
         arguments.json.write_text(json.dumps({**summary, 'results': numbers}, indent=1) + '\n')
     if arguments.plots is not None:
         write_plots(summary, results, arguments.plots)
     return 0
-
-
-def _document(file: Path, section: str, text: str | None = None) -> None:
-    """Write a text between the marks of a section; without text only check that they exist."""
-    from nvs_ros.evaluation.markdown_tables import replaced
-
-    try:
-        content = replaced(file.read_text(), section, text or '')
-        if text is not None:
-            file.write_text(content)
-    except (OSError, ValueError) as error:
-        raise UserError(f'{file}: {error}') from error
 
 
 def _model_index(model: str) -> Path:

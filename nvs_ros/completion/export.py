@@ -52,6 +52,34 @@ def save_cloud(cloud: Cloud, file: Path, provenance: Mapping[str, object]) -> No
     _write(file, _ply_header(vertices, 0, {**counts, **provenance}), vertices)
 
 
+def read_cloud(file: Path) -> Cloud:
+    """What :func:`save_cloud` wrote.
+
+    Raises
+    ------
+    UserError
+        There is no such file, or it is another one.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f'cannot read {file}: {error.strerror or error}') from error
+    header, _, body = content.partition(b'end_header\n')
+    properties = [f'property {PLY_TYPES[kind]} {name}'.encode() for name, kind in VERTEX]
+    dtype = np.dtype(VERTEX)
+    if properties != [line for line in header.split(b'\n') if line.startswith(b'property')]:
+        raise UserError(f'{file}: expected a cloud written by nvs_ros, got another file')
+    vertices = np.frombuffer(body[: len(body) // dtype.itemsize * dtype.itemsize], dtype)
+    return Cloud(
+        np.stack([vertices[name] for name in 'xyz'], 1).astype(np.float64),
+        np.stack([vertices[f'n{name}'] for name in 'xyz'], 1).astype(np.float64),
+        np.stack([vertices[name] for name in ('red', 'green', 'blue')], 1),
+        vertices['synthetic'] > 0,
+        vertices['confidence'],
+        vertices['view'],
+    )
+
+
 MESHES = ('.ply', '.glb', '.obj', '.stl')
 """Endings of mesh files."""
 

@@ -122,6 +122,15 @@ def _paths(name: str) -> list[metadata.PackagePath]:
     return sorted((f for f in files if f.suffix.lower() in SUFFIXES), key=str)
 
 
+def metric_size(file: MeshFile) -> float:
+    """Longest side of a mesh in the unit of its file."""
+    return float(np.ptp(_loaded(file).vertices, axis=0).max())
+
+
+def _loaded(file: MeshFile) -> Mesh:
+    return _divided_mesh(file.path) if file.divided else _obj_mesh(file.path)
+
+
 def load_mesh(file: MeshFile) -> Mesh:
     """Load a mesh: z up, centred, longest side 1.
 
@@ -130,7 +139,7 @@ def load_mesh(file: MeshFile) -> Mesh:
     UserError
         An OBJ file cannot be read, or trimesh is needed and missing.
     """
-    mesh = _divided_mesh(file.path) if file.divided else _obj_mesh(file.path)
+    mesh = _loaded(file)
     if file.y_up:
         mesh = dataclasses.replace(
             mesh, vertices=mesh.vertices @ Z_FROM_Y_UP.T, normals=mesh.normals @ Z_FROM_Y_UP.T

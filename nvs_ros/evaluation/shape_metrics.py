@@ -48,7 +48,7 @@ def true_shape(mesh: Mesh, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """
     centres, points = grid.centres, []
     left = np.arange(len(centres))
-    for direction in _directions(SCANS):
+    for direction in directions(SCANS):
         frame = scan(mesh, SCAN_DISTANCE * direction)
         left = left[measured_occupancy(centres[left], grid.cell_m, frame) >= SURFACE]
         points.append(measured_points(frame)[0])
@@ -57,7 +57,7 @@ def true_shape(mesh: Mesh, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return solid.reshape(grid.shape), np.concatenate(points)
 
 
-def _directions(count: int) -> np.ndarray:
+def directions(count: int) -> np.ndarray:
     """Unit vectors (count, 3) evenly over the sphere, none of them vertical."""
     height = 1 - (2 * np.arange(count) + 1) / count
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(count)

@@ -41,10 +41,13 @@ def _scanned(objects: ObjectSet, index: int) -> tuple[str, Mesh, Frame]:
     return name, mesh, scan(mesh, position_from_spherical(camera), objects.settings.size)
 
 
-def observe_views(
-    synthesizer: Synthesizer, mesh: Mesh, frames: Sequence[Frame], settings: CompletionSettings
-) -> tuple[Observation, list[AssessedView], list[Frame]]:
-    """Views of an object from :data:`VIEWPOINTS` with their confidence, and the true views."""
+def look_round(
+    synthesizer: Synthesizer,
+    frames: Sequence[Frame],
+    settings: CompletionSettings,
+    seed: int = 0,
+) -> tuple[Observation, list[AssessedView]]:
+    """The node's configured views of an object with their confidence."""
     observation = synthesizer.observe(frames)
     targets = [
         target_from_angles(
@@ -52,7 +55,14 @@ def observe_views(
         )
         for azimuth, elevation, distance in VIEWPOINTS
     ]
-    views = assess_views(synthesizer, observation, targets, settings)
+    return observation, assess_views(synthesizer, observation, targets, settings, seed=seed)
+
+
+def observe_views(
+    synthesizer: Synthesizer, mesh: Mesh, frames: Sequence[Frame], settings: CompletionSettings
+) -> tuple[Observation, list[AssessedView], list[Frame]]:
+    """The node's configured views of an object with their confidence, and the true ones."""
+    observation, views = look_round(synthesizer, frames, settings)
     size = observation.source.camera.width
     truths = [scan(mesh, v.estimate.target.object_from_camera[:3, 3], size) for v in views]
     return observation, views, truths

@@ -1,0 +1,162 @@
+"""``python -m nvs_ros evaluate-grasps``: what a completed cloud is worth to a gripper."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from nvs_ros import __version__
+from nvs_ros.commands.arguments import (
+    add_json,
+    add_model,
+    check_output,
+    make_output_folder,
+    write_section,
+)
+from nvs_ros.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        '--set',
+        default='household',
+        help='procedural, household, meshes:PKG or meshes:/FOLDER, as for evaluate '
+        '(default %(default)s)',
+    )
+    parser.add_argument(
+        '--split',
+        choices=('test', 'validation'),
+        default='test',
+        help='what is tuned is tuned on the validation split (default %(default)s)',
+    )
+    parser.add_argument('--objects', type=int, default=40, metavar='N', help='(default 40)')
+    parser.add_argument(
+        '--views', type=int, default=3, metavar='N', help='cameras about each (default 3)'
+    )
+    parser.add_argument(
+        '--seeds', type=int, default=3, metavar='N', help='of noise and jitter (default 3)'
+    )
+    parser.add_argument(
+        '--clouds', metavar='NAME,...', help='some of the clouds alone (default: all of them)'
+    )
+    parser.add_argument(
+        '--faults', action='store_true', help='depth and mask as a real sensor gives them'
+    )
+    parser.add_argument(
+        '--place',
+        choices=('known', 'found'),
+        default='known',
+        help='of the object and its size: true ones are given, or they are found from mask and '
+        'depth (default %(default)s)',
+    )
+    add_json(
+        parser,
+        'write the numbers; clouds and the figures of each object go to FILE.objects, where a run '
+        'goes on that was interrupted',
+    )
+    parser.add_argument(
+        '--document',
+        type=Path,
+        metavar='FILE',
+        help='write the tables between the marks of a section in a Markdown file',
+    )
+    parser.add_argument(
+        '--section', metavar='NAME', help='of --document (default: household, meshes, ...)'
+    )
+    parser.add_argument('--plots', type=Path, metavar='DIR', help='write pictures of grasps')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for name in ('objects', 'views', 'seeds'):
+        if getattr(arguments, name) < 1:
+            raise UserError(f'--{name}: expected at least 1, got {getattr(arguments, name)}')
+    check_output('--json', arguments.json)
+    make_output_folder('--plots', arguments.plots)
+    section = arguments.section or arguments.set.partition(':')[0]
+    if arguments.document is not None:
+        check_output('--document', arguments.document)
+        write_section(arguments.document, section)
+    from nvs_ros.evaluation.grasps.summary import summarise, table
+    from nvs_ros.evaluation.grasps.trials import try_all
+    from nvs_ros.evaluation.protocol import open_folder
+
+    trials, config = _prepare(arguments)
+    with contextlib.ExitStack() as stack:
+        if arguments.json is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            folder = arguments.json.with_name(arguments.json.name + '.objects')
+        open_folder(folder, config)
+        count = min(arguments.objects, trials.objects.size or arguments.objects)
+        results = try_all(trials, count, folder)
+        summary = summarise(results)
+        print(table(summary))
+        if arguments.document is not None:
+            write_section(arguments.document, section, table(summary))
+        if arguments.json is not None:
+            text = json.dumps({**summary, 'config': config, 'results': results}, indent=1)
+            arguments.json.write_text(text + '\n')
+        if arguments.plots is not None:
+            from nvs_ros.evaluation.grasps.pictures import write_sheet
+
+            write_sheet(results, folder, arguments.plots / 'grasps.png')
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """What is tried, and what it is made with."""
+    from nvs_ros.evaluation.grasps import convex, physics, trials
+    from nvs_ros.evaluation.grasps.clouds import CLOUDS
+    from nvs_ros.evaluation.sets import open_set
+    from nvs_ros.hashes import sha256_of
+    from nvs_ros.settings import CompletionSettings
+    from nvs_ros.synthesizer import Synthesizer
+    from nvs_ros.zero123.components import find_model
+
+    mujoco = physics.require_mujoco()
+    clouds = tuple(arguments.clouds.split(',')) if arguments.clouds else tuple(CLOUDS)
+    if unknown := [name for name in clouds if name not in CLOUDS]:
+        raise UserError(f'--clouds: expected some of {", ".join(CLOUDS)}, got {unknown[0]!r}')
+    settings = CompletionSettings()
+    try:
+        synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
+        synthesizer.preset(settings.preset)
+        size = synthesizer.components.image_size
+        objects = open_set(arguments.set, split=arguments.split, views=2, size=size)
+        weights = sha256_of(find_model(arguments.model).weight_paths)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error
+    made = trials.Trials(
+        synthesizer,
+        objects,
+        clouds,
+        arguments.views,
+        arguments.seeds,
+        settings,
+        faults=arguments.faults,
+        found=arguments.place == 'found',
+    )
+    config = {
+        'version': __version__,
+        'mujoco': mujoco.__version__,
+        'model': synthesizer.components.model_id,
+        'weights_sha256': weights,
+        'set': arguments.set,
+        'split': arguments.split,
+        'clouds': list(clouds),
+        'views': arguments.views,
+        'seeds': arguments.seeds,
+        'faults': arguments.faults,
+        'place': arguments.place,
+        'completion': dataclasses.asdict(settings),
+        'gripper': json.loads(json.dumps(dataclasses.asdict(made.gripper))),
+        'ranking': dataclasses.asdict(made.ranking),
+        'convex': convex.SETTINGS,
+    }
+    return made, config
