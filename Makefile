@@ -1,4 +1,5 @@
 # make demo    a bag through the node: out/contact_sheet.png, out/views/, out/views.mcap
+# make demo-grasp   a thing on a table, completed by the node and lifted in simulation: out/grasp.png
 # make test    lint and tests; those of node and bag under ROS 2 Kilted and Jazzy
 # make docs    the documentation as a site: out/site/index.html
 # make clean   remove the environment and everything built
@@ -12,7 +13,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-kilted test-jazzy lint docs build clean
+.PHONY: help demo demo-grasp test test-kilted test-jazzy lint docs build clean
 
 prefix := $(CURDIR)/.venv
 python := .venv/bin/python
@@ -34,6 +35,9 @@ help:
 
 demo: build
 	@$(python) demo/run.py
+
+demo-grasp: build
+	@$(python) demo/grasp.py
 
 test: test-kilted test-jazzy
 

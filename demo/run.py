@@ -68,11 +68,11 @@ def _views(log: Path, model: str, deadline_s: float) -> tuple[NovelViewArray, No
     values = ('autostart:=false', 'input.depth:=true', f'model.source:={model}')
     parameters = [word for value in values for word in ('-p', value)]
     command = ['nvs_ros.node.main', '--ros-args', *parameters]
-    with log.open('w') as file, _process(command, file) as node:
+    with log.open('w') as file, process(command, file) as node:
         client = Client(deadline_s, lambda: _check(node))
         try:
             client.start()
-            with _process(['nvs_ros', 'replay', str(BAG)]) as replay:
+            with process(['nvs_ros', 'replay', str(BAG)]) as replay:
                 # The replay shows its own progress.
                 client.wait_until(
                     lambda: replay.poll() is not None, 'replaying the bag', show=False
@@ -97,7 +97,7 @@ def _request() -> SynthesizeView.Request:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], output: IO | None = None) -> Iterator[subprocess.Popen]:
+def process(command: list[str], output: IO | None = None) -> Iterator[subprocess.Popen]:
     """Run a Python module as a process, which is ended with the ``with`` block."""
     process = subprocess.Popen(
         [sys.executable, '-m', *command],
@@ -122,6 +122,12 @@ def _check(node: subprocess.Popen) -> None:
         raise DemoError(f'the node ended with code {node.returncode}')
 
 
+def show_failure(log: Path, error: DemoError) -> None:
+    """Say on stderr what went wrong, with the end of the node's log."""
+    lines = log.read_text(errors='replace').splitlines()[-LOG_LINES:]
+    print('\n'.join([f'{log}:', *lines, f'demo: {error}']), file=sys.stderr)
+
+
 def main() -> int:
     """Run the demo from the command line; returns 1 after printing why if it fails."""
     parser = argparse.ArgumentParser(
@@ -139,8 +145,7 @@ def main() -> int:
     try:
         run(arguments.output, arguments.model, arguments.time_limit)
     except DemoError as error:
-        lines = log.read_text(errors='replace').splitlines()[-LOG_LINES:]
-        print('\n'.join([f'{log}:', *lines, f'demo: {error}']), file=sys.stderr)
+        show_failure(log, error)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -82,7 +82,7 @@ class Grasp:
     score : float
         Higher is better; see :mod:`nvs_ros.evaluation.grasps.ranking`.
     confidence : float
-        Of the points that the fingers touch, 0..1: the mean of the less trusted side.
+        Of the points that the fingers touch, 0..1: the mean of the less certain side.
     synthetic : float
         Share of these points that nobody measured, 0..1.
     """

@@ -39,6 +39,26 @@ OUTCOMES = ('held', 'blocked', 'missed', 'dropped')
 they closed; lost, or left on the table, when it was lifted or shaken."""
 
 
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """Where everything is.
+
+    Attributes
+    ----------
+    what : str
+        What the hand is doing: ``approach``, ``close``, ``lift``, ``shake`` or ``hold``.
+    world_from_object, world_from_grasp : (4, 4) float64
+        The world is the frame that the parts were given in; metres.
+    opening_m : float
+        Distance between the fingers.
+    """
+
+    what: str
+    world_from_object: NDArray[np.float64]
+    world_from_grasp: NDArray[np.float64]
+    opening_m: float
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a grasp.
@@ -138,28 +158,39 @@ class World:
         self._run(REST_S, lambda share: None)
         return self._data.qpos[5:12].copy()
 
-    def attempt(self, grasp: Grasp) -> Outcome:
+    def attempt(
+        self, grasp: Grasp, watch: Callable[[Moment], None] = lambda moment: None
+    ) -> Outcome:
         """Try a grasp on the object at rest; the same grasp has the same outcome.
 
         Parameters
         ----------
         grasp : Grasp
             In the frame that the parts were given in.
+        watch : callable
+            Told where everything is at the end of each thing that the hand does.
         """
+
+        def show(what: str) -> None:
+            watch(self._moment(what, grasp))
+
         goal, away = grasp.object_from_grasp[:3, 3], grasp.object_from_grasp[:3, 2]
         self._put(grasp, goal - APPROACH_M * away)
         self._run(APPROACH_S, lambda share: self._go(goal - (1 - share) * APPROACH_M * away))
         self._run(0.1, lambda share: None)
+        show('approach')
         stopped = np.linalg.norm(self._data.qpos[:3] - goal) > OFF_M
         moved = np.linalg.norm(self._data.qpos[5:8] - self._start[:3]) > OFF_M
         if stopped:
             return Outcome('blocked', True)
         speed = CLOSING_M_S * CLOSE_S
         self._run(CLOSE_S, lambda share: self._open(grasp.opening_m / 2 - speed * share))
+        show('close')
         if not self._is_held():
             return Outcome('missed', bool(moved))
         up, across = np.array([0, 0, LIFT_M]), SHAKE_M * np.eye(3)
         self._run(LIFT_S, lambda share: self._go(goal + share * up))
+        show('lift')
         for way in across[:2]:
             if not self._is_held():
                 break
@@ -168,9 +199,17 @@ class World:
                 SHAKE_S,
                 lambda s, way=way, turns=turns: self._go(goal + up + np.sin(turns * s) * way),
             )
+        show('shake')
         self._run(HOLD_S, lambda share: self._go(goal + up), lambda: not self._is_held())
+        show('hold')
         held = self._is_held() and not self._is_on_table()
         return Outcome('held' if held else 'dropped', bool(moved))
+
+    def _moment(self, what: str, grasp: Grasp) -> Moment:
+        place = self._data.qpos
+        turn = Rotation.from_quat(place[8:12], scalar_first=True).as_matrix()
+        hand = rigid(grasp.object_from_grasp[:3, :3], place[:3])
+        return Moment(what, rigid(turn, place[5:8]), hand, 2 * float(place[3:5].mean()))
 
     def _put(self, grasp: Grasp, position: NDArray[np.float64]) -> None:
         """The object at rest, the hand at a place."""

@@ -52,7 +52,7 @@ class Points:
 
     @classmethod
     def measured(cls, places: NDArray[np.float64], normals: NDArray[np.float64]) -> Points:
-        """Points that are trusted."""
+        """Points that are certain."""
         return cls(places, normals, np.ones(len(places)), np.zeros(len(places)))
 
     def __len__(self) -> int:

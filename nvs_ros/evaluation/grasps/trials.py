@@ -116,19 +116,19 @@ class Laid:
     world: World
 
 
-def lay(trials: Trials, index: int) -> Laid:
-    """Put an object of the set on the table, in its real size, and let it come to rest."""
-    name, mesh, _ = trials.objects.draw(index)
-    size_m = real_size(trials.objects, index, name, mesh)
+def lay(objects: ObjectSet, index: int, gripper: Gripper | None = None) -> Laid:
+    """Put an object of a set on the table, in its real size, and let it come to rest."""
+    name, mesh, _ = objects.draw(index)
+    size_m = real_size(objects, index, name, mesh)
     parts = [size_m * part for part in convex_parts(mesh)]
-    turn = World(parts, trials.gripper).rest_from_object[:3, :3]
+    turn = World(parts, gripper).rest_from_object[:3, :3]
     if np.degrees(Rotation.from_matrix(turn).magnitude()) < TURNED_DEG:
-        return Laid(name, mesh, size_m, World(parts, trials.gripper, rest=False))
+        return Laid(name, mesh, size_m, World(parts, gripper, rest=False))
     turned = mesh.transformed(turn)
     low, high = turned.vertices.min(0), turned.vertices.max(0)
     parts = [part @ turn.T - size_m * (low + high) / 2 for part in parts]
     size_m *= float((high - low).max())
-    return Laid(name, turned.normalised(), size_m, World(parts, trials.gripper, rest=False))
+    return Laid(name, turned.normalised(), size_m, World(parts, gripper, rest=False))
 
 
 def sight_of(trials: Trials, laid: Laid, index: int, view: int, seed: int) -> Sight:
@@ -196,7 +196,7 @@ def try_object(trials: Trials, index: int, folder: Path) -> dict[str, Any]:
         ``object``, ``name``, ``size_m``, and ``records``: one for each method, view and seed, with
         ``grasps``: a list of what became of each, best first.
     """
-    laid = lay(trials, index)
+    laid = lay(trials.objects, index, trials.gripper)
     methods = methods_of(trials.clouds, trials.ranking)
     records = []
     for view in range(trials.views):
