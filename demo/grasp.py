@@ -45,7 +45,8 @@ PERIOD_S = 0.5
 """Between two images."""
 SHEET = 'grasp.png'
 CELL = 220
-STEEL, FINGER, TABLE = (0.45, 0.48, 0.52), (0.15, 0.15, 0.17), (0.86, 0.82, 0.75)
+STEEL, FINGER = np.array([0.45, 0.48, 0.52]), np.array([0.15, 0.15, 0.17])
+TABLE = np.array([0.86, 0.82, 0.75])
 NUMPY_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 """``PointField`` -> NumPy."""
 
@@ -79,7 +80,7 @@ class Arm(Client):
             'image': image_from_array(frame.image, 'rgb8', header),
             'camera_info': message_from_camera(frame.camera, header),
             'mask': image_from_array(frame.mask, 'mono8', header),
-            'depth': image_from_array(frame.depth_m.astype(np.float32), '32FC1', header),
+            'depth': image_from_array(np.asarray(frame.depth_m, np.float32), '32FC1', header),
         }
         for name, message in messages.items():
             self._publishers[name].publish(message)
@@ -159,12 +160,13 @@ def _report(
 ) -> None:
     imagined = points.synthetic.mean()
     print(f'{laid.name} of {100 * laid.size_m:.0f} cm, {imagined:.0%} of its cloud imagined')
-    for grasp in grasps:
+    if outcome is not None:
+        (grasp,) = grasps
         print(
             f'best grasp: {grasp.synthetic:.0%} of what the fingers touch imagined, confidence '
             f'{grasp.confidence:.2f}, score {grasp.score:.2f}: {outcome.what}'
         )
-    if not grasps:
+    else:
         print('no grasp was found')
     print(f'  {sheet}')
 
@@ -216,7 +218,7 @@ def _scene(laid: Laid, moment: Moment, side: np.ndarray, reach_m: float) -> np.n
     return render(everything, pose, camera.matrix, CELL, CELL).image
 
 
-def _box(sides: np.ndarray, color: tuple, pose: np.ndarray, centre: np.ndarray) -> Mesh:
+def _box(sides: np.ndarray, color: np.ndarray, pose: np.ndarray, centre: np.ndarray) -> Mesh:
     made = block(sides, color).transformed(np.eye(3), centre - [0, 0, sides[2] / 2])
     return made.transformed(pose[:3, :3], pose[:3, 3])
 

@@ -167,9 +167,12 @@ def test_success_goes_with_confidence():
         {'records': [record('ours_no_trust', 'held' if c > 0.5 else 'dropped', confidence=c)]}
         for c in np.linspace(0, 1, 20)
     ]
-    trust = summarise(results)['trust']
-    assert trust['spearman'] > 0.8 and sum(row['grasps'] for row in trust['bins']) == 20
-    assert [row['success'] for row in trust['bins']] == [0, 0, 0.5, 1, 1]
+    by_confidence = summarise(results)['confidence']
+    assert (
+        by_confidence['spearman'] > 0.8
+        and sum(row['grasps'] for row in by_confidence['bins']) == 20
+    )
+    assert [row['success'] for row in by_confidence['bins']] == [0, 0, 0.5, 1, 1]
 
 
 def test_the_example_ranks_grasps(capsys, monkeypatch):

@@ -122,14 +122,14 @@ class Sight:
         frame = self._true_frame
         upright = inverse(frame.object_from_camera)[:3, :3]
         try:
-            return place_from_mask(frame.mask >= 128, frame.camera, frame.depth_m, upright)
+            return place_from_mask(frame.mask >= 128, frame.camera, _depth_m(frame), upright)
         except ValueError:
             return None
 
     @property
     def true_from_told(self) -> np.ndarray:
         """The object's frame, from the one that the frames are told in, (4, 4)."""
-        if not self.found:
+        if not self.found or self._place is None:
             return np.eye(4)
         return self._true_frame.object_from_camera @ self._place.camera_from_object
 
@@ -139,7 +139,7 @@ class Sight:
 
     def _told(self, frame: Frame) -> Frame:
         """A frame with the pose and size that the robot knows of."""
-        if not self.found:
+        if not self.found or self._place is None:
             return frame
         pose = inverse(self.true_from_told) @ frame.object_from_camera
         return dataclasses.replace(frame, object_from_camera=pose, object_size_m=self._place.size_m)
@@ -183,6 +183,18 @@ class Sight:
         return points[points.confidence >= self.least_confidence]
 
 
+def _depth_m(frame: Frame) -> np.ndarray:
+    if frame.depth_m is None:
+        raise ValueError('frame: expected one with depth, got none')
+    return frame.depth_m
+
+
+def _size_m(frame: Frame) -> float:
+    if frame.object_size_m is None:
+        raise ValueError('frame: expected the size of the object, got none')
+    return frame.object_size_m
+
+
 def nothing() -> Points:
     """No points."""
     return Points.measured(np.zeros((0, 3)), np.zeros((0, 3)))
@@ -191,8 +203,8 @@ def nothing() -> Points:
 def surface_points(frame: Frame) -> Points:
     """What a depth camera measured of the object, with normals."""
     solid = coverage(np.asarray(frame.mask)) >= SOLID
-    pose, size = frame.object_from_camera, frame.object_size_m
-    surface = measured_surface(frame.image, solid, frame.camera, pose, frame.depth_m, size)
+    pose, size = frame.object_from_camera, _size_m(frame)
+    surface = measured_surface(frame.image, solid, frame.camera, pose, _depth_m(frame), size)
     return Points.measured(surface.points.astype(np.float64), surface.normals.astype(np.float64))
 
 
@@ -205,7 +217,7 @@ def mirrored(frame: Frame) -> Points:
     seen = surface_points(frame)
     turn = np.array([-1.0, -1, 1])
     places = seen.places * turn
-    cell_m = frame.object_size_m / 64
+    cell_m = _size_m(frame) / 64
     possible = measured_occupancy(places, cell_m, frame) >= 0.5
     count = int(possible.sum())
     far = Points(
@@ -223,7 +235,7 @@ def extruded(frame: Frame, table_m: float) -> Points:
     That lies in the silhouette, behind the measured depth, above the table, and in the ball whose
     diameter is the object's longest side. Its walls run along the lines of sight.
     """
-    seen, size_m = surface_points(frame), frame.object_size_m
+    seen, size_m = surface_points(frame), _size_m(frame)
     grid = Grid(size_m, CompletionSettings().cells)
     centres, cell = grid.centres, grid.cell_m
     ball = 0.5 + (size_m / 2 - np.linalg.norm(centres, axis=1)) / cell

@@ -155,7 +155,7 @@ def _hits(
     far = -length - gripper.palm_m[2] - SWEEP_M
     palm = (out < gripper.palm_m[0] / 2 + CLEARANCE_M) & (z < -length + CLEARANCE_M)
     palm &= np.abs(y) < gripper.palm_m[1] / 2 + CLEARANCE_M
-    return ((fingers | palm) & (z > far)).any(1)
+    return np.any((fingers | palm) & (z > far), axis=1)
 
 
 def _lowest(

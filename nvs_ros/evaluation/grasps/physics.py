@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,11 +195,7 @@ class World:
         for way in across[:2]:
             if not self._is_held():
                 break
-            turns = 2 * np.pi * SHAKE_HZ * SHAKE_S
-            self._run(
-                SHAKE_S,
-                lambda s, way=way, turns=turns: self._go(goal + up + np.sin(turns * s) * way),
-            )
+            self._run(SHAKE_S, partial(self._shake, goal + up, way))
         show('shake')
         self._run(HOLD_S, lambda share: self._go(goal + up), lambda: not self._is_held())
         show('hold')
@@ -225,6 +222,9 @@ class World:
 
     def _go(self, position: NDArray[np.float64]) -> None:
         self._data.ctrl[:3] = position
+
+    def _shake(self, middle: NDArray[np.float64], way: NDArray[np.float64], share: float) -> None:
+        self._go(middle + np.sin(2 * np.pi * SHAKE_HZ * SHAKE_S * share) * way)
 
     def _open(self, half_m: float) -> None:
         # Below 0, so that thin things are held with the whole force too.

@@ -42,7 +42,7 @@ SIDES = ((1.0, 0.4, 0.5), (-0.4, 1.0, 0.5))
 def picture(
     points: Points,
     grasps: Sequence[tuple[Grasp, bool]],
-    direction: np.ndarray,
+    direction: np.ndarray | tuple[float, float, float],
     *,
     gripper: Gripper | None = None,
     reach_m: float = 0.25,
@@ -110,7 +110,8 @@ def write_sheet(results: Sequence[dict[str, Any]], folder: Path, file: Path) -> 
     file : Path
         PNG.
     """
-    rows, captions = [], []
+    rows: list[list[np.ndarray | None]] = []
+    captions: list[list[str]] = []
     for result in results[:SHEET_OBJECTS]:
         rows.append([])
         captions.append([])

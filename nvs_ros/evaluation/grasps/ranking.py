@@ -100,7 +100,12 @@ def find_grasps(
     middles, lines = antipodal_pairs(points, gripper, rng)
     made = [
         contacts_of(
-            thin, gripper, middle, np.linalg.norm(line), _from_above(approaches(line)), table_m
+            thin,
+            gripper,
+            middle,
+            float(np.linalg.norm(line)),
+            _from_above(approaches(line)),
+            table_m,
         )
         for middle, line in zip(middles, lines, strict=True)
     ]

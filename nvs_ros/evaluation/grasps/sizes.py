@@ -48,8 +48,9 @@ def real_size(objects: ObjectSet, index: int, name: str, mesh: Mesh) -> float:
     mesh : Mesh
         Longest side 1.
     """
-    if objects.files and isinstance(objects.files[index], MeshFile):
-        size = metric_size(objects.files[index])
+    file = objects.files[index] if objects.files else None
+    if isinstance(file, MeshFile):
+        size = metric_size(file)
         if METRES[0] <= size <= METRES[1]:
             return size
     rng = np.random.default_rng([objects.settings.seed, index, 3])

@@ -45,8 +45,8 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``objects``; ``sights``: views and seeds of each; ``methods``: method -> metric of
         :data:`METRICS` -> mean and ends of the 95 % interval over objects, and ``outcomes``: what
         became of first grasps, counted; ``paired``: ``a-b`` -> metric -> the same for the
-        difference; ``baseline``: the best of :data:`BASELINES`; ``trust``: how success goes with
-        confidence, see :func:`trust_of`.
+        difference; ``baseline``: the best of :data:`BASELINES`; ``confidence``: how success goes
+        with confidence, see :func:`success_by_confidence`.
     """
     methods = list(dict.fromkeys(r['method'] for r in results[0]['records']))
     scores = {method: _scores(results, method) for method in methods}
@@ -68,13 +68,16 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             }
             for first, second in _pairs(methods, best)
         },
-        'trust': trust_of(results, 'ours_no_trust') if 'ours_no_trust' in scores else None,
+        'confidence': success_by_confidence(results, 'ours_no_trust')
+        if 'ours_no_trust' in scores
+        else None,
     }
 
 
 def _pairs(methods: Sequence[str], best: str | None) -> list[tuple[str, str]]:
     wanted = [('ours', name) for name in BASELINES]
-    wanted += [('ours_no_depth', best), ('ours', 'ours_no_depth'), ('ours_trusted', 'ours')]
+    wanted += [('ours_no_depth', best)] if best is not None else []
+    wanted += [('ours', 'ours_no_depth'), ('ours_trusted', 'ours')]
     wanted += [('ours_2_frames', 'ours'), ('true', 'ours')]
     wanted += [(name, 'ours_no_trust') for name in ('ours', 'ours_more_trust')]
     return [pair for pair in wanted if set(pair) <= set(methods)]
@@ -110,7 +113,7 @@ def _outcomes(results: Sequence[dict[str, Any]], method: str) -> dict[str, int]:
     return counts
 
 
-def trust_of(results: Sequence[dict[str, Any]], method: str) -> dict[str, Any]:
+def success_by_confidence(results: Sequence[dict[str, Any]], method: str) -> dict[str, Any]:
     """How success goes with the confidence of what the fingers touch.
 
     Parameters
@@ -168,24 +171,24 @@ def table(summary: dict[str, Any]) -> str:
     for pair, row in summary['paired'].items():
         cells = ' | '.join(cell(row[metric], '+') for metric in METRICS)
         lines.append(f'| {" - ".join(f"`{name}`" for name in pair.split("-"))} | {cells} |')
-    return '\n'.join(lines + _trust_lines(summary['trust']))
+    return '\n'.join(lines + _confidence_lines(summary['confidence']))
 
 
-def _trust_lines(trust: dict[str, Any] | None) -> list[str]:
-    if not trust or not trust['grasps']:
+def _confidence_lines(by_confidence: dict[str, Any] | None) -> list[str]:
+    if not by_confidence or not by_confidence['grasps']:
         return []
-    rank = '-' if trust['spearman'] is None else f'{trust["spearman"]:.2f}'
+    rank = '-' if by_confidence['spearman'] is None else f'{by_confidence["spearman"]:.2f}'
     return [
         '',
-        f'Success against confidence, {trust["grasps"]} grasps of `ours_no_trust` (Spearman '
-        f'correlation {rank}):',
+        f'Success against confidence, {by_confidence["grasps"]} grasps of `ours_no_trust` '
+        f'(Spearman correlation {rank}):',
         '',
         '| confidence of the touched points | of them synthetic | held |',
         '|---|---|---|',
         *(
             f'| {row["confidence"]:.2f} | {100 * row["synthetic"]:.0f} % | '
             f'{100 * row["success"]:.0f} % of {row["grasps"]} |'
-            for row in trust['bins']
+            for row in by_confidence['bins']
         ),
     ]
 
@@ -196,7 +199,9 @@ def cell(values: Sequence[float | None] | None, sign: str = '') -> str:
     if values is None:
         return '-'
     mean, low, high = values
-    if low is None:
+    if mean is None:
+        return '-'
+    if low is None or high is None:
         return f'{100 * mean:{sign}.0f}'
     if not sign:
         low, high = max(low, 0.0), min(high, 1.0)
