@@ -1,6 +1,5 @@
 import json
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -124,10 +123,3 @@ def test_a_folder_of_somebody_else_is_refused_before_the_work(tmp_path, capsys, 
     file = tmp_path / 'summary.json'
     assert main([command, '--model', '/nowhere', '--json', str(file)]) == 2
     assert f'--json: {file} may not be written' in capsys.readouterr().err
-
-
-def test_a_robot_without_the_libraries_is_told_so(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, 'nvs_ros.evaluation.protocol', None)
-    assert main(['evaluate', '--objects', '1']) == 2
-    error = capsys.readouterr().err
-    assert 'numba' in error and 'scikit-image' in error
