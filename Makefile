@@ -45,7 +45,7 @@ test-kilted: lint
 	@$(python) -m pytest
 
 test-jazzy: $(jazzy_built)
-	@NVS_HOSTILE=200 $(jazzy)/bin/python -m pytest test/test_node_*.py test/test_bag_*.py \
+	@NVS_HOSTILE=200 $(jazzy)/bin/python -m pytest test/test_node_*.py test/test_messages_*.py test/test_bag_*.py \
 	  test/test_package_build.py::test_ros_is_that_of_the_environment
 
 lint: build
