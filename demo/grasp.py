@@ -17,7 +17,12 @@ from pathlib import Path
 import numpy as np
 from client import Client, DemoError
 from PIL import Image as Picture
-from run import HERE, process, show_failure  # sets up the graph, before rclpy is imported
+from run import (  # sets up the graph, before rclpy is imported
+    HERE,
+    check_running,
+    process,
+    show_failure,
+)
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -142,12 +147,8 @@ def _completed(frame: Frame, log: Path, deadline_s: float) -> Points:
     parameters = [word for value in ('autostart:=false', *values) for word in ('-p', value)]
     command = ['nvs_ros.node.main', '--ros-args', *parameters]
 
-    def check() -> None:
-        if node.poll() is not None:
-            raise DemoError(f'the node ended with code {node.returncode}')
-
     with log.open('w') as file, process(command, file) as node:
-        arm = Arm(deadline_s, check, frame)
+        arm = Arm(deadline_s, lambda: check_running(node), frame)
         try:
             arm.start()
             return points_from_message(arm.look())

@@ -69,7 +69,7 @@ def _views(log: Path, model: str, deadline_s: float) -> tuple[NovelViewArray, No
     parameters = [word for value in values for word in ('-p', value)]
     command = ['nvs_ros.node.main', '--ros-args', *parameters]
     with log.open('w') as file, process(command, file) as node:
-        client = Client(deadline_s, lambda: _check(node))
+        client = Client(deadline_s, lambda: check_running(node))
         try:
             client.start()
             with process(['nvs_ros', 'replay', str(BAG)]) as replay:
@@ -117,7 +117,7 @@ def process(command: list[str], output: IO | None = None) -> Iterator[subprocess
             process.wait()
 
 
-def _check(node: subprocess.Popen) -> None:
+def check_running(node: subprocess.Popen) -> None:
     if node.poll() is not None:
         raise DemoError(f'the node ended with code {node.returncode}')
 

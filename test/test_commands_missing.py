@@ -1,27 +1,13 @@
 """What commands say where a library is not installed."""
 
-import subprocess
-import sys
-
 import pytest
 
-BLOCKED = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] == {library!r}:
-            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
-
-sys.meta_path.insert(0, Absent())
-from {module} import main
-sys.exit(main({arguments!r}))
-"""
+from nvs_ros.testing.absent import run_without
 
 
 def without(library, module, arguments):
-    code = BLOCKED.format(library=library, module=module, arguments=arguments)
-    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    code = f'from {module} import main\nsys.exit(main({arguments!r}))'
+    return run_without({library}, code)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """The rules of the house: who may import what, and how long a file and a function may be."""
 
 import ast
-import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
+from nvs_ros.testing.absent import run_without
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'nvs_ros'
@@ -165,19 +166,6 @@ def test_the_manifest_declares_what_is_imported_and_no_more():
     assert imported - LIBRARIES - OPTIONAL_ROS - OPTIONAL == ros
 
 
-BLOCKED = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in {blocked!r}:
-            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
-
-sys.meta_path.insert(0, Absent())
-import {module}
-"""
-
-
 @pytest.mark.parametrize(
     ('module', 'blocked'),
     [
@@ -187,8 +175,7 @@ import {module}
     ],
 )
 def test_a_room_works_without_what_it_does_not_need(module, blocked):
-    code = BLOCKED.format(module=module, blocked=blocked)
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    done = run_without(blocked, f'import {module}', ROOT)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nvs_ros.errors import UserError
 from nvs_ros.settings import ModelSettings
@@ -39,6 +42,26 @@ def add_sampling(parser: argparse.ArgumentParser, preset: str, seed: str) -> Non
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--json FILE``; ``what`` is its help."""
     parser.add_argument('--json', type=Path, metavar='FILE', help=what)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """``--set``: which objects are evaluated."""
+    parser.add_argument(
+        '--set',
+        default='household',
+        help='procedural, household, meshes:PKG or meshes:/FOLDER, as for evaluate '
+        '(default %(default)s)',
+    )
+
+
+def add_document(parser: argparse.ArgumentParser, section: str) -> None:
+    """``--document``: a Markdown file for the tables, and which ``section`` of it they go to."""
+    parser.add_argument(
+        '--document',
+        type=Path,
+        metavar='FILE',
+        help=f'write the tables between the marks of {section} in a Markdown file',
+    )
 
 
 def add_photographs(parser: argparse.ArgumentParser, more: str = '') -> None:
@@ -223,6 +246,48 @@ def check_output(option: str, file: Path | None) -> None:
         raise UserError(f'{expected}, got {file}: no such folder: {file.parent}')
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise UserError(f'{option}: {file} may not be written')
+
+
+@contextlib.contextmanager
+def results_folder(json_file: Path | None, config: dict[str, Any]) -> Iterator[Path]:
+    """Folder for the results of single objects, where an interrupted run continues.
+
+    Parameters
+    ----------
+    json_file : Path, optional
+        The argument of ``--json``: the folder is beside it, ``<name>.objects``. Without it a folder
+        that is removed at the end.
+    config : dict
+        Configuration of the run.
+
+    Raises
+    ------
+    UserError
+        The folder has results of another configuration.
+    """
+    from nvs_ros.evaluation.protocol import open_folder
+
+    with contextlib.ExitStack() as stack:
+        if json_file is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            folder = json_file.with_name(json_file.name + '.objects')
+        open_folder(folder, config)
+        yield folder
+
+
+def check_document(file: Path | None, section: str) -> None:
+    """Refuse a document without the section, or one that cannot be written, before the work is
+    done.
+
+    Raises
+    ------
+    UserError
+        What is wrong with it.
+    """
+    if file is not None:
+        check_output('--document', file)
+        write_section(file, section)
 
 
 def make_output_folder(option: str, folder: Path | None) -> None:

@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 
 from nvs_ros.commands.arguments import (
+    add_document,
     add_json,
     add_model,
+    add_set,
+    check_document,
     check_output,
     make_output_folder,
     write_section,
@@ -18,12 +21,7 @@ from nvs_ros.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument(
-        '--set',
-        default='household',
-        help='procedural, household, meshes:PKG or meshes:/FOLDER, as for evaluate '
-        '(default %(default)s)',
-    )
+    add_set(parser)
     parser.add_argument(
         '--objects', type=int, default=40, metavar='N', help='of the test split (default 40)'
     )
@@ -43,12 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'into the model (a folder, or the embedded one)',
     )
     add_json(parser, 'write numbers of all objects')
-    parser.add_argument(
-        '--document',
-        type=Path,
-        metavar='FILE',
-        help='write the tables between the marks of the set in a Markdown file',
-    )
+    add_document(parser, 'the set')
     parser.add_argument('--plots', type=Path, metavar='DIR', help='write pictures')
 
 
@@ -61,9 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_output('--json', arguments.json)
     make_output_folder('--plots', arguments.plots)
     section = arguments.set.partition(':')[0]
-    if arguments.document is not None:
-        check_output('--document', arguments.document)
-        write_section(arguments.document, section)
+    check_document(arguments.document, section)
     from nvs_ros.evaluation.sets import open_set
     from nvs_ros.evaluation.shape_protocol import assess, fit
     from nvs_ros.evaluation.shape_report import summarise, table, write_plots

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from nvs_ros import __version__
-from nvs_ros.commands.arguments import add_json, add_model, check_output, make_output_folder
+from nvs_ros.commands.arguments import (
+    add_json,
+    add_model,
+    check_output,
+    make_output_folder,
+    results_folder,
+)
 from nvs_ros.errors import UserError
 
 LADDER = 'zero123,hourglass,resample,amf,msa,zero-to-hero'
@@ -26,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=LADDER,
         help='with commas between; PRESET:FIELD=VALUE changes fields of the sampler, windows as '
         'LOW..HIGH; PRESET@depth, @sensor, @mask or @nothing says what it is told of the shape, '
-        '@depth+1 that of one more frame; :keep=false leaves no measured pixel in the view, '
+        '@depth+1 that of one more frame; :keep=false leaves its pictures as they are, '
         ':guide=false tells the network nothing '
         '(default %(default)s)',
     )
@@ -93,17 +97,12 @@ def run(arguments: argparse.Namespace) -> int:
     make_output_folder('--plots', arguments.plots)
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f'--workers: expected at least 1, got {arguments.workers}')
-    from nvs_ros.evaluation.protocol import evaluate, open_folder, read_results
+    from nvs_ros.evaluation.protocol import evaluate, read_results
     from nvs_ros.evaluation.report import summarise, terminal_text
 
     evaluation, config, references = _prepare(arguments)
     model = {'source': arguments.model, 'device': arguments.device}
-    with contextlib.ExitStack() as stack:
-        if arguments.json is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        else:
-            folder = arguments.json.with_name(arguments.json.name + '.objects')
-        open_folder(folder, config)
+    with results_folder(arguments.json, config) as folder:
         workers = arguments.workers or _workers(arguments.model, evaluation)
         evaluate(evaluation, folder, model, workers)
         results = read_results(folder, evaluation.settings.objects)

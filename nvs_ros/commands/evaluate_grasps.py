@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from nvs_ros import __version__
 from nvs_ros.commands.arguments import (
+    add_document,
     add_json,
     add_model,
+    add_set,
+    check_document,
     check_output,
     make_output_folder,
+    results_folder,
     write_section,
 )
 from nvs_ros.errors import UserError
@@ -23,12 +25,7 @@ from nvs_ros.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument(
-        '--set',
-        default='household',
-        help='procedural, household, meshes:PKG or meshes:/FOLDER, as for evaluate '
-        '(default %(default)s)',
-    )
+    add_set(parser)
     parser.add_argument(
         '--split',
         choices=('test', 'validation'),
@@ -60,12 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'write the numbers; clouds and the figures of each object go to FILE.objects, where a run '
         'goes on that was interrupted',
     )
-    parser.add_argument(
-        '--document',
-        type=Path,
-        metavar='FILE',
-        help='write the tables between the marks of a section in a Markdown file',
-    )
+    add_document(parser, 'a section')
     parser.add_argument(
         '--section', metavar='NAME', help='of --document (default: household, meshes, ...)'
     )
@@ -79,20 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
     check_output('--json', arguments.json)
     make_output_folder('--plots', arguments.plots)
     section = arguments.section or arguments.set.partition(':')[0]
-    if arguments.document is not None:
-        check_output('--document', arguments.document)
-        write_section(arguments.document, section)
+    check_document(arguments.document, section)
     from nvs_ros.evaluation.grasps.summary import summarise, table
     from nvs_ros.evaluation.grasps.trials import try_all
-    from nvs_ros.evaluation.protocol import open_folder
 
     trials, config = _prepare(arguments)
-    with contextlib.ExitStack() as stack:
-        if arguments.json is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        else:
-            folder = arguments.json.with_name(arguments.json.name + '.objects')
-        open_folder(folder, config)
+    with results_folder(arguments.json, config) as folder:
         count = min(arguments.objects, trials.objects.size or arguments.objects)
         results = try_all(trials, count, folder)
         summary = summarise(results)

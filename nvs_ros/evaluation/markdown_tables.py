@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,31 @@ def _paper(name: str) -> str:
                 for metric in ('psnr', 'ssim', 'iou')
             )
     return ''
+
+
+def cell(
+    values: Sequence[float | None] | None, scale: float = 1, digits: int = 3, sign: str = ''
+) -> str:
+    """A mean and its interval from :func:`nvs_ros.evaluation.statistics.mean_and_interval`.
+
+    Parameters
+    ----------
+    values : sequence of float or None, optional
+        Mean, low and high end; a dash stands for a missing mean.
+    scale : float
+        Factor of all three.
+    digits : int
+        Behind the point.
+    sign : str
+        ``'+'`` for differences.
+    """
+    mean, low, high = values or (None, None, None)
+    if mean is None:
+        return '-'
+    text = f'{mean * scale:{sign}.{digits}f}'
+    if low is None or high is None:
+        return text
+    return f'{text} ({low * scale:{sign}.{digits}f} ... {high * scale:{sign}.{digits}f})'
 
 
 def _row(cells: list[str]) -> str:

@@ -5,7 +5,6 @@ Its weights are not part of this package; ``scripts/fetch_lpips.py`` downloads t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from nvs_ros.computer.cache import cache_folder
 from nvs_ros.zero123.conditioning import network_images
 
 Perceptual = Callable[[np.ndarray, np.ndarray], float]
@@ -26,8 +26,7 @@ LAYERS = ((4, 2, False), (1, 2, True), (1, 1, True), (1, 1, False), (1, 1, False
 
 def weights_file() -> Path:
     """Path of the weights on this machine, whether they exist or not."""
-    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(cache) / 'nvs_ros' / 'lpips_alexnet.safetensors'
+    return cache_folder() / 'lpips_alexnet.safetensors'
 
 
 def find_perceptual() -> tuple[Perceptual | None, str]:

@@ -7,7 +7,6 @@ be interrupted and continued, or extended.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from nvs_ros.evaluation.perceptual import Perceptual, find_perceptual
 from nvs_ros.evaluation.sets import ObjectSet, Views
 from nvs_ros.geometry.spherical import wrap_angle
 from nvs_ros.geometry.target import target_from_pose
+from nvs_ros.replacing import replacing
 from nvs_ros.settings import Settings, setting
 from nvs_ros.synthesizer import Synthesizer
 
@@ -193,9 +193,8 @@ def _file(folder: Path, index: int) -> Path:
 def _write(folder: Path, result: dict[str, Any], strip: np.ndarray) -> None:
     file = _file(folder, result['object'])
     Image.fromarray(strip).save(file.with_suffix('.png'))
-    partial = file.with_suffix('.partial')
-    partial.write_text(json.dumps(result) + '\n')
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(result) + '\n')
 
 
 def read_results(folder: Path, objects: int) -> list[dict[str, Any]]:

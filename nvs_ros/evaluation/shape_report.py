@@ -15,6 +15,7 @@ from nvs_ros.completion.confidence import reliability
 from nvs_ros.completion.hull import Grid
 from nvs_ros.completion.surface import triangulated
 from nvs_ros.contact_sheet import contact_sheet
+from nvs_ros.evaluation.markdown_tables import cell
 from nvs_ros.evaluation.shape_protocol import METHODS
 from nvs_ros.evaluation.statistics import mean_and_interval
 from nvs_ros.geometry import Camera, look_at
@@ -94,10 +95,10 @@ def table(summary: dict[str, Any]) -> str:
     ]
     for method, row in summary['shapes'].items():
         what = METHODS[method]
-        lines.append(f'| {what} | {_cell(row["iou"])} | {_cell(row["chamfer"], 100, 2)} |')
+        lines.append(f'| {what} | {cell(row["iou"])} | {cell(row["chamfer"], 100, 2)} |')
     lines += ['', '| difference | volumetric IoU | Chamfer distance, % |', '|---|---|---|']
     for pair, row in summary['paired'].items():
-        cells = f'{_cell(row["iou"], sign="+")} | {_cell(row["chamfer"], 100, 2, "+")}'
+        cells = f'{cell(row["iou"], sign="+")} | {cell(row["chamfer"], 100, 2, "+")}'
         lines.append(f'| {pair.replace("-", " - ")} | {cells} |')
     confidence = summary['confidence']
     lines += [
@@ -108,18 +109,6 @@ def table(summary: dict[str, Any]) -> str:
         f'mean absolute error {confidence["mean_absolute_error"]:.3f}.',
     ]
     return '\n'.join(lines)
-
-
-def _cell(
-    values: Sequence[float | None] | None, scale: float = 1, digits: int = 3, sign: str = ''
-) -> str:
-    mean, low, high = values or (None, None, None)
-    if mean is None:
-        return '-'
-    text = f'{mean * scale:{sign}.{digits}f}'
-    if low is None or high is None:
-        return text
-    return f'{text} ({low * scale:{sign}.{digits}f} ... {high * scale:{sign}.{digits}f})'
 
 
 def write_plots(summary: dict[str, Any], results: Sequence[dict[str, Any]], folder: Path) -> None:

@@ -92,9 +92,9 @@ def clear_empty(
     if not measurement.possible.any():
         return image, mask
     empty = ~possible_pixels(measurement, target.canonical_camera, target.object_from_canonical)
-    return np.where(empty[..., None], 255, image).astype(np.uint8), np.where(empty, 0, mask).astype(
-        np.uint8
-    )
+    image, mask = image.copy(), mask.copy()
+    image[empty], mask[empty] = 255, 0
+    return image, mask
 
 
 def _layer(surface: Surface, target: TargetCamera) -> NDArray[np.uint8] | None:

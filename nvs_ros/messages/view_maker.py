@@ -88,8 +88,9 @@ class ViewMaker:
             The job was cancelled.
         """
         settings = self._configuration()
-        seed = settings.node.seed if seed < 0 else seed
-        views = self.engine.assessed(source, list(targets.values()), settings.completion, seed, job)
+        cameras = list(targets.values())
+        seed = self._seed(seed)
+        views = self.engine.assessed(source, cameras, settings.completion, seed, job)
         return dict(zip(targets, views, strict=True))
 
     def views(
@@ -128,7 +129,7 @@ class ViewMaker:
             Unknown preset, or the views cannot be made, see :meth:`Engine.views`.
         """
         settings = self._configuration()
-        seed = settings.node.seed if seed < 0 else seed
+        seed = self._seed(seed)
         least = settings.completion.min_confidence
         if assessed is None and least > 0:
             assessed = self.assessed(job, source, targets, seed)
@@ -152,6 +153,10 @@ class ViewMaker:
             )
             for name, view in zip(kept, views, strict=True)
         }
+
+    def _seed(self, seed: int) -> int:
+        """The configured seed in place of a negative one."""
+        return self._configuration().node.seed if seed < 0 else seed
 
     def views_with_remark(
         self,

@@ -118,16 +118,16 @@ class Outputs:
                 made[-1].on_activate(None)  # type: ignore[arg-type]  # rclpy does not look at it
         return ViewPublishers(*made)
 
-    def wanted(self, everything: bool = False) -> list[int]:
-        """Indices of the configured views that have subscribers.
+    def wanted(self, everything: bool = False) -> list[str]:
+        """Names of the configured views that have subscribers.
 
         Those of all views if ``everything``, or if all views or the contact sheet are subscribed.
         """
         if everything or any(p.get_subscription_count() for p in (self._views, self._sheet)):
-            return list(range(len(self._single)))
+            return [view_name(i) for i in range(len(self._single))]
         with self.lock:
             return [
-                i
+                view_name(i)
                 for i, publishers in enumerate(self._single)
                 if any(p.get_subscription_count() for p in publishers)
             ]

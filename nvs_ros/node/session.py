@@ -15,7 +15,7 @@ from nvs_ros.messages.job import Cancelled, Job
 from nvs_ros.messages.shapes import shape_messages
 from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.messages.transforms import UnknownTransform
-from nvs_ros.messages.view_maker import ViewMaker, view_name
+from nvs_ros.messages.view_maker import ViewMaker
 from nvs_ros.node.diagnostics import Health
 from nvs_ros.node.inputs import Inputs
 from nvs_ros.node.outputs import Outputs
@@ -49,7 +49,6 @@ class Session:
         outputs: Outputs,
         health: Health,
     ) -> None:
-        self._node = node
         self._parameters = parameters
         self._outputs = outputs
         self._health = health
@@ -129,14 +128,14 @@ class Session:
     def _stream(self, job: Job, frame: FrameMessages) -> None:
         """Make and publish what is wanted of a frame; errors are logged and counted."""
         try:
-            indices, reason = self._wanted()
+            names, reason = self._wanted()
             if reason:
                 if self._is_to_be_remembered(frame):
                     self.engine.sources(frame, self._parameters.configuration)
                 self.synchronizer.count_dropped(reason)
                 return
             sources = self.engine.sources(frame, self._parameters.configuration)
-            self._publish_objects(job, sources, indices)
+            self._publish_objects(job, sources, names)
         except Cancelled:
             self.synchronizer.count_dropped('cancelled')
         except UnknownTransform as error:
@@ -161,8 +160,8 @@ class Session:
         self._looked_s = frame.arrival_s
         return True
 
-    def _wanted(self) -> tuple[list[int], str]:
-        """Indices of the wanted views, and the reason if nothing is wanted, else ``''``."""
+    def _wanted(self) -> tuple[list[str], str]:
+        """Names of the wanted views, and the reason if nothing is wanted, else ``''``."""
         configuration = self._parameters.configuration
         if not configuration.node.enabled:
             return [], 'disabled'
@@ -174,14 +173,12 @@ class Session:
                 f'a subscriber of {topic} gets nothing: it asks for another type, or for more '
                 f'than is offered (see qos_overrides.{topic}.publisher)',
             )
-        indices = self._outputs.wanted(everything=not configuration.node.on_demand)
-        if not indices and not self._outputs.wants_shape():
+        names = self._outputs.wanted(everything=not configuration.node.on_demand)
+        if not names and not self._outputs.wants_shape():
             return [], 'nobody listens'
-        return indices, ''
+        return names, ''
 
-    def _publish_objects(
-        self, job: Job, sources: Sequence[SourceFrame], indices: list[int]
-    ) -> None:
+    def _publish_objects(self, job: Job, sources: Sequence[SourceFrame], names: list[str]) -> None:
         """Publish what is wanted of each object.
 
         Raises
@@ -193,7 +190,7 @@ class Session:
         for i, source in enumerate(sources):
             try:
                 # The topics of single views are for the first object that did not fail.
-                self._publish(job, source, indices, is_first=i == len(errors))
+                self._publish(job, source, names, is_first=i == len(errors))
             except Cancelled:
                 raise
             except Exception as error:
@@ -203,13 +200,12 @@ class Session:
         for object_id, problem in errors:
             self._health.left_out(object_id, problem)
 
-    def _publish(self, job: Job, source: SourceFrame, indices: list[int], is_first: bool) -> None:
+    def _publish(self, job: Job, source: SourceFrame, names: list[str], is_first: bool) -> None:
         """Make and publish what is wanted of an object: views, shape, TF of virtual cameras."""
         targets = self.maker.configured_targets(source)
         assessed: dict[str, AssessedView] = {}
         if self._outputs.wants_shape():
             assessed = self.maker.assessed(job, source, targets)
-        names = set(map(view_name, indices))
         wanted = {name: target for name, target in targets.items() if name in names}
         if wanted:
             views = self.maker.views_with_remark(job, source, wanted, assessed=assessed or None)

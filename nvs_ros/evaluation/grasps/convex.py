@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nvs_ros.computer.cache import cache_folder
 from nvs_ros.errors import UserError
 from nvs_ros.replacing import replacing
 from nvs_ros.scenes.mesh import Mesh
@@ -29,11 +29,6 @@ SETTINGS = {
 """Of coacd. A shallow search: a mug takes 9 s instead of 115, and has as many parts."""
 
 
-def cache_folder() -> Path:
-    """Where parts are kept: below ``XDG_CACHE_HOME``, or ``~/.cache``."""
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'nvs_ros' / 'convex'
-
-
 def convex_parts(mesh: Mesh, folder: Path | None = None) -> list[NDArray[np.float64]]:
     """Convex parts that together are about the mesh, by coacd.
 
@@ -42,7 +37,7 @@ def convex_parts(mesh: Mesh, folder: Path | None = None) -> list[NDArray[np.floa
     mesh : Mesh
         Of any size; open and self-intersecting ones too.
     folder : Path, optional
-        Where parts are kept; :func:`cache_folder` when omitted.
+        Where parts are kept; ``convex`` in the cache of this machine when omitted.
 
     Returns
     -------
@@ -60,7 +55,7 @@ def convex_parts(mesh: Mesh, folder: Path | None = None) -> list[NDArray[np.floa
     # The same for a mesh in any size and place.
     unit = np.ascontiguousarray(np.round((vertices - middle) / size, 6))
     faces = np.ascontiguousarray(mesh.faces, np.int32)
-    file = (folder or cache_folder()) / f'{_key(unit, faces)}.npz'
+    file = (folder or cache_folder() / 'convex') / f'{_key(unit, faces)}.npz'
     if not file.exists():
         parts = _decomposed(unit, faces)
         file.parent.mkdir(parents=True, exist_ok=True)

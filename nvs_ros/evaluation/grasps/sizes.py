@@ -3,8 +3,6 @@ things have."""
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from nvs_ros.evaluation.mesh_sets import MeshFile, metric_size
@@ -56,10 +54,3 @@ def real_size(objects: ObjectSet, index: int, name: str, mesh: Mesh) -> float:
     rng = np.random.default_rng([objects.settings.seed, index, 3])
     drawn = rng.uniform(*LONGEST_M.get(name, ANY_M))
     return float(min(drawn, SHORTEST_M / np.ptp(mesh.vertices, axis=0).min()))
-
-
-def turned(mesh: Mesh, rotation: np.ndarray) -> Mesh:
-    """A mesh as it lies, in the middle of its bounding box again; longest side 1."""
-    vertices = mesh.vertices @ rotation.T
-    normals = (mesh.normals @ rotation.T).astype(np.float32)
-    return dataclasses.replace(mesh, vertices=vertices, normals=normals).normalised()

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from nvs_ros.evaluation.grasps.clouds import CLOUDS
 from nvs_ros.evaluation.grasps.physics import OUTCOMES
 from nvs_ros.evaluation.grasps.trials import GRASPS
+from nvs_ros.evaluation.markdown_tables import cell
 from nvs_ros.evaluation.statistics import mean_and_interval
 
 BASELINES = ('single', 'extruded', 'mirrored')
@@ -164,12 +165,12 @@ def table(summary: dict[str, Any]) -> str:
         f'|---|{"---|" * len(METRICS)}',
     ]
     for method, row in summary['methods'].items():
-        cells = ' | '.join(cell(row[metric]) for metric in METRICS)
+        cells = ' | '.join(share(row[metric]) for metric in METRICS)
         lines.append(f'| `{method}`: {WHAT[method]} | {cells} |')
     lines += ['', f'| difference | {" | ".join(METRICS.values())} |']
     lines += [f'|---|{"---|" * len(METRICS)}']
     for pair, row in summary['paired'].items():
-        cells = ' | '.join(cell(row[metric], '+') for metric in METRICS)
+        cells = ' | '.join(cell(row[metric], 100, 0, '+') for metric in METRICS)
         lines.append(f'| {" - ".join(f"`{name}`" for name in pair.split("-"))} | {cells} |')
     return '\n'.join(lines + _confidence_lines(summary['confidence']))
 
@@ -193,16 +194,7 @@ def _confidence_lines(by_confidence: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def cell(values: Sequence[float | None] | None, sign: str = '') -> str:
-    """A share in per cent, or a difference of two with ``sign='+'``, with its interval; a dash
-    where there is none. No interval of a share goes beyond 0 and 100."""
-    if values is None:
-        return '-'
-    mean, low, high = values
-    if mean is None:
-        return '-'
-    if low is None or high is None:
-        return f'{100 * mean:{sign}.0f}'
-    if not sign:
-        low, high = max(low, 0.0), min(high, 1.0)
-    return f'{100 * mean:{sign}.0f} ({100 * low:{sign}.0f} ... {100 * high:{sign}.0f})'
+def share(values: Sequence[float | None] | None) -> str:
+    """A share in per cent; its interval does not go beyond 0 and 100."""
+    inside = [value if value is None else min(max(value, 0.0), 1.0) for value in values or ()]
+    return cell(inside, 100, 0)
