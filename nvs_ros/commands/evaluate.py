@@ -18,6 +18,7 @@ from nvs_ros.commands.arguments import (
     results_folder,
 )
 from nvs_ros.errors import UserError
+from nvs_ros.hashes import sha256_of
 
 LADDER = 'zero123,hourglass,resample,amf,msa,zero-to-hero'
 QUICK = {'objects': 12, 'views': 3, 'sources': 1, 'seeds': 1}
@@ -131,7 +132,6 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
 
     from nvs_ros.evaluation import methods, perceptual, protocol, sets
     from nvs_ros.evaluation.sweep import sweep_methods
-    from nvs_ros.hashes import sha256_of
     from nvs_ros.synthesizer import Synthesizer
     from nvs_ros.zero123.components import find_model
 

@@ -21,6 +21,7 @@ from nvs_ros.commands.arguments import (
     write_section,
 )
 from nvs_ros.errors import UserError
+from nvs_ros.hashes import sha256_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +99,6 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from nvs_ros.evaluation.grasps import convex, physics, trials
     from nvs_ros.evaluation.grasps.clouds import CLOUDS
     from nvs_ros.evaluation.sets import open_set
-    from nvs_ros.hashes import sha256_of
     from nvs_ros.settings import CompletionSettings
     from nvs_ros.synthesizer import Synthesizer
     from nvs_ros.zero123.components import find_model

@@ -73,10 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     frames, assumptions = read_photographs(arguments, size_m)
     picture = None if frames else read_one(arguments)
     _check_output(arguments.output, *sources_of(arguments))
-    if not 0 <= arguments.seed < SEEDS:
-        raise UserError(f'--seed: expected 0 to {SEEDS - 1}, got {arguments.seed}')
-    if arguments.size is not None and not 16 <= arguments.size <= 4096:
-        raise UserError(f'--size: expected 16 to 4096 pixels, got {arguments.size}')
+    _check_numbers(arguments)
 
     from tqdm import tqdm
 
@@ -135,6 +132,13 @@ def _provenance(arguments: argparse.Namespace, view: View) -> dict[str, object]:
         'distance_sizes': arguments.distance,
         'measured_share': f'{view.measured_share:.3f}',
     }
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    if not 0 <= arguments.seed < SEEDS:
+        raise UserError(f'--seed: expected 0 to {SEEDS - 1}, got {arguments.seed}')
+    if arguments.size is not None and not 16 <= arguments.size <= 4096:
+        raise UserError(f'--size: expected 16 to 4096 pixels, got {arguments.size}')
 
 
 def _check_output(output: Path, *sources: Path) -> None:
