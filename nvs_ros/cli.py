@@ -27,6 +27,7 @@ COMMANDS = {
     'assess': 'Completed shapes and the confidence of views, against the truth.',
     'bench': 'How fast a model is on this machine.',
     'train': 'Train the embedded model.',
+    'train-filter': 'Learn a filter of attention maps for a model.',
 }
 """Name of a command -> one line of help; its module is ``nvs_ros.commands.<name>``, with ``_`` for
 ``-``."""
@@ -39,6 +40,7 @@ EXTRAS = {
     'evaluate-grasps': 'grasp',
     'assess': 'evaluate',
     'train': 'train',
+    'train-filter': 'train',
 }
 """Command -> extra of the package that installs its imports; ``inference`` for other commands."""
 

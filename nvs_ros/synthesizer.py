@@ -25,6 +25,7 @@ from nvs_ros.geometry.guide import Measurement, guide
 from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
 from nvs_ros.geometry.spherical import RelativePose
 from nvs_ros.geometry.target import TargetCamera, target_from_angles
+from nvs_ros.hero.filtering import attention_map_filtering
 from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
 from nvs_ros.hero.source_branch import SourcePool
@@ -33,7 +34,7 @@ from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettin
 from nvs_ros.silhouette import silhouette
 from nvs_ros.view import View
 from nvs_ros.zero123.acceleration import accelerate, is_slow_at_first
-from nvs_ros.zero123.components import Zero123Components, load_components
+from nvs_ros.zero123.components import Zero123Components, load_components, load_filter
 from nvs_ros.zero123.conditioning import (
     ImageCondition,
     decode_latents,
@@ -82,6 +83,7 @@ class Synthesizer:
         kind: str | None = None,
         source_memory_mb: int = ModelSettings.source_memory_mb,
         compiled: bool = ModelSettings.compile,
+        learned_filter: Path | None = None,
     ) -> Synthesizer:
         """Load a model.
 
@@ -100,6 +102,8 @@ class Synthesizer:
             See :class:`Synthesizer`.
         compiled : bool
             Compile the blocks of the network (the setting ``model.compile``).
+        learned_filter : Path, optional
+            Weights of a filter of attention maps, instead of those that came with the model.
 
         Raises
         ------
@@ -113,6 +117,8 @@ class Synthesizer:
             components = full_random(device=device, dtype=dtype)
         else:
             components = load_components(source, device=device, dtype=dtype, kind=kind)
+        if learned_filter is not None:
+            components.learned_filter = load_filter(learned_filter, components.unet)
         accelerate(components, compiled=compiled)
         return cls(components, source_memory_mb=source_memory_mb)
 
@@ -122,9 +128,16 @@ class Synthesizer:
         Raises
         ------
         ValueError
-            Unknown preset, unknown field or wrong value.
+            Unknown preset, unknown field or wrong value, or a learned filter is asked for and the
+            model has none.
         """
-        return preset(name, self.components.profile.sampler, **overrides)
+        settings = preset(name, self.components.profile.sampler, **overrides)
+        if settings.learned and self.components.learned_filter is None:
+            raise ValueError(
+                f'preset {name}: expected a model with a learned filter, '
+                f'{self.components.model_id} has none; train-filter makes one'
+            )
+        return settings
 
     def photograph(
         self, image: np.ndarray, mask: np.ndarray, *, elevation_rad: float = 0.0
@@ -323,6 +336,7 @@ class Synthesizer:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = source.condition.latent.shape
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
+        policy = components.learned_filter if settings.learned else None
         memory = None
         if remember and settings.mutual_self_attention:  # else there is no source branch
             memory = self._sources.memory(observation.condition, shown, settings, seeds[0])
@@ -340,6 +354,7 @@ class Synthesizer:
             source_generator=torch.Generator().manual_seed(seeds[0] + SOURCE_SEED_OFFSET),
             further_conditions=further,
             callback=callback,
+            attention=attention_map_filtering(components.unet, settings, policy=policy),
         )
         return rgb_images(decode_latents(components, latents))
 

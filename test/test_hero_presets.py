@@ -53,6 +53,7 @@ def test_presets_are_the_ladder_of_the_paper():
         'amf': (True, True, True, False),
         'msa': (True, False, False, True),
         'zero-to-hero': (True, True, True, True),
+        'learned': (True, False, True, False),
         'fast': (True, False, False, False),
     }
     assert preset() == preset('zero-to-hero') == SamplerSettings()

@@ -17,6 +17,7 @@ from hero_models import (
 from hero_reference import alphas_bar, ddim_step, renoise
 
 from nvs_ros.hero import PRESETS, attention_map_filtering, preset, sample
+from nvs_ros.hero.learned_filter import LearnedPolicy
 from nvs_ros.hero.shortcuts import without
 
 EVALUATIONS = {
@@ -26,6 +27,7 @@ EVALUATIONS = {
     'amf': 66,
     'msa': 26,
     'zero-to-hero': 66,
+    'learned': 26,
     'fast': 8,
 }
 
@@ -45,12 +47,22 @@ class Calls:
         self.outputs.append(output[0])
 
 
+def filtered(unet, settings):
+    """Filtering as the settings say; a learned filter makes maps flatter."""
+    neutral = LearnedPolicy.neutral(unet)
+    flatter = LearnedPolicy({name: weights / 2 for name, weights in neutral.weights.items()})
+    return attention_map_filtering(unet, settings, policy=flatter if settings.learned else None)
+
+
 @pytest.mark.parametrize('scheduler', [original_scheduler, zero_snr_scheduler])
 @pytest.mark.parametrize('name', PRESETS)
 def test_number_of_network_evaluations(name, scheduler):
     unet = smallest_unet()
     calls = Calls(unet)
-    view = sample(unet, scheduler(), settings=preset(name), **request(1, size=4))
+    attention = filtered(unet, preset(name))
+    view = sample(
+        unet, scheduler(), settings=preset(name), attention=attention, **request(1, size=4)
+    )
     assert len(calls.timesteps) == EVALUATIONS[name]
     assert torch.isfinite(view).all()
 
@@ -173,8 +185,13 @@ def test_source_noise_may_be_given():
 @pytest.mark.parametrize('name', PRESETS)
 def test_single_views_equal_those_of_a_batch(name):
     unet, settings = tiny_unet(), preset(name, **SHORT)
-    together = sample(unet, zero_snr_scheduler(), settings=settings, **request(3))
-    alone = sample(unet, zero_snr_scheduler(), settings=settings, **only(request(3), 1))
+
+    def views(**arguments):
+        attention = filtered(unet, settings)
+        scheduler = zero_snr_scheduler()
+        return sample(unet, scheduler, settings=settings, attention=attention, **arguments)
+
+    together, alone = views(**request(3)), views(**only(request(3), 1))
     assert (together[1] - alone[0]).abs().max() < 1e-4 * alone.abs().max()
 
 

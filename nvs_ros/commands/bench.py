@@ -50,8 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f'--batches: expected 1 or more, got {arguments.batches}')
     if arguments.repeats < 1:
         raise UserError(f'--repeats: expected 1 or more, got {arguments.repeats}')
-    names = arguments.presets.split(',') if arguments.presets else list(PRESETS)
     synthesizer = _load(arguments)
+    names = [
+        name
+        for name, settings in PRESETS.items()
+        if not settings.learned or synthesizer.components.learned_filter is not None
+    ]
+    if arguments.presets:
+        names = arguments.presets.split(',')
     try:
         presets = {name: synthesizer.preset(name) for name in names}
     except ValueError as error:

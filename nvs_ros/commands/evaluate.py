@@ -32,8 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='with commas between; PRESET:FIELD=VALUE changes fields of the sampler, windows as '
         'LOW..HIGH; PRESET@depth, @sensor, @mask or @nothing says what it is told of the shape, '
         '@depth+1 that of one more frame; :keep=false leaves its pictures as they are, '
-        ':guide=false tells the network nothing '
+        ':guide=false tells the network nothing; oracle[:layers=BEGINNING][:window=LOW..HIGH] '
+        'takes attention maps of the true image '
         '(default %(default)s)',
+    )
+    parser.add_argument(
+        '--filter',
+        type=Path,
+        metavar='FILE',
+        help='a learned filter, from train-filter, instead of that of the model',
     )
     parser.add_argument(
         '--sweep',
@@ -102,7 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
     from nvs_ros.evaluation.report import summarise, terminal_text
 
     evaluation, config, references = _prepare(arguments)
-    model = {'source': arguments.model, 'device': arguments.device}
+    model = {
+        'source': arguments.model,
+        'device': arguments.device,
+        'learned_filter': arguments.filter,
+    }
     with results_folder(arguments.json, config) as folder:
         workers = arguments.workers or _workers(arguments.model, evaluation)
         evaluate(evaluation, folder, model, workers)
@@ -141,7 +152,9 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
             chosen = chosen | {name: getattr(arguments, name)}
     try:
         settings = protocol.ProtocolSettings(**chosen)
-        synthesizer = Synthesizer.from_pretrained(arguments.model, device=arguments.device)
+        synthesizer = Synthesizer.from_pretrained(
+            arguments.model, device=arguments.device, learned_filter=arguments.filter
+        )
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
     split = arguments.split or ('validation' if arguments.sweep else 'test')
@@ -179,8 +192,12 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
                 'keep': m.keep,
                 'guide': m.guide,
             }
+            | ({'layers': m.layers, 'window': m.window} if m.kind == 'oracle' else {})
             for m in wanted
         },
     }
+    if any(method.settings.learned for method in wanted):
+        file = arguments.filter or find_model(arguments.model).learned_filter
+        config['filter_sha256'] = sha256_of([file])
     evaluation = protocol.Evaluation(synthesizer, object_set, wanted, settings, distance)
     return evaluation, config, references

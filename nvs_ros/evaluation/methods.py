@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from nvs_ros.evaluation.sets import Known
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
 from nvs_ros.geometry.target import TargetCamera
+from nvs_ros.hero.attention import self_attention_layers
 from nvs_ros.hero.oracle import injected_attention_maps, record_attention_maps
 from nvs_ros.hero.sampler import make_scheduler, sample
 from nvs_ros.settings import SamplerSettings
@@ -49,6 +51,10 @@ class Method:
         Whether measured pixels are kept in the views.
     guide : bool
         Whether the network gets a guide made from the known shape.
+    layers : str
+        The oracle gives the layers whose names begin with this; empty: all.
+    window : (int, int)
+        It gives them at timesteps low <= t < high.
     """
 
     name: str
@@ -57,6 +63,8 @@ class Method:
     known: Known = Known()
     keep: bool = True
     guide: bool = True
+    layers: str = ''
+    window: tuple[int, int] = (0, 1000)
 
     def evaluations(self, synthesizer: Synthesizer) -> int:
         """Number of network evaluations for a view."""
@@ -72,6 +80,8 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
     ``PRESET@KNOWN`` says what is known of the object's shape, see
     :meth:`nvs_ros.evaluation.sets.Known.parse`. Two more fields are allowed: with ``keep=false``
     measured pixels are not kept in the views, with ``guide=false`` the network gets an empty guide.
+    ``oracle`` is the hourglass with the attention maps of the true image, in the layers whose names
+    begin with ``layers`` and at the timesteps in ``window``.
 
     Raises
     ------
@@ -92,10 +102,31 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
         for use, value in uses.items():
             if not isinstance(value, bool):
                 raise ValueError(f'{use}: expected true or false, got {value!r}')
+        where: dict[str, Any] = {}
+        if name == 'oracle':
+            name, where = 'hourglass', _where(synthesizer, overrides)
         settings = synthesizer.preset(name, **overrides)
-        return Method(text, settings, known=Known.parse(known), **uses)
+        return Method(text, settings, known=Known.parse(known), **uses, **where)
     except ValueError as error:
         raise UserError(f'preset {text}: {error}') from error
+
+
+def _where(synthesizer: Synthesizer, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Fields of an oracle's :class:`Method`; takes ``layers`` and ``window`` out of the overrides.
+
+    Raises
+    ------
+    ValueError
+        No layer begins so, or the window is not two timesteps.
+    """
+    layers = str(overrides.pop('layers', ''))
+    names = list(self_attention_layers(synthesizer.components.unet))
+    if not any(name.startswith(layers) for name in names):
+        raise ValueError(f'layers: expected the beginning of one of {names}, got {layers!r}')
+    window = overrides.pop('window', Method.window)
+    if not (isinstance(window, list | tuple) and len(window) == 2):
+        raise ValueError(f'window: expected LOW..HIGH, got {window!r}')
+    return {'kind': 'oracle', 'layers': layers, 'window': tuple(window)}
 
 
 def references(synthesizer: Synthesizer) -> list[Method]:
@@ -132,7 +163,7 @@ def deterministic_pictures(
 def through_codec(synthesizer: Synthesizer, images: np.ndarray) -> np.ndarray:
     """Images (n, S, S, 3) uint8, encoded and decoded by the autoencoder."""
     components = synthesizer.components
-    return rgb_images(decode_latents(components, _latents(synthesizer, images)))
+    return rgb_images(decode_latents(components, true_latents(synthesizer, images)))
 
 
 def pictures_of(
@@ -196,32 +227,43 @@ def _first_prediction(method, synthesizer, observation, targets, seed) -> np.nda
 
 
 def _oracle(method, synthesizer, observation, targets, truths, seed) -> np.ndarray:
+    components = synthesizer.components
+    inputs = sampling_inputs(synthesizer, observation, targets, seed)
+    unet, scheduler, settings = components.unet, components.scheduler, method.settings
+    maps = record_attention_maps(
+        unet,
+        scheduler,
+        latents=true_latents(synthesizer, truths).float(),
+        settings=settings,
+        layers=lambda name: name.startswith(method.layers),
+        **inputs,
+    )
+    attention = injected_attention_maps(unet, maps, method.window)
+    sampled = sample(unet, scheduler, settings=settings, attention=attention, **inputs)
+    return rgb_images(decode_latents(components, sampled))
+
+
+def sampling_inputs(
+    synthesizer: Synthesizer, observation: Observation, targets: Sequence[TargetCamera], seed: int
+) -> dict[str, torch.Tensor]:
+    """Tokens, conditioning latents and noise of targets, as :func:`nvs_ros.hero.sampler.sample`
+    takes them; the same noise for each, as in the synthesizer when all have one seed."""
     components, condition = synthesizer.components, observation.condition
-    latents = _latents(synthesizer, truths)
-    elevation = observation.source.spherical.elevation_rad
-    inputs = {
+    noise = torch.randn(condition.latent.shape, generator=torch.Generator().manual_seed(seed))
+    return {
         'tokens': pose_tokens(
             components,
             condition.embedding,
             np.stack([target.relative.vector() for target in targets]),
-            source_polar_rad=np.pi / 2 - elevation,
+            source_polar_rad=np.pi / 2 - observation.source.spherical.elevation_rad,
         ),
         'cond_latents': synthesizer.conditions(observation, targets)[0],
-        # The same noise for each target, as in the synthesizer when all have one seed.
-        'noise': torch.randn(condition.latent.shape, generator=torch.Generator().manual_seed(seed))
-        .to(components.device)
-        .expand(latents.shape),
-        'settings': method.settings,
+        'noise': noise.to(components.device).expand(len(targets), *noise.shape[1:]),
     }
-    unet, scheduler = components.unet, components.scheduler
-    maps = record_attention_maps(unet, scheduler, latents=latents.float(), **inputs)
-    attention = injected_attention_maps(unet, maps)
-    sampled = sample(unet, scheduler, **inputs, attention=attention)
-    return rgb_images(decode_latents(components, sampled))
 
 
 @torch.inference_mode()
-def _latents(synthesizer: Synthesizer, images: np.ndarray) -> torch.Tensor:
+def true_latents(synthesizer: Synthesizer, images: np.ndarray) -> torch.Tensor:
     """Latents of images, scaled as the network denoises them."""
     components = synthesizer.components
     pixels = network_images(images).to(components.device, components.dtype)

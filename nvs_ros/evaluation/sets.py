@@ -23,9 +23,9 @@ from nvs_ros.scenes.sweethome import Entry, load
 
 KNOWN = ('mask', 'nothing', 'depth', 'sensor')
 """Values of :attr:`Known.of`."""
-SPLIT_SEEDS = {'test': 1000, 'validation': 2000}
-"""Split -> seed of its objects and cameras. Training uses the seeds 0 to 2; sweeps use the
-validation split."""
+SPLIT_SEEDS = {'test': 1000, 'validation': 2000, 'filter': 3000}
+"""Split -> seed of its objects and cameras. Training uses the seeds below 1000; sweeps use the
+validation split; filters are learned on the split of that name."""
 
 
 @dataclass(frozen=True)

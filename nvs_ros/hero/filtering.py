@@ -17,7 +17,7 @@ from nvs_ros.hero.attention import (
     fine_decoder_layers,
     self_attention_layers,
 )
-from nvs_ros.hero.map_filter import Evaluation, MapFilter, inside
+from nvs_ros.hero.map_filter import Evaluation, FilterPolicy, MapFilter, PaperPolicy, inside
 from nvs_ros.settings import SamplerSettings
 
 
@@ -37,6 +37,8 @@ class AttentionMapFilter(AttentionControl):
         Layers where target rows may take keys and values from the source row, by name.
     map_dtype : torch.dtype
         Precision of stored maps.
+    policy : FilterPolicy, optional
+        How maps are refined; the paper's way with the constants of the settings when omitted.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class AttentionMapFilter(AttentionControl):
         layers: LayerPredicate,
         msa_layers: LayerPredicate,
         map_dtype: torch.dtype = torch.float32,
+        policy: FilterPolicy | None = None,
     ) -> None:
         self.settings = settings
+        self.policy = policy or PaperPolicy(settings)
         self.map_dtype = map_dtype
         self._filtered = functools.cache(layers)
         self._injected = functools.cache(msa_layers)
@@ -55,7 +59,7 @@ class AttentionMapFilter(AttentionControl):
     def reset(self) -> None:
         """Clear the state; needed only to use the control again after a run was cut short."""
         self.evaluation: Evaluation | None = None
-        self._filters: dict[tuple[str, str], MapFilter] = {}
+        self._filters: dict[tuple[str, str], MapFilter | None] = {}
         self._maps_wanted = self._mutual = False
 
     def begin(self, timestep: int) -> None:
@@ -94,8 +98,7 @@ class AttentionMapFilter(AttentionControl):
 
     def _enter(self, t: int) -> None:
         settings = self.settings
-        windows = (settings.in_step_window, settings.cross_step_window)
-        self._maps_wanted = settings.filtering and any(inside(t, window) for window in windows)
+        self._maps_wanted = settings.filtering and self.policy.wants(t)
         if not self._maps_wanted:
             self._filters.clear()
         self._mutual = settings.mutual_self_attention and inside(t, settings.msa_window)
@@ -117,8 +120,9 @@ class AttentionMapFilter(AttentionControl):
         if self.evaluation is None or not self._filtered(layer):
             return None
         if (layer, branch) not in self._filters:
-            self._filters[layer, branch] = MapFilter(self.settings, self.map_dtype)
-        return functools.partial(self._filters[layer, branch], evaluation=self.evaluation)
+            self._filters[layer, branch] = self.policy.filter_of(layer, self.map_dtype)
+        chosen = self._filters[layer, branch]
+        return None if chosen is None else functools.partial(chosen, evaluation=self.evaluation)
 
     def is_mutual(self, layer: str) -> bool:
         return self._mutual and self._injected(layer)
@@ -131,6 +135,7 @@ def attention_map_filtering(
     *,
     layers: LayerPredicate | None = None,
     msa_layers: LayerPredicate | None = None,
+    policy: FilterPolicy | None = None,
 ) -> Iterator[AttentionMapFilter]:
     """Filter the self-attention maps of any diffusers UNet inside a ``with`` block.
 
@@ -150,6 +155,9 @@ def attention_map_filtering(
         Layers to filter, by name; all self-attention layers when omitted.
     msa_layers : callable, optional
         Layers of mutual self-attention; :func:`fine_decoder_layers` when omitted.
+    policy : FilterPolicy, optional
+        How maps are refined, for example a
+        :class:`~nvs_ros.hero.learned_filter.LearnedPolicy`; the paper's way when omitted.
 
     Yields
     ------
@@ -158,12 +166,16 @@ def attention_map_filtering(
     Raises
     ------
     ValueError
-        No layer matches.
+        No layer matches, or the settings ask for a learned filter and `policy` is missing.
     RuntimeError
         As for :func:`~nvs_ros.hero.attention.controlled_attention`.
     """
     layers = layers or (lambda name: True)
     msa_layers = msa_layers or fine_decoder_layers(unet)
+    if settings.learned and policy is None:
+        raise ValueError(
+            'filter_policy learned: expected the weights of a learned filter, got none'
+        )
     names = list(self_attention_layers(unet))
     for wanted, predicate, argument in (
         (settings.filtering, layers, 'layers'),
@@ -171,7 +183,7 @@ def attention_map_filtering(
     ):
         if wanted and not any(map(predicate, names)):
             raise ValueError(f'{argument}: expected to match one of {names}, matched none')
-    control = AttentionMapFilter(settings, layers, msa_layers, _map_dtype(unet, settings))
+    control = AttentionMapFilter(settings, layers, msa_layers, _map_dtype(unet, settings), policy)
     with controlled_attention(unet, control, lambda name: layers(name) or msa_layers(name)):
         try:
             yield control

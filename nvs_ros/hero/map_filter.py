@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import torch
 
@@ -48,6 +49,8 @@ class MapFilter:
     Two buffers are kept for each part of the maps: the pooled maps of the current timestep, freed
     after its last pass, and the history.
 
+    :class:`nvs_ros.hero.learned_filter.LearnedMapFilter` fills the same buffers in another way.
+
     Parameters
     ----------
     settings : SamplerSettings
@@ -91,7 +94,13 @@ class MapFilter:
                 f'this run, got {part.shape}'
             )
         self.shape = part.shape
-        key = part.heads.start, part.queries.start
+        self._refine(logits, (part.heads.start, part.queries.start), part, evaluation)
+        return logits
+
+    def _refine(
+        self, logits: torch.Tensor, key: tuple[int, int], part: Part, evaluation: Evaluation
+    ) -> None:
+        """Refine in place, and update the buffers of this part."""
         in_step = inside(evaluation.timestep, self.settings.in_step_window)
         cross_step = inside(evaluation.timestep, self.settings.cross_step_window)
         if in_step and key in self.pooled:
@@ -106,7 +115,6 @@ class MapFilter:
                 self._remember(key, logits.to(self.dtype))
         elif in_step:
             self._collect(key, logits.to(self.dtype), evaluation.number)
-        return logits
 
     def _pool(self, logits: torch.Tensor, pooled: torch.Tensor, number: int) -> None:
         """Pool in place: P = f(M_r, refined maps of the earlier passes at this timestep)."""
@@ -135,3 +143,27 @@ class MapFilter:
             self.history[key] = refined
         else:
             history.lerp_(refined, self.settings.alpha_h)
+
+
+class FilterPolicy(Protocol):
+    """Which maps of a run are refined, and how."""
+
+    def wants(self, timestep: int) -> bool:
+        """Whether maps are refined or kept at a timestep, 0 to 999."""
+
+    def filter_of(self, layer: str, dtype: torch.dtype) -> MapFilter | None:
+        """A new filter for a layer, with buffers of a precision; None: it is not filtered."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperPolicy:
+    """The recurrences of :class:`MapFilter` with the constants of the settings, in every layer."""
+
+    settings: SamplerSettings
+
+    def wants(self, timestep: int) -> bool:
+        windows = self.settings.in_step_window, self.settings.cross_step_window
+        return any(inside(timestep, window) for window in windows)
+
+    def filter_of(self, layer: str, dtype: torch.dtype) -> MapFilter:
+        return MapFilter(self.settings, dtype)

@@ -20,12 +20,14 @@ PRESETS = MappingProxyType(
         'amf': dataclasses.replace(_RESAMPLE, filtering=True),
         'msa': dataclasses.replace(_HOURGLASS, mutual_self_attention=True),
         DEFAULT_PRESET: SamplerSettings(),
+        'learned': dataclasses.replace(_HOURGLASS, filtering=True, filter_policy='learned'),
         'fast': dataclasses.replace(_HOURGLASS, early_steps=4, middle_steps=2, late_steps=2),
     }
 )
 """Plain DDIM; hourglass; hourglass and resampling; these and filtering; hourglass and mutual
-self-attention; all four parts; an hourglass of only eight evaluations, for quick views and for the
-silhouettes of :mod:`nvs_ros.completion` (docs/performance.md)."""
+self-attention; all four parts; hourglass and a filter that was learned for the model; an hourglass
+of only eight evaluations, for quick views and for the silhouettes of :mod:`nvs_ros.completion`
+(docs/performance.md)."""
 
 BEYOND_NVS: Mapping[str, Any] = MappingProxyType(
     {

@@ -56,6 +56,12 @@ class SamplerSettings(Settings):
         runtime=True,
     )
     filtering: bool = setting(True, 'Filter the self-attention maps (section 4.3).', runtime=True)
+    filter_policy: str = setting(
+        'paper',
+        'How maps are refined: with the constants below, or as was learned for the model.',
+        choices=('paper', 'learned'),
+        runtime=True,
+    )
     pooling: str = setting(
         'min',
         'How the maps of one timestep are pooled over its passes.',
@@ -121,6 +127,11 @@ class SamplerSettings(Settings):
         high=1.0,
         runtime=True,
     )
+
+    @property
+    def learned(self) -> bool:
+        """Whether maps are refined by a filter that was learned for the model."""
+        return self.filtering and self.filter_policy == 'learned'
 
     def check(self) -> None:
         for name in ('resampling_window', 'in_step_window', 'cross_step_window', 'msa_window'):

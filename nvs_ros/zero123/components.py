@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from nvs_ros.errors import UserError
+from nvs_ros.hero.learned_filter import LearnedPolicy
 from nvs_ros.zero123.diffusers_folder import open_folder
 from nvs_ros.zero123.hub import cached_model
 from nvs_ros.zero123.layout import KINDS, NETWORKS, ModelFiles, fill
@@ -42,6 +43,8 @@ class Zero123Components:
         Name of what was loaded, for messages and metadata.
     profile : ModelProfile
         What the model was trained on, and the sampler settings tuned for it.
+    learned_filter : LearnedPolicy or None
+        Filter of attention maps that was learned for the UNet, for the preset ``learned``.
 
     Raises
     ------
@@ -57,6 +60,7 @@ class Zero123Components:
     kind: str
     model_id: str
     profile: ModelProfile
+    learned_filter: LearnedPolicy | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -165,7 +169,25 @@ def load_components(
             name=f'{files.model_id}: {name}',
             progress=progress,
         )
+    if files.learned_filter is not None:
+        components.learned_filter = load_filter(files.learned_filter, components.unet)
     return components
+
+
+def load_filter(file: Path, unet: UNet2DConditionModel) -> LearnedPolicy:
+    """Load a learned filter for a UNet.
+
+    Raises
+    ------
+    UserError
+        The file is not a learned filter, or is one for a UNet with other layers.
+    """
+    try:
+        policy = LearnedPolicy.load(file)
+        policy.check(unet)
+    except ValueError as error:
+        raise UserError(f'{file}: {error}') from error
+    return policy
 
 
 def find_model(

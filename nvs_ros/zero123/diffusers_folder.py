@@ -24,6 +24,7 @@ from nvs_ros.zero123.ldm import SCHEDULER
 from nvs_ros.zero123.profile import ModelProfile
 from nvs_ros.zero123.weights import WeightFile, open_weights
 
+FILTER_FILE = 'filter/filter.safetensors'
 PROJECTION_FOLDERS = ('cc_projection', 'clip_camera_projection')
 """Names of the folder of the projection in different conversions of the original."""
 
@@ -69,6 +70,7 @@ def open_folder(
         raise UserError(
             f'{folder}: expected a folder in diffusers layout, found no {", ".join(absent)}'
         )
+    learned_filter = folder / FILTER_FILE
     index_path = folder / 'model_index.json'
     index = _read_json(index_path) if index_path.exists() else {}
     for name in ('profile', 'source'):
@@ -103,6 +105,7 @@ def open_folder(
         ema=index.get('source', {}).get('ema'),
         profile=index.get('profile', {}),
         source=index.get('source', {}),
+        learned_filter=learned_filter if learned_filter.exists() else None,
     )
 
 

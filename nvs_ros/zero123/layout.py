@@ -48,6 +48,8 @@ class ModelFiles:
         Fields that differ from the profile of the kind, see :mod:`nvs_ros.zero123.profile`.
     source : mapping
         What the model was made from, according to its ``model_index.json``.
+    learned_filter : Path or None
+        Weights of a filter of attention maps that was learned for the UNet.
     """
 
     model_id: str
@@ -58,6 +60,7 @@ class ModelFiles:
     ema: bool | None = None
     profile: Mapping[str, object] = field(default_factory=dict)
     source: Mapping[str, object] = field(default_factory=dict)
+    learned_filter: Path | None = None
 
 
 def kind_from_name(name: str) -> str:

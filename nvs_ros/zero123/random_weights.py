@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from nvs_ros.hero.learned_filter import LearnedPolicy
 from nvs_ros.zero123.components import Zero123Components, empty_components
 from nvs_ros.zero123.layout import NETWORKS, ZERO123_XL, ModelFiles, fill
 from nvs_ros.zero123.ldm import SCHEDULER
@@ -58,7 +59,7 @@ def full_random(
     """Make a model of the size of zero123-xl, 5 GB in float32; always the same on a device.
 
     Matrices are normal with standard deviation 0.02, which keeps activations finite in half
-    precision; weights of norms are one and biases zero.
+    precision; weights of norms are one and biases zero. Its learned filter leaves maps as they are.
     """
     components = empty_components(FILES)
     generator = torch.Generator(device).manual_seed(0)
@@ -69,6 +70,7 @@ def full_random(
             for key, tensor in network.state_dict().items()
         }
         fill(network, readers, device=device, dtype=dtype, name=name)
+    components.learned_filter = LearnedPolicy.neutral(components.unet)
     return components
 
 
