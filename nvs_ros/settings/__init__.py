@@ -1,5 +1,6 @@
 """Settings: each declared once, in groups."""
 
+from nvs_ros.settings.cluster import ClusterSettings
 from nvs_ros.settings.declaration import Settings, setting
 from nvs_ros.settings.node import (
     DEFAULT_PRESET,
@@ -17,6 +18,7 @@ from nvs_ros.settings.node import (
 from nvs_ros.settings.sampler import SamplerSettings
 
 __all__ = [
+    'ClusterSettings',
     'CompletionSettings',
     'DEFAULT_PRESET',
     'InputSettings',
