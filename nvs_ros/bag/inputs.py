@@ -56,7 +56,7 @@ def matched_frames(
         recording,
         {topic: name for name, topic in topics.items()},
         configuration.sync.slop_s,
-        lambda message: check_message(message, configuration.input.rectified),
+        lambda message: check_message(message, configuration.input.rectified, configuration.limits),
     )
 
 
