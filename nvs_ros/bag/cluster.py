@@ -56,7 +56,7 @@ class Cluster:
                 runtime_env={'env_vars': {'TQDM_DISABLE': '1'}},
                 **(here if address == LOCAL else {}),
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises errors of any type
             raise UserError(f'--ray: no cluster at {address}: {error}') from error
 
     def run(self, jobs: Sequence[BagJob]) -> Iterator[BagReport]:
