@@ -229,6 +229,12 @@ class ViewSettings(Settings):
         'depth or mask show empty space there is no object.',
         runtime=True,
     )
+    mark: bool = setting(
+        False,
+        'Striped border on published pictures, beside the object, by which people see that they '
+        'are synthetic; see docs/misuse.md.',
+        runtime=True,
+    )
     frame_prefix: str = setting(
         '', "Virtual camera i gets frame <prefix>view_<i>_optical_frame; empty: the node's name."
     )
