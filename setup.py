@@ -64,6 +64,7 @@ setup(
         'train': [*INFERENCE, *SCENES],
         'evaluate': [*INFERENCE, *SCENES, *lines('trimesh')],
         'grasp': [*INFERENCE, *SCENES, *lines('mujoco', 'coacd', 'trimesh')],
+        'ray': [*INFERENCE, *lines('ray')],
         # colcon test asks pytest for tests only where it is named here.
         'test': lines('pytest', 'hypothesis'),
     },

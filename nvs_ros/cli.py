@@ -44,6 +44,9 @@ EXTRAS = {
 }
 """Command -> extra of the package that installs its imports; ``inference`` for other commands."""
 
+EXTRAS_OF_OPTIONS = {'ray': 'ray'}
+"""Library that only an option needs -> extra of the package that installs it."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -135,7 +138,7 @@ def _lacks(command: str, error: ImportError) -> int:
     if library in ('rclpy', 'nvs_interfaces') or library.endswith('_msgs'):
         advice = WITHOUT_ROS
     else:
-        extra = EXTRAS.get(command, 'inference')
+        extra = EXTRAS_OF_OPTIONS.get(library) or EXTRAS.get(command, 'inference')
         advice = f"needs {library}: pip install 'nvs_ros[{extra}]'"
     print(f'nvs_ros {command}: {advice} ({error})', file=sys.stderr)
     return 2

@@ -174,6 +174,10 @@ def _background(indices: np.ndarray, colours: np.ndarray) -> np.ndarray | None:
     return zero if (zero & border).sum() >= (black & border).sum() else None
 
 
+CONTENT = 'synthesised views beside what they are compared with'
+"""Provenance ``content`` of sheets of an evaluation."""
+
+
 def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> None:
     """Write a synthesised image as PNG or JPEG, marked as synthetic.
 
@@ -192,7 +196,7 @@ def save_view(image: np.ndarray, file: Path, provenance: dict[str, object]) -> N
     UserError
         The file has another ending or cannot be written.
     """
-    marks = {f'nvs_ros:{k}': str(v) for k, v in {'synthetic': 'true', **provenance}.items()}
+    marks = {f'nvs_ros:{k}': str(v) for k, v in {**provenance, 'synthetic': 'true'}.items()}
     picture = Image.fromarray(image)
     try:
         if file.suffix.lower() == '.png':

@@ -15,8 +15,11 @@ from test_messages_objects import detections, painted
 from walk_bag import write_walk
 
 from nvs_interfaces.msg import NovelViewArray
+from nvs_ros.bag.frame_maker import FrameMaker
+from nvs_ros.bag.inputs import input_topics
 from nvs_ros.bag.parameters import read_configuration
-from nvs_ros.bag.process import _FrameMaker, input_topics, process
+from nvs_ros.bag.parts import BagJob
+from nvs_ros.bag.process import BagWorker, process
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import _Known
 from nvs_ros.bag.writer import BagWriter
@@ -201,7 +204,7 @@ class Maker:
     def __init__(self, **settings):
         values = {'input.objects': 'detections', 'views.azimuths_deg': [0.0], **settings}
         self.synthesizer = Synthesizer()
-        self.maker = _FrameMaker(
+        self.maker = FrameMaker(
             Configuration.from_values(values),
             self.synthesizer,
             _Known(),
@@ -277,7 +280,7 @@ def test_occluders_of_a_bag(tmp_path):
 def test_an_object_without_pixels_is_left_out_and_said(capsys):
     made = Maker()
     assert [made.ids() for _ in range(2)] == [['1', '2']] * 2
-    assert made.maker.left_out.startswith("object '5' left out of 2 frames, the first time: expect")
+    assert list(made.maker.missed) == ['5'] and made.maker.missed['5'].startswith('expected')
     assert capsys.readouterr().out.count("object '5' left out of a frame: expected") == 1
 
 
@@ -291,7 +294,7 @@ def test_an_object_that_fails_costs_no_other(error):
     made.synthesizer.on_end = fail_next
     assert made.ids() == ['1']
     kind = '' if isinstance(error, ValueError) else 'RuntimeError: '
-    assert f"object '2' left out of 1 frames, the first time: {kind}{error}" in made.maker.left_out
+    assert made.maker.missed['2'] == f'{kind}{error}'
     made.synthesizer.error = error
     with pytest.raises(type(error), match=str(error)):  # nothing is left of the frame
         made.ids()
@@ -429,6 +432,31 @@ def test_frames_are_remembered_and_an_interrupted_run_ends_the_same(tmp_path, mo
     assert len(again.batches) == 2
     resumed = [m for topic, _, m in read(tmp_path / 'out.mcap') if topic == '/nvs/views']
     assert list(map(without_nan, resumed)) == list(map(without_nan, whole))
+
+
+def test_a_bag_made_in_parts_and_out_of_order_is_the_same(tmp_path, monkeypatch):
+    """Each part by a worker of its own, the last first; what is remembered runs along the bag, and
+    one frame is unusable."""
+
+    def broken(i, messages):
+        if i == 2:
+            messages['mask'].data = type(messages['mask'].data)(
+                'B', bytes(len(messages['mask'].data))
+            )
+
+    bag = write_walk(tmp_path / 'in.mcap', monkeypatch, 6, broken)
+    parameters = {'fixed_frame': 'world', 'memory.frames': '3', 'views.azimuths_deg': '[60.0]'}
+    run(tmp_path / 'whole.mcap', bag, parameters=parameters)
+    job = BagJob(bag, tmp_path / 'out.mcap', read_configuration(None, parameters))
+    parts = BagWorker(Synthesizer).plan(job, 2)
+    assert [part[:2] for part in parts] == [(0, 2), (2, 4), (4, 6)]
+    for part in parts[::-1]:
+        BagWorker(Synthesizer).make(job, part)
+    report = BagWorker(Synthesizer).finish(job)
+    assert report.frames == 5 and sum(report.dropped.values()) == 1
+    whole, joined = read(tmp_path / 'whole.mcap'), read(tmp_path / 'out.mcap')
+    assert [view.frames for t, _, m in whole if t == '/nvs/views' for view in m.views][-1] == 4
+    assert list(map(repr, whole)) == list(map(repr, joined))
 
 
 def test_shapes_are_written_beside_the_views(tmp_path):

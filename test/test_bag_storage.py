@@ -87,6 +87,36 @@ def words(path, topic='/word', topics=()):
 WORDS = [str(i) for i in range(NUMBER)]
 
 
+@pytest.mark.parametrize('kind', ['mcap', 'unclosed mcap', 'db3', 'ROS 1', 'several files'])
+def test_reading_begins_where_it_is_asked_to(kind, tmp_path):
+    """With the same messages in the same order as reading everything."""
+    if kind == 'ROS 1':
+        path = tmp_path / 'x.bag'
+        with rosbag1.Writer(path) as writer:
+            connection = writer.add_connection('/word', 'std_msgs/msg/String', typestore=ROS1)
+            string = ROS1.types['std_msgs/msg/String']
+            for i in range(NUMBER):
+                data = ROS1.serialize_ros1(string(str(i)), 'std_msgs/msg/String')
+                writer.write(connection, 10**9 * (i + 1), data)
+    elif kind == 'several files':
+        path = tmp_path / 'x'
+        path.mkdir()
+        for i in range(2):
+            shutil.copy(write(tmp_path / str(i), first=2 * i) / f'{i}.mcap', path)
+    else:
+        path = write(tmp_path / 'x', kind.split()[-1])
+        if kind == 'unclosed mcap':
+            file = path / 'x.mcap'
+            path = tmp_path / 'cut.mcap'
+            path.write_bytes(file.read_bytes()[:-40])
+    with Bag(path) as bag:
+        everything = [record[:3] for record in bag.records()]
+        assert len(everything) >= NUMBER
+        for since_ns in (0, 10**9, 2 * 10**9, 2 * 10**9 + 1, 10**11):
+            expected = [record for record in everything if record[1] >= since_ns]
+            assert [record[:3] for record in bag.records(since_ns)] == expected
+
+
 @pytest.mark.parametrize('plugin', PLUGINS)
 @pytest.mark.parametrize('changed', ['in metadata.yaml', 'in the file'])
 def test_a_qos_that_differs_between_metadata_and_file_loses_nothing(plugin, changed, tmp_path):

@@ -16,6 +16,7 @@ def without(library, module, arguments):
         ('torch', ['complete', 'photo.png'], 'needs torch: pip install'),
         ('numba', ['evaluate', '--quick'], "pip install 'nvs_ros[evaluate]'"),
         ('matplotlib', ['train', '--config', 'x', '--output', 'y'], "'nvs_ros[train]'"),
+        ('ray', ['process', 'a.mcap', 'b.mcap', '--ray'], "pip install 'nvs_ros[ray]'"),
         ('rclpy', ['replay', 'bag.mcap'], 'needs ROS 2: source its setup.bash'),
     ],
 )

@@ -15,7 +15,7 @@ from nvs_ros.geometry import Camera, Spherical, inverse, pose_from_spherical, ri
 from nvs_ros.messages import transforms
 from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.frames import SourceFrame
-from nvs_ros.messages.memory import MOST_OBJECTS, Memory
+from nvs_ros.messages.memory import Memory
 from nvs_ros.settings import MemorySettings
 from nvs_ros.synthesizer import Frame
 from nvs_ros.testing import light_tf2
@@ -91,11 +91,11 @@ def test_what_overlaps_most_goes_first():
 
 def test_objects_are_told_apart_and_those_not_seen_for_long_are_forgotten():
     memory, settings = Memory(), MemorySettings(frames=2)
-    for i in range(MOST_OBJECTS + 1):
+    for i in range(settings.objects + 1):
         assert not memory.joined(seen(0, identity=str(i)), settings).remembered
-    assert memory.size == MOST_OBJECTS
+    assert memory.size == settings.objects
     assert not memory.joined(seen(90, identity='0'), settings).remembered
-    assert memory.joined(seen(90, identity=str(MOST_OBJECTS)), settings).remembered
+    assert memory.joined(seen(90, identity=str(settings.objects)), settings).remembered
 
 
 def test_forgetting():

@@ -6,6 +6,7 @@ wanted frames.
 
 from __future__ import annotations
 
+import array
 import bisect
 import time
 from collections import Counter, defaultdict
@@ -24,6 +25,8 @@ PICTURES = ('mask', 'depth', 'occluders')
 """Partners that are images and belong to one image only."""
 HELD_BYTES = 2_000_000_000
 """Most memory for messages of incomplete frames; for further frames the bag is read again."""
+LATEST_NS = 2**63 - 1
+"""Times of recording after it, which only a broken bag has, are taken for this one."""
 
 
 class Stamped(NamedTuple):
@@ -51,6 +54,8 @@ class Matched:
         Input -> number of messages that cannot be used.
     reasons : list of str
         Problems of the inputs, in sentences for a person.
+    recorded_ns : array of int
+        When each message was recorded, in the order in which they are read, nanoseconds.
     """
 
     frames: list[dict[str, Stamped]] = field(default_factory=list)
@@ -58,6 +63,11 @@ class Matched:
     dropped: Counter[str] = field(default_factory=Counter)
     malformed: Counter[str] = field(default_factory=Counter)
     reasons: list[str] = field(default_factory=list)
+    recorded_ns: array.array[int] = field(default_factory=lambda: array.array('q'))
+
+    def complete_after(self, place: int) -> int:
+        """Number of the message with which the frame at this place of ``frames`` is complete."""
+        return max(stamped.number for stamped in self.frames[place].values())
 
 
 def match_frames(
@@ -149,8 +159,10 @@ def _stamps(
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
     with tqdm(total=bag.message_count, desc='stamps', unit='message') as progress:
-        for number, record in _until_broken(bag, matched.reasons.append):
+        records = enumerate(bag.records())
+        for number, record in _until_broken(records, matched.reasons.append):
             progress.update()
+            matched.recorded_ns.append(min(record.recorded_ns, LATEST_NS))
             name = names[record.topic]
             counts[name] += 1
             try:
@@ -215,7 +227,8 @@ def _smallest_gap_s(a: list[Stamped], b: list[Stamped]) -> float | None:
 def _pass(
     bag: Bag, matched: Matched, wanted: Collection[int], held_bytes: int
 ) -> Iterator[tuple[int, FrameMessages]]:
-    """Read the bag once; frames beyond the memory limit are left for the next pass."""
+    """Read the bag once, from the first message that is needed; frames beyond the memory limit are
+    left for the next pass."""
     users: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for place in wanted:
         for name, stamped in matched.frames[place].items():
@@ -223,7 +236,9 @@ def _pass(
     held: dict[int, dict[str, Record]] = {}
     put_off: set[int] = set()
     size = 0
-    for number, record in _until_broken(bag):
+    since_ns = min(matched.recorded_ns[number] for number in users)
+    numbers = (i for i, ns in enumerate(matched.recorded_ns) if ns >= since_ns)
+    for number, record in _until_broken(zip(numbers, bag.records(since_ns), strict=False)):
         for place, name in users.pop(number, ()):
             if place not in held and (place in put_off or size > held_bytes):
                 put_off.add(place)
@@ -242,10 +257,9 @@ def _pass(
 
 
 def _until_broken(
-    bag: Bag, tell: Callable[[str], None] = lambda problem: None
+    records: Iterator[tuple[int, Record]], tell: Callable[[str], None] = lambda problem: None
 ) -> Iterator[tuple[int, Record]]:
     """The numbered messages of a bag up to the first error, which ``tell`` is called with."""
-    records = enumerate(bag.records())
     while True:
         try:
             item = next(records)

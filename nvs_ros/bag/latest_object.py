@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nvs_ros.bag.frames import frames
-from nvs_ros.bag.process import check_types, input_topics, left_out, matched_frames
+from nvs_ros.bag.inputs import check_types, input_topics, left_out, matched_frames
 from nvs_ros.bag.reader import Bag
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.errors import UserError
@@ -31,7 +31,7 @@ def latest_object(
         With ``memory.frames`` above 0 earlier frames are converted and remembered as well.
     synthesizer : Synthesizer
     remap : mapping, optional
-        See :func:`nvs_ros.bag.process.input_topics`.
+        See :func:`nvs_ros.bag.inputs.input_topics`.
 
     Raises
     ------
@@ -55,4 +55,5 @@ def latest_object(
                     matched.dropped[str(error)] += 1
             if found is not None:
                 return found
-    raise UserError(f'{bag} has no frame that can be used: {left_out(matched)}')
+    without = left_out(matched.images, matched.dropped, matched.reasons)
+    raise UserError(f'{bag} has no frame that can be used: {without}')

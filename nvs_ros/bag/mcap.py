@@ -26,6 +26,7 @@ FOOTER_SIZE = 9 + 20 + len(MAGIC)
 class _Chunk(NamedTuple):
     start_ns: int
     offset: int
+    end_ns: int
     channels: frozenset[int]
     """Channels with messages in the chunk; empty if not known."""
 
@@ -109,10 +110,13 @@ class McapFile:
         """Time at which the first message was recorded, nanoseconds; None without messages."""
         return self._start_ns
 
-    def messages(self, keys: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+    def messages(
+        self, keys: Collection[int], since_ns: int = 0
+    ) -> Iterator[tuple[int, int, bytes]]:
         """Messages of some channels: key of the channel, time of recording (ns), bytes.
 
         In the order of recording; files with messages outside chunks in the order of the file.
+        Those recorded before ``since_ns`` are left out, and chunks with no others not read.
 
         Raises
         ------
@@ -122,20 +126,21 @@ class McapFile:
         if self._has_loose:
             for operation, data in self._records():
                 if operation == MESSAGE:
-                    yield from _only(keys, [_message(data)])
+                    yield from _only(keys, [_message(data)], since_ns)
                 elif operation == CHUNK:
-                    yield from sorted(_only(keys, _messages(data)), key=lambda item: item[1])
+                    found = _only(keys, _messages(data), since_ns)
+                    yield from sorted(found, key=lambda item: item[1])
             return
         # Chunks may overlap in time: each is read as soon as one of its messages may be next.
         waiting: list[tuple[int, int, int, bytes]] = []
         count = 0
         for chunk in sorted(self._chunks):
-            if chunk.channels and chunk.channels.isdisjoint(keys):
+            if chunk.end_ns < since_ns or (chunk.channels and chunk.channels.isdisjoint(keys)):
                 continue
             while waiting and waiting[0][0] < chunk.start_ns:
                 yield _in_order(heapq.heappop(waiting))
             self._file.seek(chunk.offset)
-            for key, ns, data in _only(keys, _messages(self._record()[1])):
+            for key, ns, data in _only(keys, _messages(self._record()[1]), since_ns):
                 heapq.heappush(waiting, (ns, count, key, data))
                 count += 1
         while waiting:
@@ -200,7 +205,8 @@ class McapFile:
                 self._count(found)
                 if found:
                     keys = frozenset(key for key, _ in found)
-                    self._chunks.append(_Chunk(min(ns for _, ns in found), offset, keys))
+                    times = [ns for _, ns in found]
+                    self._chunks.append(_Chunk(min(times), offset, max(times), keys))
             elif operation == MESSAGE:
                 self._has_loose = True
                 self._count([_message(data)[:2]])
@@ -273,9 +279,9 @@ def _in_order(item: tuple[int, int, int, bytes]) -> tuple[int, int, bytes]:
 
 
 def _only(
-    keys: Collection[int], messages: Iterator[tuple[int, int, bytes]] | list
+    keys: Collection[int], messages: Iterator[tuple[int, int, bytes]] | list, since_ns: int
 ) -> Iterator[tuple[int, int, bytes]]:
-    return (message for message in messages if message[0] in keys)
+    return (message for message in messages if message[0] in keys and message[1] >= since_ns)
 
 
 def _message(data: bytes) -> tuple[int, int, bytes]:
@@ -315,9 +321,9 @@ def _content(chunk: bytes) -> bytes:
 
 def _chunk_index(data: bytes) -> _Chunk:
     fields = _Fields(data)
-    start_ns, _, offset, _ = (fields.number(8) for _ in range(4))
+    start_ns, end_ns, offset, _ = (fields.number(8) for _ in range(4))
     offsets, keys = _Fields(fields.block()), []
     while offsets:
         keys.append(offsets.number(2))
         offsets.take(8)
-    return _Chunk(start_ns, offset, frozenset(keys))
+    return _Chunk(start_ns, offset, end_ns, frozenset(keys))

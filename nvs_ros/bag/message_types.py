@@ -6,6 +6,7 @@ does not affect others.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +51,7 @@ def reader(channel: Channel) -> Callable[[bytes], Any]:
     """
     kind, name = topic_type(channel), _name(channel)
     try:
-        store = _typestore(channel, name)
+        store = _typestore(channel.definition_format, channel.definition, name, _is_ros1(channel))
         deserialize = store.deserialize_ros1 if _is_ros1(channel) else store.deserialize_cdr
         store.get_msgdef(name)
     except Exception as error:  # rosbags raises errors of any type for malformed definitions
@@ -72,22 +73,24 @@ def _name(channel: Channel) -> str:
     return f'{found[1]}/msg/{found[2]}' if found else ''
 
 
-def _typestore(channel: Channel, name: str) -> Any:
-    text = channel.definition.decode()
-    if channel.definition_format in ('ros2msg', 'ros1msg'):
+# The same few types come again in every bag, and the text of one takes tens of milliseconds.
+@functools.lru_cache(maxsize=256)
+def _typestore(form: str, definition: bytes, name: str, is_ros1: bool) -> Any:
+    text = definition.decode()
+    if form in ('ros2msg', 'ros1msg'):
         types = get_types_from_msg(text, name)
-    elif channel.definition_format in ('ros2idl', 'omgidl'):
+    elif form in ('ros2idl', 'omgidl'):
         parts = text.split(IDL_SEPARATOR)
         # Each part after a separator begins with a line that names it.
         texts = [part.partition('\n')[2] for part in parts[1:]] if len(parts) > 1 else parts
         types = {}
         for part in texts:
             types.update(get_types_from_idl(part))
-    elif channel.definition_format in ('', 'unknown'):
+    elif form in ('', 'unknown'):
         # sqlite3 bags from before Iron hold no definitions: use those of the latest ROS 2.
-        return get_typestore(Stores.ROS1_NOETIC if _is_ros1(channel) else Stores.LATEST)
+        return get_typestore(Stores.ROS1_NOETIC if is_ros1 else Stores.LATEST)
     else:
-        raise ValueError(f'expected ros2msg or ros2idl, got {channel.definition_format!r}')
+        raise ValueError(f'expected ros2msg or ros2idl, got {form!r}')
     store = get_typestore(Stores.EMPTY)
     store.register(types)
     return store

@@ -2,74 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
-from collections import Counter
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
-from nvs_interfaces.msg import NovelViewArray
-from nvs_ros.bag.frames import Matched, frames, match_frames
+from nvs_ros.bag.frame_maker import FrameMaker
+from nvs_ros.bag.frames import frames
+from nvs_ros.bag.inputs import check_types, matched_frames
+from nvs_ros.bag.parts import BagJob, BagReport, Parts, Plan
 from nvs_ros.bag.reader import Bag
-from nvs_ros.bag.topics import full_name
 from nvs_ros.bag.transforms import BagTransforms
 from nvs_ros.bag.writer import BagWriter, write_views
-from nvs_ros.completion.export import save_cloud, save_mesh
-from nvs_ros.completion.pipeline import AssessedView, provenance_of
 from nvs_ros.errors import UserError
 from nvs_ros.loading import load_synthesizer
 from nvs_ros.messages.configuration import Configuration
-from nvs_ros.messages.engine import Engine
-from nvs_ros.messages.frames import SourceFrame, check_message
-from nvs_ros.messages.input_types import input_types, picture_transports, type_name, type_names
-from nvs_ros.messages.job import Job
-from nvs_ros.messages.shapes import shape_messages
 from nvs_ros.messages.synchronizer import FrameMessages
-from nvs_ros.messages.transforms import Transforms
-from nvs_ros.messages.view_maker import ViewMaker, file_words
-from nvs_ros.messages.views import views_message
 from nvs_ros.synthesizer import Synthesizer
-
-PREFIX = 'nvs_'
-"""Prefix of TF frames that a node called ``/nvs`` has when ``views.frame_prefix`` is empty."""
-
-
-def input_topics(configuration: Configuration, remap: Mapping[str, str]) -> dict[str, str]:
-    """Input of a frame -> topic of the bag.
-
-    Parameters
-    ----------
-    configuration : Configuration
-    remap : mapping
-        Input -> topic, for inputs that are not recorded under their own name.
-
-    Raises
-    ------
-    UserError
-        There is no such input, or two inputs have the same topic.
-    """
-    settings = configuration.input
-    objects = {'pose': ['object_pose'], 'detections': ['detections'], 'mask': []}[settings.objects]
-    inputs = ['image', 'camera_info', 'mask', *objects]
-    inputs += ['depth'] if settings.reads_depth else []
-    inputs += ['occluders'] if settings.occluders else []
-    if unknown := remap.keys() - set(inputs):
-        raise UserError(f'expected an input among {", ".join(inputs)}, got {sorted(unknown)[0]!r}')
-    transports = picture_transports(settings)
-    topics = {}
-    for name in inputs:
-        topic = full_name(remap.get(name, name))
-        topics[name] = f'{topic}/compressed' if transports.get(name) == 'compressed' else topic
-    for name, topic in topics.items():
-        if same := [other for other in topics if topics[other] == topic and other != name]:
-            raise UserError(
-                f'expected a topic for each input, got {topic} for {name} and {same[0]}'
-            )
-    return topics
 
 
 def process(
@@ -81,7 +32,7 @@ def process(
     every: int = 1,
     shapes: Path | None = None,
     synthesizer: Synthesizer | None = None,
-) -> None:
+) -> BagReport:
     """Make the configured views of the frames of a bag.
 
     They are the same views that the node makes of these frames. Finished frames are kept in a
@@ -94,7 +45,7 @@ def process(
         New mcap file, with the topics of a node called ``/nvs``.
     configuration : Configuration
     remap : mapping, optional
-        See :func:`input_topics`.
+        See :func:`nvs_ros.bag.inputs.input_topics`.
     every : int
         1: every frame, 2: every other one, ...
     shapes : Path, optional
@@ -110,249 +61,231 @@ def process(
         call, or no frame is usable. Also at the end, with the output written, when parts of the bag
         could not be read.
     """
-    topics = input_topics(configuration, remap or {})
-    if output.exists():
-        raise UserError(f'{output} is there already')
-    with Bag(bag, topics.values()) as recording:
-        check_types(recording, topics, configuration)
-        transforms = BagTransforms(bag)
-        maker = _FrameMaker(configuration, synthesizer or _load(configuration), transforms, shapes)
-        matched = matched_frames(recording, topics, configuration)
-        lost = '; '.join(filter(None, [recording.shortfall(), *transforms.problems]))
-        parts = _open_parts(bag, output, configuration, topics, every, shapes)
-        _run(recording, matched, maker, parts, every)
-    finished = sorted(parts.glob('*.mcap'))
-    if not finished:
-        shutil.rmtree(parts)
-        why = '; '.join(filter(None, [left_out(matched), lost, *transforms.notes]))
-        raise UserError(f'{bag} has no frame that can be used: {why}')
-    _join(finished, output)
-    shutil.rmtree(parts)
-    result = f'views of {len(finished)} frames in {output}'
-    without = '; '.join(filter(None, [left_out(matched), maker.left_out]))
-    notes = [*recording.notes, *transforms.notes]
-    print('\n'.join([*notes, f'{result}; {without}' if without else result]))
-    if lost:
-        raise UserError(f'{bag}: {lost}; {result} all the same')
+    job = BagJob(bag, output, configuration, remap or {}, every, shapes)
+    with BagWorker(lambda: synthesizer or load(configuration)) as worker:
+        for todo in worker.plan(job):
+            worker.make(job, todo)
+        report = worker.finish(job)
+    Parts(job).remove()
+    tell(report)
+    return report
 
 
-def matched_frames(
-    recording: Bag, topics: Mapping[str, str], configuration: Configuration
-) -> Matched:
-    """The frames of a bag; ``topics`` gives the topic of each input."""
-    return match_frames(
-        recording,
-        {topic: name for name, topic in topics.items()},
-        configuration.sync.slop_s,
-        lambda message: check_message(message, configuration.input.rectified),
-    )
-
-
-def check_types(recording: Bag, topics: Mapping[str, str], configuration: Configuration) -> None:
-    """Check that the topic of each input has one of the input's message types.
+def tell(report: BagReport) -> None:
+    """Print what came of a bag.
 
     Raises
     ------
     UserError
-        A topic has another type, or vision_msgs is needed and not installed.
+        Something failed.
     """
-    try:
-        types = input_types(configuration.input)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    for name, topic in topics.items():
-        kind = recording.topics[topic].kind
-        if kind not in types[name]:
-            raise UserError(
-                f'{name}: expected {type_names(types[name])} on {topic}, got {type_name(kind)}'
-            )
+    if not report.frames:
+        raise UserError(report.failure)
+    result, without = report.result(), report.without()
+    print('\n'.join([*report.notes, f'{result}; {without}' if without else result]))
+    if report.failure:
+        raise UserError(f'{report.bag}: {report.failure}; {result} all the same')
 
 
-def _load(configuration: Configuration) -> Synthesizer:
+def load(configuration: Configuration) -> Synthesizer:
+    """Load the configured model; raises UserError when that is not possible."""
     try:
         return load_synthesizer(configuration.model, tqdm.write)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
 
 
-def _open_parts(
-    bag: Path,
-    output: Path,
-    configuration: Configuration,
-    topics: dict[str, str],
-    every: int,
-    shapes: Path | None,
-) -> Path:
-    """Folder with a file for each finished frame; those of an interrupted same call are kept.
+class Range(NamedTuple):
+    """A part of a bag: frames that follow each other in the order in which they are complete."""
 
-    Raises
-    ------
-    UserError
-        The folder was left by a call with other arguments.
+    start: int
+    stop: int
+    """Places in :attr:`Plan.order`."""
+    missing: int
+    """Number of its frames that are not finished."""
+
+
+class BagWorker:
+    """Makes any part of any bag, one after the other; use it as a context manager.
+
+    What comes of a frame does not depend on which worker makes it, nor on what it made before.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the synthesizer; called once, when the first bag has been looked at.
     """
-    parts = output.with_name(f'{output.name}.parts')
-    job = {
-        'bag': str(bag.resolve()),
-        'topics': topics,
-        'every': every,
-        'shapes': None if shapes is None else str(shapes.resolve()),
-        'parameters': dataclasses.asdict(configuration),
-    }
-    text = json.dumps(job, indent=1)
-    described = parts / 'job.json'
-    if not parts.exists():
-        parts.mkdir(parents=True)
-        described.write_text(text)
-    elif not described.exists() or described.read_text() != text:
-        raise UserError(f'{parts} belongs to another bag or other parameters: remove it, or go on')
-    return parts
 
+    def __init__(self, load: Callable[[], Synthesizer]) -> None:
+        self._load = load
+        self._synthesizer: Synthesizer | None = None
+        self._opened: _Opened | None = None
 
-def _run(recording: Bag, matched: Matched, maker: _FrameMaker, parts: Path, every: int) -> None:
-    """Make the frames that are missing in ``parts``; unusable frames are counted as dropped."""
-    files = {i: parts / f'{i:06}.mcap' for i in range(0, len(matched.frames), every)}
-    missing = {i for i, file in files.items() if not file.exists()}
-    # Views of unfinished frames may need memory of finished ones.
-    wanted = sorted(files if missing and maker.configuration.memory.frames else missing)
-    with tqdm(total=len(missing), desc='process', unit='frame') as progress:
-        for i, frame in frames(recording, matched, wanted):
-            if i not in missing:
-                maker.remember(frame)
-                continue
-            progress.update()
-            try:
-                made = maker.views(frame, lambda share: progress.set_postfix(frame=f'{share:.0%}'))
-            except ValueError as error:
-                matched.dropped[str(error)] += 1
-                progress.write(f'frame {i} left out: {error}')
-                continue
-            with BagWriter(files[i]) as writer:
-                for k, object_ in enumerate(made):
-                    # Like the node, publish single views only for the first object.
-                    write_views(writer, frame.stamp_ns, object_.views, [] if k else object_.names)
-                    for topic, message in object_.shape.items():
-                        writer.write(f'/nvs/{topic}', frame.stamp_ns, message)
+    def plan(self, job: BagJob, size: int = 0) -> list[Range]:
+        """Find the frames of a bag, unless an interrupted call has.
 
+        Parameters
+        ----------
+        job : BagJob
+        size : int
+            Most frames of a range; 0: no limit.
 
-def left_out(matched: Matched) -> str:
-    """Which images were left out and why, with counts; ``''`` if none was."""
-    images = [
-        f'{n} of {matched.images} images left out: {reason}'
-        for reason, n in matched.dropped.most_common()
-    ]
-    return '; '.join([*images, *matched.reasons])
-
-
-def _join(parts: list[Path], output: Path) -> None:
-    with BagWriter(output) as writer:
-        for part in tqdm(parts, 'write', unit='frame'):
-            with Bag(part) as bag:
-                for topic, recorded_ns, message in bag.messages():
-                    writer.write(topic, recorded_ns, message)
-
-
-class _Made(NamedTuple):
-    """Messages of an object in a frame."""
-
-    views: NovelViewArray
-    names: list[str]
-    """Names of these views (``view_0``, ...), in the same order."""
-    shape: dict[str, Any]
-    """Topic -> message; empty if no shape is wanted or can be made."""
-
-
-class _FrameMaker:
-    """Makes the views of a frame as the node does."""
-
-    def __init__(
-        self,
-        configuration: Configuration,
-        synthesizer: Synthesizer,
-        transforms: Transforms,
-        shapes: Path | None = None,
-    ) -> None:
-        self.configuration = configuration
-        self._shapes = shapes
-        self._engine = Engine(
-            synthesizer, transforms, lambda stage, seconds: None, self._leave_out_object
-        )
-        self._counts: Counter[str] = Counter()
-        self._problems: dict[str, str] = {}
-        self._maker = ViewMaker(
-            self._engine, lambda: configuration, PREFIX, lambda subject, text: tqdm.write(text)
-        )
-
-    def views(self, frame: FrameMessages, on_progress: Callable[[float], None]) -> list[_Made]:
-        """Messages of each object in the frame; failed objects are left out.
+        Returns
+        -------
+        list of Range
+            Those with frames that are not finished.
 
         Raises
         ------
-        ValueError
-            The frame cannot be used.
-        Exception
-            Every object failed: the error of the first one.
+        UserError
+            The bag cannot be used, the output exists, or its parts belong to another job.
         """
-        made, errors = [], []
-        for source in self._engine.sources(frame, self.configuration):
+        job.topics  # noqa: B018  # raises for inputs that there are not
+        if job.output.exists() and not Parts(job).is_joining:
+            raise UserError(f'{job.output} is there already')
+        opened = self._open(job)
+        order = opened.plan.order
+        ranges = []
+        for start in range(0, len(order), size or max(len(order), 1)):
+            places = order[start : start + size if size else None]
+            missing = sum(not opened.parts.is_finished(place) for place in places)
+            if missing:
+                ranges.append(Range(start, start + len(places), missing))
+        return ranges
+
+    def make(self, job: BagJob, todo: Range) -> None:
+        """Make the frames of a range that are not finished.
+
+        Raises
+        ------
+        Exception
+            Every object of a frame failed for another reason than that the frame is unusable.
+        """
+        opened = self._open(job)
+        maker, parts, order = opened.maker, opened.parts, opened.plan.order
+        places = order[todo.start : todo.stop]
+        missing = {place for place in places if not parts.is_finished(place)}
+        wanted = [place for place in places if place in missing]
+        if maker.configuration.memory.frames and missing:
+            # Views may need memory of frames before them, from the first one on.
+            maker.forget()
+            wanted = order[: todo.stop]
+        with tqdm(total=len(missing), desc='process', unit='frame') as progress:
+            for place, frame in frames(opened.recording, opened.plan.matched, wanted):
+                if place in missing:
+                    progress.update()
+                    _make_frame(maker, parts, place, frame, progress)
+                else:
+                    maker.remember(frame)
+
+    def finish(self, job: BagJob) -> BagReport:
+        """Join the frames of a bag, all of which are finished, to its output.
+
+        The parts are left, so that the caller can note the report before it removes them.
+
+        Raises
+        ------
+        UserError
+            No frame is usable; the parts are removed.
+        """
+        opened = self._open(job)
+        plan, parts = opened.plan, opened.parts
+        report = parts.report(plan)
+        report.notes = plan.notes
+        if not report.frames:
+            self.close()
+            parts.remove()
+            why = '; '.join(filter(None, [report.without(), plan.lost, *plan.notes]))
+            raise UserError(f'{job.bag} has no frame that can be used: {why}')
+        report.failure = plan.lost
+        parts.join()
+        _join([file for place in sorted(plan.order) if (file := parts.views(place)).exists()], job)
+        return report
+
+    def close(self) -> None:
+        """Close the open bag."""
+        if self._opened is not None:
+            self._opened.recording.close()
+        self._opened = None
+
+    def __enter__(self) -> BagWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, job: BagJob) -> _Opened:
+        """Open a bag that is not the one opened last."""
+        if self._opened is None or self._opened.job != job:
+            self.close()
+            recording = Bag(job.bag, job.topics.values())
             try:
-                made.append(self._made_of(source, on_progress))
-            except Exception as error:  # of any kind: the other objects may still be usable
-                errors.append((source.object_id, error))
-        if not made:
-            raise errors[0][1]
-        for object_id, problem in errors:
-            self._leave_out_object(object_id, problem)
-        return made
+                self._opened = self._look_at(job, recording)
+            except BaseException:
+                recording.close()
+                raise
+        return self._opened
 
-    def remember(self, frame: FrameMessages) -> None:
-        """Convert a frame whose views are made already, so that later frames can remember it."""
-        self._engine.sources(frame, self.configuration)
+    def _look_at(self, job: BagJob, recording: Bag) -> _Opened:
+        check_types(recording, job.topics, job.configuration)
+        transforms = BagTransforms(job.bag)
+        if self._synthesizer is None:
+            self._synthesizer = self._load()
+        if job.shapes is not None:
+            job.shapes.mkdir(parents=True, exist_ok=True)
+        maker = FrameMaker(job.configuration, self._synthesizer, transforms, job.shapes)
+        parts = Parts(job)
+        if parts.folder.exists():
+            parts.open()
+        plan = parts.load_plan()
+        if plan is None:
+            plan = _plan(job, recording, transforms)
+            parts.open()
+            parts.save_plan(plan)
+        return _Opened(job, recording, maker, parts, plan)
 
-    @property
-    def left_out(self) -> str:
-        """Which objects were left out of frames with other objects, and why; ``''`` if none."""
-        return '; '.join(
-            f'object {identity!r} left out of {n} frames, the first time: '
-            f'{self._problems[identity]}'
-            for identity, n in self._counts.items()
-        )
 
-    def _leave_out_object(self, object_id: str, error: Exception) -> None:
-        self._counts[object_id] += 1
-        if object_id not in self._problems:
-            kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-            problem = self._problems[object_id] = f'{kind}{error}'
-            tqdm.write(f'object {object_id!r} left out of a frame: {problem}')
+class _Opened(NamedTuple):
+    job: BagJob
+    recording: Bag
+    maker: FrameMaker
+    parts: Parts
+    plan: Plan
 
-    def _made_of(self, source: SourceFrame, on_progress: Callable[[float], None]) -> _Made:
-        targets = self._maker.configured_targets(source)
-        job = Job(lambda job: None)
-        assessed = None
-        if self._shapes is not None:
-            assessed = self._maker.assessed(job, source, targets)
-        views = self._maker.views_with_remark(job, source, targets, on_progress, assessed)
-        shape = {}
-        if assessed and self._shapes is not None:
-            shape = self._shape_of(self._shapes, job, source, assessed)
-        return _Made(views_message(list(views.values()), source), list(views), shape)
 
-    def _shape_of(
-        self, folder: Path, job: Job, source: SourceFrame, assessed: dict[str, AssessedView]
-    ) -> dict[str, Any]:
-        """Write the shape of an object to files; return its messages by topic."""
-        completion = self._maker.shape(job, source, assessed)
-        if completion is None:
-            return {}
-        settings, views = self.configuration.completion, list(assessed.values())
-        provenance = {
-            **provenance_of(views, settings),
-            'stamp_ns': source.stamp_ns,
-            'frame': f'object: z up; its pose in {source.header.frame_id} (row by row) '
-            + ' '.join(f'{value:.6g}' for value in source.frame_from_upright[:3].ravel()),
-            'frames': len(source.frames),
-        }
-        file = folder / f'{source.stamp_ns}{file_words(source.object_id)}'
-        save_cloud(completion.cloud, file.with_suffix('.ply'), provenance)
-        save_mesh(completion.surface, file.with_suffix('.obj'), provenance)
-        messages = shape_messages(completion, source, views, normals=settings.normals)
-        return messages._asdict()
+def _plan(job: BagJob, recording: Bag, transforms: BagTransforms) -> Plan:
+    matched = matched_frames(recording, job.topics, job.configuration)
+    order = sorted(
+        range(0, len(matched.frames), job.every),
+        key=lambda place: (matched.complete_after(place), place),
+    )
+    lost = '; '.join(filter(None, [recording.shortfall(), *transforms.problems]))
+    return Plan(matched, order, lost, [*recording.notes, *transforms.notes])
+
+
+def _make_frame(
+    maker: FrameMaker, parts: Parts, place: int, frame: FrameMessages, progress: tqdm
+) -> None:
+    """Make the views of a frame and write them, or note why there are none."""
+    started = time.monotonic()
+    try:
+        made = maker.views(frame, lambda share: progress.set_postfix(frame=f'{share:.0%}'))
+    except ValueError as error:
+        progress.write(f'frame {place} left out: {error}')
+        parts.finish(place, time.monotonic() - started, maker.missed, str(error))
+        return
+    with BagWriter(parts.views(place)) as writer:
+        for k, object_ in enumerate(made):
+            # Like the node, publish single views only for the first object.
+            write_views(writer, frame.stamp_ns, object_.views, [] if k else object_.names)
+            for topic, message in object_.shape.items():
+                writer.write(f'/nvs/{topic}', frame.stamp_ns, message)
+    parts.finish(place, time.monotonic() - started, maker.missed)
+
+
+def _join(files: list[Path], job: BagJob) -> None:
+    with BagWriter(job.output) as writer:
+        for file in tqdm(files, 'write', unit='frame'):
+            with Bag(file) as bag:
+                for topic, recorded_ns, message in bag.messages():
+                    writer.write(topic, recorded_ns, message)

@@ -140,8 +140,10 @@ class Bag:
         if lost := self.shortfall():
             raise IncompleteBag(f'{self._path}: {lost}')
 
-    def records(self) -> Iterator[Record]:
+    def records(self, since_ns: int = 0) -> Iterator[Record]:
         """The messages undecoded, in the order of recording; missing ones raise nothing.
+
+        Those recorded before ``since_ns`` are left out.
 
         Raises
         ------
@@ -151,7 +153,7 @@ class Bag:
         for known in (self._read, self._broken, self._problems):
             known.clear()
         try:
-            for channel, recorded_ns, data in self._files.messages(self._readers):
+            for channel, recorded_ns, data in self._files.messages(self._readers, since_ns):
                 topic = full_name(channel.topic)
                 self._read[topic] += 1
                 yield Record(topic, recorded_ns, data, self._readers[channel])

@@ -35,7 +35,9 @@ class BagFile(Protocol):
     @property
     def start_ns(self) -> int | None: ...
 
-    def messages(self, keys: Collection[int]) -> Iterator[tuple[int, int, bytes]]: ...
+    def messages(
+        self, keys: Collection[int], since_ns: int = 0
+    ) -> Iterator[tuple[int, int, bytes]]: ...
 
     def close(self) -> None: ...
 
@@ -63,13 +65,15 @@ class SqliteFile:
         """Close the file."""
         self._database.close()
 
-    def messages(self, keys: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+    def messages(
+        self, keys: Collection[int], since_ns: int = 0
+    ) -> Iterator[tuple[int, int, bytes]]:
         """Key of the channel, time of recording (ns) and bytes, in the order of recording."""
         marks = ','.join('?' * len(keys))
         yield from self._database.execute(
             f'SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) '
-            'ORDER BY timestamp, id',
-            tuple(keys),
+            'AND timestamp >= ? ORDER BY timestamp, id',
+            (*keys, since_ns),
         )
 
     def _channels(self) -> list[Channel]:
@@ -131,10 +135,12 @@ class Ros1File:
         """Close the file."""
         self._reader.close()
 
-    def messages(self, keys: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+    def messages(
+        self, keys: Collection[int], since_ns: int = 0
+    ) -> Iterator[tuple[int, int, bytes]]:
         """Key of the channel, time of recording (ns) and bytes, in the order of recording."""
         chosen = [c for c in self._reader.connections if c.id in keys]
-        for connection, recorded_ns, data in self._reader.messages(chosen):
+        for connection, recorded_ns, data in self._reader.messages(chosen, start=since_ns):
             yield connection.id, recorded_ns, data
 
 
@@ -201,16 +207,19 @@ class BagFiles:
         """What is lost of the files, as a sentence; ``''`` if nothing is known to be lost."""
         return '; '.join(file.damage for file in self.files if file.damage)
 
-    def messages(self, wanted: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+    def messages(
+        self, wanted: Collection[Channel], since_ns: int = 0
+    ) -> Iterator[tuple[Channel, int, bytes]]:
         """Messages of some channels: channel, time of recording (ns), bytes; in recorded order.
 
+        Those recorded before ``since_ns`` are left out.
         Files may overlap in time: each is opened as soon as one of its messages may be next.
         """
         waiting: list[_Next] = []
         for place, file in enumerate(self.files):
             while waiting and waiting[0].recorded_ns <= (file.start_ns or 0):
                 yield from _first(waiting)
-            _put(waiting, place, _chosen(file, wanted))
+            _put(waiting, place, _chosen(file, wanted, since_ns))
         while waiting:
             yield from _first(waiting)
 
@@ -277,9 +286,11 @@ class _Next(NamedTuple):
     rest: Iterator[tuple[Channel, int, bytes]]
 
 
-def _chosen(file: BagFile, wanted: Collection[Channel]) -> Iterator[tuple[Channel, int, bytes]]:
+def _chosen(
+    file: BagFile, wanted: Collection[Channel], since_ns: int
+) -> Iterator[tuple[Channel, int, bytes]]:
     channels = {channel.key: channel for channel in file.channels if channel in wanted}
-    for key, recorded_ns, data in file.messages(channels) if channels else ():
+    for key, recorded_ns, data in file.messages(channels, since_ns) if channels else ():
         yield channels[key], recorded_ns, data
 
 

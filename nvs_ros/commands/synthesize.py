@@ -60,12 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--size', type=int, help="side of the picture in pixels (default: the model's)"
     )
+    parser.add_argument(
+        '--mark',
+        action='store_true',
+        help='striped border beside the object, by which people see that the picture is synthetic',
+    )
     add_model(parser)
     add_sampling(parser, DEFAULT_PRESET, 'same seed, same view')
 
 
 def run(arguments: argparse.Namespace) -> int:
     from nvs_ros.image_files import save_view
+    from nvs_ros.mark import marked
 
     size_m = arguments.object_size
     if size_m is not None and arguments.transforms is None:
@@ -110,10 +116,11 @@ def run(arguments: argparse.Namespace) -> int:
             )
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
-    save_view(view.image, arguments.output, _provenance(arguments, view))
+    image, remarks = marked(view.image, view.mask) if arguments.mark else (view.image, ())
+    save_view(image, arguments.output, _provenance(arguments, view))
     for assumption in (*assumptions, *source.assumptions):
         print(f'assumed: {assumption}')
-    for warning in view.warnings:
+    for warning in (*view.warnings, *remarks):
         print(f'warning: {warning}')
     height, width = view.mask.shape
     share = f'{view.measured_share:.0%} of it measured' if view.measured_share else 'not measured'

@@ -49,7 +49,7 @@ def save_cloud(cloud: Cloud, file: Path, provenance: Mapping[str, object]) -> No
     vertices['confidence'] = cloud.confidence
     vertices['view'] = cloud.views
     counts = {'points': len(vertices), 'synthetic': int(cloud.synthetic.sum())}
-    _write(file, _ply_header(vertices, 0, {**counts, **provenance}), vertices)
+    _write(file, _ply_header(vertices, 0, {**provenance, **counts}), vertices)
 
 
 def read_cloud(file: Path) -> Cloud:
@@ -110,7 +110,9 @@ def save_mesh(surface: Surface, file: Path, provenance: Mapping[str, object]) ->
     if writer is None:
         raise UserError(f'expected a mesh ending in {", ".join(MESHES)}, got {file}')
     share = f'{1 - surface.measured.mean():.3f}'
-    writer(surface, file, {'synthetic': 'true', 'synthetic_share': share, **provenance})
+    # First, because the header of STL is short; last, because nothing may take its place.
+    marks = {'synthetic': 'true', 'synthetic_share': share}
+    writer(surface, file, marks | dict(provenance) | marks)
 
 
 def _write_stl(surface: Surface, file: Path, provenance: Mapping[str, object]) -> None:

@@ -15,6 +15,7 @@ from nvs_ros.contact_sheet import contact_sheet
 from nvs_ros.evaluation.methods import DETERMINISTIC
 from nvs_ros.evaluation.report import TITLES
 from nvs_ros.evaluation.statistics import SPLITS
+from nvs_ros.image_files import CONTENT, save_view
 
 PLAIN = 'zero123'
 """Name of the preset for plain sampling."""
@@ -44,7 +45,8 @@ def write_plots(
     ladder_figure(summary).savefig(output / 'ladder.png', dpi=110)
     angle_figure(summary).savefig(output / 'angle.png', dpi=110)
     names = [*summary['references'], *summary['presets']]
-    Image.fromarray(sheet(results[:SHEET_OBJECTS], folder, names)).save(output / 'sheet.png')
+    picture = sheet(results[:SHEET_OBJECTS], folder, names)
+    save_view(picture, output / 'sheet.png', {'content': CONTENT})
 
 
 def _panels(summary: dict[str, Any], height: float) -> tuple[Figure, list[tuple[str, Axes]]]:

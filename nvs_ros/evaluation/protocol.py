@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from nvs_ros.computer.allocator import keep_freed_memory
@@ -32,6 +31,7 @@ from nvs_ros.evaluation.perceptual import Perceptual, find_perceptual
 from nvs_ros.evaluation.sets import ObjectSet, Views
 from nvs_ros.geometry.spherical import wrap_angle
 from nvs_ros.geometry.target import target_from_pose
+from nvs_ros.image_files import CONTENT, save_view
 from nvs_ros.replacing import replacing
 from nvs_ros.settings import Settings, setting
 from nvs_ros.synthesizer import Synthesizer
@@ -192,7 +192,7 @@ def _file(folder: Path, index: int) -> Path:
 
 def _write(folder: Path, result: dict[str, Any], strip: np.ndarray) -> None:
     file = _file(folder, result['object'])
-    Image.fromarray(strip).save(file.with_suffix('.png'))
+    save_view(strip, file.with_suffix('.png'), {'content': CONTENT})
     with replacing(file) as partial:
         partial.write_text(json.dumps(result) + '\n')
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 from scipy.stats import spearmanr
 
 from nvs_ros.completion.confidence import reliability
@@ -19,6 +18,7 @@ from nvs_ros.evaluation.markdown_tables import cell
 from nvs_ros.evaluation.shape_protocol import METHODS
 from nvs_ros.evaluation.statistics import mean_and_interval
 from nvs_ros.geometry import Camera, look_at
+from nvs_ros.image_files import CONTENT, save_view
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.scenes.render import render
 
@@ -125,7 +125,7 @@ def write_plots(summary: dict[str, Any], results: Sequence[dict[str, Any]], fold
     """
     folder.mkdir(parents=True, exist_ok=True)
     reliability_figure(summary, results).savefig(folder / 'reliability.png', dpi=110)
-    Image.fromarray(shape_sheet(results[:SHEET_OBJECTS])).save(folder / 'shapes.png')
+    save_view(shape_sheet(results[:SHEET_OBJECTS]), folder / 'shapes.png', {'content': CONTENT})
 
 
 def reliability_figure(summary: dict[str, Any], results: Sequence[dict[str, Any]]) -> Figure:

@@ -22,6 +22,7 @@ class Configuration:
     views: settings.ViewSettings
     memory: settings.MemorySettings
     requests: settings.RequestSettings
+    limits: settings.LimitSettings
     completion: settings.CompletionSettings
     sampler_overrides: dict[str, Any]
     """Sampler fields that are set by parameters; they override any preset."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -80,6 +81,18 @@ class Engine:
                         self.memory.joined(source, configuration.memory) for source in sources
                     ]
             return prepared.sources
+
+    def forget_what_does_not_fit(self, source: SourceFrame) -> None:
+        """Forget the remembered frames of an object as making its views would.
+
+        For a source whose views are not made here.
+        """
+        size_m = source.canonical.unit_m
+        try:
+            for frame in source.remembered:
+                self._synthesizer.canonical(dataclasses.replace(frame, object_size_m=size_m))
+        except ValueError:
+            self.memory.forget(source.object_id)
 
     def sampler(self, configuration: Configuration, preset: str = '') -> SamplerSettings:
         """Sampler settings of a preset (the configured one if empty).

@@ -16,6 +16,7 @@ from nvs_ros.messages.cameras import camera_from_message, frame_from_camera_mess
 from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.images import (
     check_image,
+    check_size,
     depth_from_image,
     has_labels,
     rgb_from_compressed,
@@ -31,7 +32,10 @@ from nvs_ros.messages.objects import (
 )
 from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.messages.transforms import Transforms
+from nvs_ros.settings import LimitSettings
 from nvs_ros.synthesizer import Frame
+
+DEFAULT_LIMITS = LimitSettings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,23 +88,34 @@ def stamp_ns(header: Header) -> int:
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
 
 
-def check_message(message: Any, rectified: bool = False) -> None:
+def check_message(
+    message: Any, rectified: bool = False, limits: LimitSettings = DEFAULT_LIMITS
+) -> None:
     """Check a message on its own, without decoding pixels.
+
+    Parameters
+    ----------
+    message : Any
+        Of one of the types of :func:`nvs_ros.messages.input_types.input_types`.
+    rectified : bool
+        The setting ``input.rectified``.
+    limits : LimitSettings
 
     Raises
     ------
+    OverLimit
+        The message is larger than ``limits`` allow.
     ValueError
         The message is malformed and cannot be part of any frame.
     """
-    if isinstance(message, Image):
-        check_image(message)
-    elif isinstance(message, CompressedImage):
-        if not message.data:
-            raise ValueError('expected compressed data, got none')
+    if isinstance(message, (Image, CompressedImage)):
+        check_size(message, limits)
+        if isinstance(message, Image):
+            check_image(message)
     elif isinstance(message, CameraInfo):
         camera_from_message(message, rectified)
     else:
-        check_objects(message)
+        check_objects(message, limits.objects)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
+from nvs_ros.errors import OverLimit
 from nvs_ros.geometry import Camera, inverse
 from nvs_ros.geometry.from_mask import place_from_mask
 from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.images import has_labels, labels_in, mask_from_compressed, mask_from_image
-from nvs_ros.messages.objects import MAX_OBJECTS, SeenObject
+from nvs_ros.messages.objects import SeenObject
+
+SHOWN = 100
+"""Most labels that an error names."""
 
 
 def masked_objects(
@@ -26,9 +30,10 @@ def masked_objects(
 
     Raises
     ------
+    OverLimit
+        There are more labels than ``limits.objects``.
     ValueError
-        There is no object, the configured one is missing, or there are more than
-        :data:`~nvs_ros.messages.objects.MAX_OBJECTS`.
+        There is no object, or the configured one is missing.
     """
     settings, frame_id = configuration.object, message.header.frame_id
     size_m = settings.diameter_m or None
@@ -42,9 +47,11 @@ def masked_objects(
     ]
     if not chosen:
         wanted = settings.id or settings.label or 'a label'
-        raise ValueError(f'expected {wanted} in the mask, got {labels[:MAX_OBJECTS]}')
-    if len(chosen) > MAX_OBJECTS:
-        raise ValueError(f'expected at most {MAX_OBJECTS} labels in the mask, got {len(chosen)}')
+        raise ValueError(f'expected {wanted} in the mask, got {labels[:SHOWN]}')
+    if len(chosen) > (most := configuration.limits.objects):
+        raise OverLimit(
+            f'expected at most {most} labels in the mask (limits.objects), got {len(chosen)}'
+        )
     return chosen
 
 

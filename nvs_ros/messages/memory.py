@@ -15,9 +15,6 @@ from nvs_ros.messages.frames import SourceFrame
 from nvs_ros.settings import MemorySettings
 from nvs_ros.synthesizer import Frame
 
-MOST_OBJECTS = 32
-"""Most objects remembered; those not seen for the longest time are forgotten first."""
-
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
@@ -72,7 +69,7 @@ class Memory:
         with self._lock:
             kept = [k for k in self._objects.pop(source.object_id, []) if _still(k, own, settings)]
             self._objects[source.object_id] = kept
-            while len(self._objects) > MOST_OBJECTS:
+            while len(self._objects) > settings.objects:
                 self._objects.popitem(last=False)
             elsewhere = [k for k in kept if _angle_deg(k, own) >= settings.least_angle_deg]
             if len(elsewhere) == len(kept):

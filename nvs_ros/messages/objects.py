@@ -16,8 +16,9 @@ from geometry_msgs.msg import (
 )
 from std_msgs.msg import Header
 
+from nvs_ros.errors import OverLimit
 from nvs_ros.messages.cameras import rigid_from_pose
-from nvs_ros.settings import ObjectSettings
+from nvs_ros.settings import LimitSettings, ObjectSettings
 
 try:
     from vision_msgs.msg import Detection3DArray
@@ -26,8 +27,6 @@ except ImportError:  # not on PyPI; ros-<distribution>-vision-msgs on a robot
 
 POSE_TYPES = (PoseStamped, PoseWithCovarianceStamped, TransformStamped)
 """Message types of the topic ``object_pose``."""
-MAX_OBJECTS = 100
-"""Most objects in a frame; a message with more is refused."""
 SAME_TIME_S = 1e-3
 """Stamps that differ by less count as equal: some were seconds in floating point before."""
 
@@ -94,14 +93,27 @@ def detections_type() -> type:
     return Detection3DArray
 
 
-def check_objects(message: Any) -> None:
+def check_objects(message: Any, most: int = LimitSettings.objects) -> None:
     """Check poses and sizes of a message.
+
+    Parameters
+    ----------
+    message : one of POSE_TYPES or vision_msgs.msg.Detection3DArray
+    most : int
+        The setting ``limits.objects``.
 
     Raises
     ------
+    OverLimit
+        There are too many objects.
     ValueError
-        There is no object, there are too many, or all of them are malformed.
+        There is no object, or all of them are malformed.
     """
+    detections = getattr(message, 'detections', ())
+    if len(detections) > most:
+        raise OverLimit(
+            f'expected at most {most} detections (limits.objects), got {len(detections)}'
+        )
     seen_objects(message, ObjectSettings())
 
 
@@ -129,8 +141,8 @@ def seen_objects(
     Raises
     ------
     ValueError
-        The pose is malformed, there is no detection or more than :data:`MAX_OBJECTS`, the
-        selected one is missing, or all selected ones are malformed.
+        The pose is malformed, there is no detection, the selected one is missing, or all selected
+        ones are malformed.
     """
     header = message.header
     if isinstance(message, POSE_TYPES):
@@ -138,8 +150,8 @@ def seen_objects(
         diameter_m = settings.diameter_m or None
         return [SeenObject('', header.frame_id, pose, diameter_m, settings.label)]
     detections = message.detections
-    if not 1 <= len(detections) <= MAX_OBJECTS:
-        raise ValueError(f'expected 1 to {MAX_OBJECTS} detections, got {len(detections)}')
+    if not detections:
+        raise ValueError('expected a detection or more, got none')
     named = [(detection.id or str(i + 1), detection) for i, detection in enumerate(detections)]
     objects: list[SeenObject | None] = []
     errors: dict[str, ValueError] = {}

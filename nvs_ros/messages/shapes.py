@@ -32,6 +32,8 @@ NORMAL = tuple((f'normal_{axis}', '<f4', PointField.FLOAT32) for axis in 'xyz')
 
 IMAGINED_ALPHA = 0.5
 """Opacity of surface that was not measured."""
+SYNTHETIC = 'synthetic: imagined where it is half transparent'
+"""Text of a mesh, whose message has no other place for it."""
 
 
 def cloud_message(cloud: Cloud, header: Header, normals: bool = False) -> PointCloud2:
@@ -95,6 +97,7 @@ def mesh_message(surface: Surface, header: Header, object_id: str = '') -> Marke
     corners = surface.faces.ravel().tolist()
     message = Marker(header=header, ns=object_id, type=Marker.TRIANGLE_LIST, action=Marker.ADD)
     message.pose.orientation.w = message.scale.x = message.scale.y = message.scale.z = 1.0
+    message.text = SYNTHETIC
     message.points = [points[i] for i in corners]
     message.colors = [colors[i] for i in corners]
     return message

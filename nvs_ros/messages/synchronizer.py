@@ -81,6 +81,8 @@ class Statistics:
     """Messages by input, malformed ones included."""
     malformed: Counter[str] = field(default_factory=Counter)
     """Malformed messages by input."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Messages over a limit by input."""
 
 
 class Synchronizer:
@@ -173,15 +175,17 @@ class Synchronizer:
         if completed:
             self._on_frame()
 
-    def add_malformed(self, name: str) -> None:
-        """Count a message that cannot be used."""
+    def add_malformed(self, name: str, is_refused: bool = False) -> None:
+        """Count a message that cannot be used; ``is_refused``: because it is over a limit."""
         with self._lock:
             self._statistics.received[name] += 1
-            self._statistics.malformed[name] += 1
+            counts = self._statistics.refused if is_refused else self._statistics.malformed
+            counts[name] += 1
             self.last_malformed_s[name] = self._clock()
             if name == IMAGE:
                 self._statistics.images += 1
-                self._statistics.dropped['malformed image'] += 1
+                kind = 'refused' if is_refused else 'malformed'
+                self._statistics.dropped[f'{kind} image'] += 1
 
     def take(self) -> FrameMessages | None:
         """The newest complete frame, or None; each frame is returned only once."""

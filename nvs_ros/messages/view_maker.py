@@ -150,6 +150,7 @@ class ViewMaker:
                 self.frame_id(name, source.object_id),
                 preset or settings.node.preset,
                 assessed[name] if assessed else None,
+                mark=settings.views.mark,
             )
             for name, view in zip(kept, views, strict=True)
         }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import Viewpoint
+from nvs_ros.errors import OverLimit
 from nvs_ros.geometry import (
     Camera,
     TargetCamera,
@@ -15,11 +17,9 @@ from nvs_ros.geometry import (
     target_from_pose,
 )
 from nvs_ros.messages.cameras import asked_camera, rigid_from_pose
-from nvs_ros.messages.frames import SourceFrame, stamp_ns
+from nvs_ros.messages.frames import DEFAULT_LIMITS, SourceFrame, stamp_ns
 from nvs_ros.messages.transforms import Transforms
-
-MAX_ORBIT = 1000
-"""Most views of one orbit; more are refused as a mistake."""
+from nvs_ros.settings import LimitSettings
 
 
 def configured_target(
@@ -111,22 +111,48 @@ def requested_target(
     )
 
 
+def check_pixels(targets: Sequence[TargetCamera], limits: LimitSettings) -> None:
+    """Refuse views with more pixels, all together, than ``limits.request_mp``.
+
+    Raises
+    ------
+    OverLimit
+        They have more.
+    """
+    asked = sum(target.camera.width * target.camera.height for target in targets)
+    if asked > limits.request_mp * 10**6:
+        raise OverLimit(
+            f'expected at most {limits.request_mp:g} MP in all views of a request '
+            f'(limits.request_mp), got {asked / 1e6:.4g} MP'
+        )
+
+
 def requested_orbit(
-    source: SourceFrame, goal: SynthesizeOrbit.Goal, transforms: Transforms, fixed_frame: str
+    source: SourceFrame,
+    goal: SynthesizeOrbit.Goal,
+    transforms: Transforms,
+    fixed_frame: str,
+    limits: LimitSettings = DEFAULT_LIMITS,
 ) -> list[TargetCamera]:
     """The target cameras of an action goal; see :func:`requested_target`.
 
     Raises
     ------
+    OverLimit
+        There are more viewpoints than ``limits.orbit_views``, or they have more pixels than
+        ``limits.request_mp``.
     ValueError
-        Neither viewpoints nor a valid count, too many viewpoints, or one of them cannot be used.
+        Neither viewpoints nor a valid count, or one of them cannot be used.
     """
     viewpoints = goal.viewpoints
+    if (asked := len(viewpoints) or goal.count) > limits.orbit_views:
+        raise OverLimit(
+            f'expected at most {limits.orbit_views} views of an orbit (limits.orbit_views), '
+            f'got {asked}'
+        )
     if not viewpoints:
-        if not 1 <= goal.count <= MAX_ORBIT:
-            raise ValueError(
-                f'expected viewpoints, or a count of 1 to {MAX_ORBIT}, got {goal.count}'
-            )
+        if goal.count < 1:
+            raise ValueError(f'expected viewpoints, or a count of 1 or more, got {goal.count}')
         viewpoints = [
             Viewpoint(
                 azimuth_rad=v.azimuth_rad,
@@ -136,12 +162,11 @@ def requested_orbit(
             )
             for v in orbit(goal.count, goal.elevation_rad, goal.distance_m)
         ]
-    if len(viewpoints) > MAX_ORBIT:
-        raise ValueError(f'expected at most {MAX_ORBIT} viewpoints, got {len(viewpoints)}')
     targets, transforms = [], transforms.together()
     for i, viewpoint in enumerate(viewpoints):
         try:
             targets.append(requested_target(source, viewpoint, transforms, fixed_frame))
         except ValueError as error:
             raise ValueError(f'viewpoint {i}: {error}') from None
+    check_pixels(targets, limits)
     return targets

@@ -13,9 +13,11 @@ from nvs_interfaces.msg import NovelView, NovelViewArray
 from nvs_ros.completion.pipeline import AssessedView
 from nvs_ros.contact_sheet import contact_sheet, told_apart
 from nvs_ros.geometry import Spherical, relative_pose, spherical_from_pose
+from nvs_ros.mark import marked
 from nvs_ros.messages.cameras import message_from_camera, pose_from_rigid
 from nvs_ros.messages.frames import SourceFrame
 from nvs_ros.messages.images import array_from_image, image_from_array
+from nvs_ros.settings import ViewSettings
 from nvs_ros.synthesizer import View
 
 CELL = 192
@@ -28,6 +30,8 @@ def novel_view(
     frame_id: str,
     preset: str,
     assessed: AssessedView | None = None,
+    *,
+    mark: bool = ViewSettings.mark,
 ) -> NovelView:
     """Message of a view.
 
@@ -42,7 +46,10 @@ def novel_view(
         Name of the sampler settings.
     assessed : AssessedView, optional
         Its confidence; NaN in the message when omitted.
+    mark : bool
+        Draw the visible mark on the picture; ``mask`` and ``measured`` are as without it.
     """
+    image, remarks = marked(view.image, view.mask) if mark else (view.image, ())
     header = Header(stamp=source.header.stamp, frame_id=frame_id)
     origin: Spherical = source.canonical.spherical
     moved = relative_pose(origin, spherical_from_pose(view.object_from_camera))
@@ -50,7 +57,7 @@ def novel_view(
         header=header,
         source_header=source.header,
         object_id=source.object_id,
-        image=image_from_array(view.image, 'rgb8', header),
+        image=image_from_array(image, 'rgb8', header),
         mask=image_from_array(view.mask, 'mono8', header),
         measured=image_from_array(view.measured, 'mono8', header),
         camera_info=message_from_camera(view.camera, header),
@@ -70,6 +77,7 @@ def novel_view(
             *source.canonical.assumptions,
             *view.warnings,
             *(assessed.warnings if assessed else ()),
+            *remarks,
         ],
     )
 

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -17,6 +18,8 @@ from rclpy.node import Node
 PERIOD_S = 1.0
 REPEAT_S = 10.0
 """Least time between two logs of the same cause."""
+MOST_CAUSES = 1000
+"""Causes whose last log is remembered; over it those of before :data:`REPEAT_S` are forgotten."""
 
 
 class Health:
@@ -38,6 +41,7 @@ class Health:
         self._warned_at: dict[str, float] = {}
         self._latency_s: dict[str, float] = {}
         self._left_out = 0
+        self._refused: Counter[str] = Counter()
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # A callback group of its own, so that diagnostics go on while `configure` loads a model. A
         # steady clock, so that they go on when simulated time stands still.
@@ -74,9 +78,18 @@ class Health:
         else:
             self.error(what, error)
 
+    def refuse(self, what: str, message: str) -> None:
+        """Count something that is over a limit or finds no room (``'requests'``), and log why."""
+        with self._lock:
+            self._refused[what] += 1
+        self.warn(f'refused {what}', message)
+
     def _is_due(self, cause: str) -> bool:
         now = time.monotonic()
         with self._lock:
+            if len(self._warned_at) > MOST_CAUSES:  # a cause may name what a peer has chosen
+                recent = {c: at for c, at in self._warned_at.items() if now - at < REPEAT_S}
+                self._warned_at = recent if len(recent) <= MOST_CAUSES else {}
             due = now - self._warned_at.get(cause, -math.inf) >= REPEAT_S
             if due:
                 self._warned_at[cause] = now
@@ -93,6 +106,7 @@ class Health:
             values = {}
         with self._lock:
             latency_s, left_out = dict(self._latency_s), self._left_out
+            values |= {f'refused: {what}': n for what, n in sorted(self._refused.items())}
         if left_out:
             values['objects left out'] = left_out
         values |= {f'latency {stage} [s]': f'{s:.3f}' for stage, s in latency_s.items()}

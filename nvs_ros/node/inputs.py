@@ -13,6 +13,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 
+from nvs_ros.errors import OverLimit
 from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.frames import check_message, stamp_ns
 from nvs_ros.messages.input_types import input_types, picture_transports, type_name, type_names
@@ -232,14 +233,17 @@ class Inputs:
 
     def _take(self, name: str, message: Any) -> None:
         try:
-            check_message(message, self._configuration.input.rectified)
+            settings = self._configuration
+            check_message(message, settings.input.rectified, settings.limits)
             stamp = _stamp_ns(message)
         except Exception as error:  # no content of a message may stop the node
             kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
             problem = self._problems[name] = f'{kind}{error}'
-            self.synchronizer.add_malformed(name)
+            is_refused = isinstance(error, OverLimit)
+            self.synchronizer.add_malformed(name, is_refused)
+            what = 'refused a' if is_refused else 'malformed'
             topic = self._topic_name(name)
-            self._health.warn(f'malformed {name}', f'malformed message on {topic}: {problem}')
+            self._health.warn(f'{what} {name}', f'{what} message on {topic}: {problem}')
             return
         size = len(message.data) if name in _LARGE else 0
         self.synchronizer.add(name, stamp, message, size)

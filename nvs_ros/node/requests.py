@@ -20,9 +20,10 @@ from std_srvs.srv import SetBool, Trigger
 from nvs_interfaces.action import SynthesizeOrbit
 from nvs_interfaces.msg import NovelView
 from nvs_interfaces.srv import SynthesizeView
+from nvs_ros.errors import OverLimit
 from nvs_ros.messages.job import Cancelled, Job
 from nvs_ros.messages.view_maker import REFUSED
-from nvs_ros.messages.viewpoints import requested_orbit, requested_target
+from nvs_ros.messages.viewpoints import check_pixels, requested_orbit, requested_target
 from nvs_ros.node.outputs import views_message
 from nvs_ros.node.parameters import Parameters
 from nvs_ros.node.session import Session
@@ -116,14 +117,22 @@ class Requests:
     parameters : Parameters
     session : callable
         Returns the session, None while the node is not active.
+    refuse : callable
+        Called with what was refused (``'requests'``) and why, in a sentence.
     """
 
     def __init__(
-        self, node: Node, parameters: Parameters, session: Callable[[], Session | None]
+        self,
+        node: Node,
+        parameters: Parameters,
+        session: Callable[[], Session | None],
+        refuse: Callable[[str, str], None],
     ) -> None:
         self._node = node
         self._parameters = parameters
         self._session = session
+        self._refuse = refuse
+        self._limits = parameters.configuration.limits
         self._fixed_frame = parameters.configuration.node.still_frame
         self._goals: dict[bytes, _Goal] = {}
         self._lock = threading.Lock()
@@ -175,6 +184,7 @@ class Requests:
             target = requested_target(
                 source, request.viewpoint, session.transforms, self._fixed_frame
             )
+            check_pixels([target], self._limits)
             job = session.worker.submit(
                 lambda job: session.maker.views(
                     job,
@@ -204,7 +214,9 @@ class Requests:
             session = self._active_session()
             source = self._source(session, request)
             result.views = views_message((), source)
-            targets = requested_orbit(source, request, session.transforms, self._fixed_frame)
+            targets = requested_orbit(
+                source, request, session.transforms, self._fixed_frame, self._limits
+            )
             job = session.worker.submit(
                 lambda job: self._orbit(job, session, source, targets, goal_handle, finished)
             )
@@ -313,6 +325,8 @@ class Requests:
         return session.newest_source(request.object_id)
 
     def _reason(self, error: Exception) -> str:
+        if isinstance(error, (Busy, OverLimit)):
+            self._refuse('requests', f'request refused: {error}')
         if isinstance(error, Busy):
             return f'busy: {error}; ask again later, or raise requests.queue'
         if isinstance(error, (ValueError, Cancelled)):

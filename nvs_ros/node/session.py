@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from rclpy.node import Node
 
 from nvs_ros.completion.pipeline import AssessedView
+from nvs_ros.errors import OverLimit
 from nvs_ros.messages.cameras import pose_from_rigid
 from nvs_ros.messages.engine import Engine
 from nvs_ros.messages.frames import SourceFrame
@@ -96,6 +97,7 @@ class Session:
             counts['frames remembered'] = remembered
         counts |= {f'dropped: {reason}': n for reason, n in sorted(statistics.dropped.items())}
         counts |= {f'malformed: {name}': n for name, n in sorted(statistics.malformed.items())}
+        counts |= {f'refused: {name}': n for name, n in sorted(statistics.refused.items())}
         if newest is not None:
             counts['age of the last frame [s]'] = f'{time.monotonic() - newest.arrival_s:.2f}'
         return counts
@@ -141,6 +143,9 @@ class Session:
         except UnknownTransform as error:
             self.synchronizer.count_dropped('frame not in TF')
             self._health.warn('transform', f'frame dropped: {error}')
+        except OverLimit as error:
+            self.synchronizer.count_dropped('over a limit')
+            self._health.refuse('frames', f'frame refused: {error}')
         except ValueError as error:
             self.synchronizer.count_dropped('unusable')
             self._health.warn('frame', f'frame dropped: {error}')

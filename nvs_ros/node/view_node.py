@@ -80,7 +80,9 @@ class ViewNode(LifecycleNode):
             self._check_presets(configuration)
             self._outputs = Outputs(self)
             self._outputs.resize(len(configuration.views.viewpoints))
-            self._requests = Requests(self, self._settings, lambda: self._session)
+            self._requests = Requests(
+                self, self._settings, lambda: self._session, self._health.refuse
+            )
         except Exception as error:
             self.get_logger().debug(traceback.format_exc())
             self.get_logger().error(f'cannot configure: {error}')

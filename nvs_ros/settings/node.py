@@ -229,6 +229,12 @@ class ViewSettings(Settings):
         'depth or mask show empty space there is no object.',
         runtime=True,
     )
+    mark: bool = setting(
+        False,
+        'Striped border on published pictures, beside the object, by which people see that they '
+        'are synthetic; see docs/misuse.md.',
+        runtime=True,
+    )
     frame_prefix: str = setting(
         '', "Virtual camera i gets frame <prefix>view_<i>_optical_frame; empty: the node's name."
     )
@@ -270,6 +276,13 @@ class MemorySettings(Settings):
         high=180.0,
         runtime=True,
     )
+    objects: int = setting(
+        32,
+        'Objects that are remembered; those not seen for the longest time are forgotten first.',
+        low=1,
+        high=1000,
+        runtime=True,
+    )
     still_m: float = setting(
         0.01,
         'An object that is found further from where it was has moved: its frames are forgotten.',
@@ -299,6 +312,31 @@ class RequestSettings(Settings):
         low=1,
         high=64,
         runtime=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LimitSettings(Settings):
+    """What a message or request may make the node allocate; what is over a limit is refused."""
+
+    image_mp: float = setting(
+        64.0,
+        'Pixels of a picture, mask or depth image, before it is decoded.',
+        unit='MP',
+        low=0.01,
+        high=170.0,
+    )
+    message_mb: int = setting(
+        400, 'Data of one image message, padding included.', unit='MB', low=1, high=100_000
+    )
+    objects: int = setting(100, 'Detections in a message, or labels in a mask.', low=1, high=10_000)
+    orbit_views: int = setting(1000, 'Views of an orbit.', low=1, high=1_000_000)
+    request_mp: float = setting(
+        300.0,
+        'Pixels of all views that a request asks for, together.',
+        unit='MP',
+        low=0.01,
+        high=100_000.0,
     )
 
 

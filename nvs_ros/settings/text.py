@@ -22,6 +22,7 @@ GROUPS: dict[str, type[settings.Settings]] = {
     'views': settings.ViewSettings,
     'memory': settings.MemorySettings,
     'requests': settings.RequestSettings,
+    'limits': settings.LimitSettings,
     'completion': settings.CompletionSettings,
     'sampler': settings.SamplerSettings,
 }

@@ -8,7 +8,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from nvs_ros.contact_sheet import contact_sheet
 from nvs_ros.evaluation.grasps.clouds import CLOUDS
@@ -16,6 +15,7 @@ from nvs_ros.evaluation.grasps.gripper import Grasp, Gripper
 from nvs_ros.evaluation.grasps.points import Points
 from nvs_ros.evaluation.grasps.trials import cloud_files, kept_cloud
 from nvs_ros.geometry import Camera, inverse, look_at
+from nvs_ros.image_files import CONTENT, save_view
 
 MEASURED, IMAGINED = (70, 90, 130), (235, 150, 50)
 HELD, LOST = (30, 150, 60), (200, 30, 30)
@@ -132,4 +132,4 @@ def write_sheet(results: Sequence[dict[str, Any]], folder: Path, file: Path) -> 
             rows[-1].append(np.concatenate(sides))
             what = record['grasps'][0]['what'] if record['grasps'] else 'none'
             captions[-1].append(f'{result["name"][-16:]} {name}: {what}')
-    Image.fromarray(contact_sheet(rows, captions)).save(file)
+    save_view(contact_sheet(rows, captions), file, {'content': CONTENT})
