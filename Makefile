@@ -1,6 +1,8 @@
 # make demo    a bag through the node: out/contact_sheet.png, out/views/, out/views.mcap
 # make demo-grasp   a thing on a table, completed by the node and lifted in simulation: out/grasp.png
 # make test    lint and tests; those of node and bag under ROS 2 Kilted and Jazzy
+# make lock    requirements-lock.txt anew: constraints.txt with the hashes of all files
+# make audit   that lock into an empty environment, every hash checked: .venv-audit
 # make docs    the documentation as a site: out/site/index.html
 # make clean   remove the environment and everything built
 #
@@ -13,7 +15,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-grasp test test-kilted test-jazzy lint docs build clean
+.PHONY: help demo demo-grasp test test-kilted test-jazzy lint lock audit docs build clean
 
 prefix := $(CURDIR)/.venv
 python := .venv/bin/python
@@ -53,6 +55,17 @@ lint: build
 	@$(python) -m ruff format --check .
 	@$(python) -m mypy
 
+lock:
+	@PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) scripts/lock.sh
+
+# Downloads and unpacks everything (2 GB on disk). A file that is not the one that was locked is an error.
+audit:
+	@rm -rf .venv-audit
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps --no-compile \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) --retries 1) -r requirements-lock.txt
+	@.venv-audit/bin/python -m pip check
+
 # A broken link, or a page that is nowhere in the navigation, is an error (not with --quiet).
 docs: $(docs_installed)
 	@NO_MKDOCS_2_WARNING=1 $(docs_venv)/bin/mkdocs build --strict
@@ -61,7 +74,7 @@ docs: $(docs_installed)
 build: $(built)
 
 clean:
-	rm -rf .venv .venv-jazzy $(docs_venv) build install log out nvs_ros.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .venv-jazzy .venv-audit $(docs_venv) build install log out nvs_ros.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(installed): constraints.txt requirements.txt requirements-environment.txt scripts/relocate_ros_wheels.py
 	@command -v $(PYTHON) >/dev/null || \
