@@ -179,6 +179,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
                 'keep': m.keep,
                 'guide': m.guide,
             }
+            | ({'perturbation': repr(m.perturbation)} if m.perturbation else {})
             for m in wanted
         },
     }
