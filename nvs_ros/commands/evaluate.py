@@ -193,6 +193,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
                 'guide': m.guide,
             }
             | ({'layers': m.layers, 'window': m.window} if m.kind == 'oracle' else {})
+            | ({'perturbation': repr(m.perturbation)} if m.perturbation else {})
             for m in wanted
         },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 from nvs_ros.errors import UserError
+from nvs_ros.evaluation.perturbed_guidance import Perturbation, perturbed_guidance
 from nvs_ros.evaluation.sets import Known
 from nvs_ros.geometry.guide import Measurement
 from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
@@ -55,6 +57,8 @@ class Method:
         The oracle gives the layers whose names begin with this; empty: all.
     window : (int, int)
         It gives them at timesteps low <= t < high.
+    perturbation : Perturbation or None
+        Guidance by perturbed attention: PAG or SEG.
     """
 
     name: str
@@ -65,21 +69,30 @@ class Method:
     guide: bool = True
     layers: str = ''
     window: tuple[int, int] = (0, 1000)
+    perturbation: Perturbation | None = None
 
     def evaluations(self, synthesizer: Synthesizer) -> int:
-        """Number of network evaluations for a view."""
+        """Number of network evaluations for a view.
+
+        One of one row a view (without guidance) counts as much as one of two; the third row that
+        PAG and SEG add to guidance counts as a half.
+        """
         if self.kind == 'one_step':
             return 1
         scheduler = make_scheduler(synthesizer.components.scheduler, self.settings)
-        return len(scheduler.timesteps) + (self.kind == 'oracle')
+        number = len(scheduler.timesteps) + (self.kind == 'oracle')
+        if self.perturbation is not None:
+            return math.ceil(number * self.perturbation.evaluations(self.settings))
+        return number
 
 
 def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
     """Method from a preset with overrides: ``zero-to-hero:alpha_c=0.5:msa_window=700..1000``.
 
     ``PRESET@KNOWN`` says what is known of the object's shape, see
-    :meth:`nvs_ros.evaluation.sets.Known.parse`. Two more fields are allowed: with ``keep=false``
-    measured pixels are not kept in the views, with ``guide=false`` the network gets an empty guide.
+    :meth:`nvs_ros.evaluation.sets.Known.parse`. More fields are allowed: with ``keep=false``
+    measured pixels are not kept in the views, with ``guide=false`` the network gets an empty guide;
+    ``pag=SCALE`` or ``seg=SCALE`` guide by perturbed attention, see :class:`Perturbation`.
     ``oracle`` is the hourglass with the attention maps of the true image, in the layers whose names
     begin with ``layers`` and at the timesteps in ``window``.
 
@@ -105,8 +118,18 @@ def parse_preset(synthesizer: Synthesizer, text: str) -> Method:
         where: dict[str, Any] = {}
         if name == 'oracle':
             name, where = 'hourglass', _where(synthesizer, overrides)
+        perturbation = Perturbation.taken_from(overrides)
         settings = synthesizer.preset(name, **overrides)
-        return Method(text, settings, known=Known.parse(known), **uses, **where)
+        if perturbation is not None:
+            perturbation.check(synthesizer.components.unet, settings)
+        return Method(
+            text,
+            settings,
+            known=Known.parse(known),
+            perturbation=perturbation,
+            **uses,
+            **where,
+        )
     except ValueError as error:
         raise UserError(f'preset {text}: {error}') from error
 
@@ -187,6 +210,10 @@ def pictures_of(
     seed : int
         The same for all methods, so that they start from the same noise.
     """
+    if method.perturbation is not None:
+        plain = dataclasses.replace(method, perturbation=None)
+        with perturbed_guidance(synthesizer.components.unet, method.settings, method.perturbation):
+            return pictures_of(plain, synthesizer, observation, targets, truths, seed)
     if method.kind == 'one_step':
         return _first_prediction(method, synthesizer, observation, targets, seed)
     if method.kind == 'oracle':
