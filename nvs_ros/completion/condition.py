@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nvs_ros.geometry.agreement import outline_misfit, squared_gradient
 from nvs_ros.geometry.canonical import SOLID, CanonicalView, coverage
 from nvs_ros.geometry.occlusion import hidden_outline, outline_pixels
 from nvs_ros.observation import Frame
@@ -96,18 +97,11 @@ def condition_of(frame: Frame, view: CanonicalView) -> Condition:
     return Condition(
         *_sharpness(image, solid),
         float(clipped.mean()),
-        _color_misfit(image, solid),
+        outline_misfit(image, solid),
         *_depth_faults(frame, window, solid, depth, view.unit_m),
         *_silhouette_faults(view),
         _hidden(solid, depth, view.unit_m),
     )
-
-
-def _gradient(image: NDArray[np.uint8], sigma: float) -> NDArray[np.float32]:
-    """Squared gradient (H, W) of a smoothed picture, summed over its channels."""
-    smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), sigma)
-    along = [cv2.Sobel(smooth, cv2.CV_32F, *axis, ksize=3) for axis in ((1, 0), (0, 1))]
-    return (along[0] ** 2 + along[1] ** 2).sum(-1)
 
 
 def _sharpness(image: NDArray[np.uint8], solid: NDArray[np.bool_]) -> tuple[float, float]:
@@ -117,17 +111,9 @@ def _sharpness(image: NDArray[np.uint8], solid: NDArray[np.bool_]) -> tuple[floa
     a blurred one it stays, and of noise hardly anything is left.
     """
     near = cv2.dilate(solid.astype(np.uint8), np.ones((2 * AROUND_PX + 1,) * 2, np.uint8)) > 0
-    fine, coarse = (float(_gradient(image, sigma)[near].mean()) for sigma in (1, 2))
+    fine, coarse = (float(squared_gradient(image, sigma)[near].mean()) for sigma in (1, 2))
     octaves = float(np.log2((fine + 1e-6) / (coarse + 1e-6)))
     return float(np.clip(1 - octaves, 0, 1)), max(0.0, octaves - 1)
-
-
-def _color_misfit(image: NDArray[np.uint8], solid: NDArray[np.bool_]) -> float:
-    x, y = outline_pixels(solid).T
-    strength = np.sqrt(_gradient(image, 1))
-    best = cv2.dilate(strength, np.ones((2 * AROUND_PX + 1,) * 2, np.uint8))
-    here = cv2.dilate(strength, np.ones((3, 3), np.uint8))
-    return float(1 - (here[y, x] / np.maximum(best[y, x], 1e-6)).mean())
 
 
 def _depth_faults(

@@ -35,7 +35,6 @@ from nvs_ros.settings import CompletionSettings
 from nvs_ros.silhouette import mask_iou
 from nvs_ros.synthesizer import Synthesizer
 
-
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
