@@ -48,8 +48,10 @@ def reconcile(frame: Frame) -> tuple[Frame, tuple[str, ...]]:
     if frame.depth_m is None:
         return frame, ()
     solid = coverage(np.asarray(frame.mask)) >= SOLID
+    if not solid.any():
+        raise ValueError('mask: expected some object pixels (true, or above 0), got none')
     size_m = _size_m(frame, solid)
-    frame, solid, remarks = _one_moment(frame, solid, size_m)
+    frame, solid, remarks = _one_moment(frame, frame.depth_m, solid, size_m)
     if frame.depth_m is None or frame.unknown is not None:
         return frame, remarks
     place = frame.camera, frame.object_from_camera, frame.depth_m, size_m
@@ -68,10 +70,10 @@ def _size_m(frame: Frame, solid: np.ndarray) -> float:
 
 
 def _one_moment(
-    frame: Frame, solid: np.ndarray, size_m: float
+    frame: Frame, depth_m: np.ndarray, solid: np.ndarray, size_m: float
 ) -> tuple[Frame, np.ndarray, tuple[str, ...]]:
     """The frame with a mask of its depth, or without depth; its mask (H, W) bool, and remarks."""
-    refined = mask_by_depth(solid, frame.camera, frame.object_from_camera, frame.depth_m, size_m)
+    refined = mask_by_depth(solid, frame.camera, frame.object_from_camera, depth_m, size_m)
     alike = mask_iou(_bytes(solid), _bytes(refined))
     if alike >= ALIKE or not refined.any():
         return frame, solid, ()

@@ -30,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'rough weather',
         'One frame with depth of each object, disturbed; views as for completion, with their '
         'confidence (docs/robustness.md). --set, --split, --objects (default {objects}), --views '
-        '(of the default viewpoints, default {views}), --json and --plots as above.'.format(
-            **DEFAULTS
-        ),
+        '(of the default viewpoints, default {views}), --json and --plots as above; --quick: one '
+        'seed and no confidence.'.format(**DEFAULTS),
     )
     group.add_argument(
         '--disturb',
@@ -48,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--shapes', action='store_true', help='also complete shapes, from the views that are made'
+    )
+    group.add_argument(
+        '--reconcile',
+        action='store_true',
+        help='first bring mask, depth and picture of each frame to agree',
     )
     add_document(group, 'the set')
 
@@ -120,7 +124,16 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     # Two cameras are the fewest that a set draws; the first is the source.
     objects = open_set(arguments.set, split=split, views=2, size=size)
     views = DEFAULTS['views'] if arguments.views is None else arguments.views
-    weather = Weather(synthesizer, objects, settings, views, arguments.shapes)
+    how = {
+        'views': views,
+        'shapes': arguments.shapes,
+        'quick': arguments.quick,
+        'reconciled': arguments.reconcile,
+    }
+    try:
+        weather = Weather(synthesizer, objects, settings, **how)
+    except ValueError as error:
+        raise UserError(f'--{error}') from error
     config = {
         'version': __version__,
         'torch': torch.__version__,
@@ -129,8 +142,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         'device': synthesizer.components.device.type,
         'set': arguments.set,
         'split': split,
-        'views': views,
-        'shapes': arguments.shapes,
+        **how,
     }
     return weather, config
 

@@ -37,8 +37,8 @@ def noisy_depth(sight: Sight, mm: float, rng: np.random.Generator) -> Sight:
     """Noise of that standard deviation at the object's distance, growing with the square of the
     depth, alike in neighbouring pixels."""
     noise = cv2.GaussianBlur(rng.standard_normal(sight.solid.shape, np.float32), (0, 0), 1.0)
-    noise /= noise.std()
-    depth = _depth(sight)
+    noise = noise / noise.std()
+    depth = sight.depth_m
     grown = (depth / np.float32(_distance(sight))) ** 2
     return sight.but(depth_m=depth + np.float32(mm / 1000) * grown * noise)
 
@@ -51,13 +51,13 @@ def holed_depth(sight: Sight, per_cent: float, rng: np.random.Generator) -> Sigh
         blobs(part, per_cent / 100, np.random.default_rng(seed))
         for part in (sight.solid, everywhere & ~sight.solid)
     ]
-    depth = np.where(missing[0] | missing[1], np.float32(np.nan), _depth(sight))
+    depth = np.where(missing[0] | missing[1], np.float32(np.nan), sight.depth_m)
     return sight.but(depth_m=depth)
 
 
 def biased_depth(sight: Sight, mm: float, rng: np.random.Generator) -> Sight:
     """All depth is that much too near or too far."""
-    return sight.but(depth_m=_depth(sight) + np.float32(rng.choice([-1, 1]) * mm / 1000))
+    return sight.but(depth_m=sight.depth_m + np.float32(rng.choice([-1, 1]) * mm / 1000))
 
 
 def late_depth(sight: Sight, mm: float, rng: np.random.Generator) -> Sight:
@@ -65,13 +65,6 @@ def late_depth(sight: Sight, mm: float, rng: np.random.Generator) -> Sight:
     along = np.array([*_direction(rng, 2), 0.0])
     pushed = sight.mesh.transformed(np.eye(3), mm / 1000 * along)
     return sight.but(depth_m=sight.drawn(pushed)[2])
-
-
-def _depth(sight: Sight) -> np.ndarray:
-    """The robot's depth (H, W) float32, metres."""
-    if sight.frame.depth_m is None:
-        raise ValueError('depth_m: expected a frame with depth, got none')
-    return sight.frame.depth_m
 
 
 def _distance(sight: Sight) -> float:

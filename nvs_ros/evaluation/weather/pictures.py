@@ -63,7 +63,7 @@ def compressed(image: np.ndarray, loss: float, rng: np.random.Generator) -> np.n
     """JPEG of quality 100 less the loss, in per cent."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, round(100 - loss)]
     _, data = cv2.imencode('.jpg', np.ascontiguousarray(image[..., ::-1]), quality)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def _lit(image: np.ndarray, gains: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def _drawn(sight: Sight) -> np.ndarray:
         sight.solid.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
     )
     cv2.drawContours(image, outlines, -1, (255, 0, 0), 1)
-    depth = np.nan_to_num((sight.frame.depth_m - NEAR_M) / (FAR_M - NEAR_M))
+    depth = np.nan_to_num((sight.depth_m - NEAR_M) / (FAR_M - NEAR_M))
     grey = (np.clip(depth, 0, 1) * 255).astype(np.uint8)
     both = np.concatenate([image, np.repeat(grey[..., None], 3, 2)], 1)
     return np.ascontiguousarray(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,16 @@ from nvs_ros.evaluation.shape_metrics import true_shape, volumetric_iou
 from nvs_ros.evaluation.shape_protocol import VIEWPOINTS
 from nvs_ros.evaluation.weather.kinds import UNDISTURBED, Case, disturb
 from nvs_ros.evaluation.weather.sight import Sight, take_sight
-from nvs_ros.geometry import Camera, Spherical, inverse, target_from_angles, target_from_pose
+from nvs_ros.geometry import (
+    Camera,
+    Spherical,
+    TargetCamera,
+    inverse,
+    target_from_angles,
+    target_from_pose,
+)
 from nvs_ros.observation import Frame, Observation
+from nvs_ros.reconcile import reconcile
 from nvs_ros.replacing import replacing
 from nvs_ros.scenes.render import Rendering, render
 from nvs_ros.settings import CompletionSettings
@@ -51,6 +59,10 @@ class Weather:
         Of each frame, evenly over the node's default viewpoints.
     shapes : bool
         Whether shapes are completed from these views and compared too.
+    quick : bool
+        One seed and no confidence, at a third of the time; its place in the results is NaN.
+    reconciled : bool
+        Whether frames are first brought to agree, see :func:`nvs_ros.reconcile.reconcile`.
     """
 
     synthesizer: Synthesizer
@@ -58,6 +70,12 @@ class Weather:
     settings: CompletionSettings
     views: int = 1
     shapes: bool = False
+    quick: bool = False
+    reconciled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shapes and self.quick:
+            raise ValueError('shapes: expected views with confidence, got quick ones without')
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,39 +152,61 @@ def measure_case(weather: Weather, asked: Asked, sight: Sight) -> dict[str, Any]
         not taken.
     """
     try:
-        observation = weather.synthesizer.observe(sight.frame)
-        views = _views(weather, asked, observation, sight.frame)
+        frame, remarks = reconcile(sight.frame) if weather.reconciled else (sight.frame, ())
+        observation = weather.synthesizer.observe(frame)
+        targets = _targets(asked, observation, frame)
+        if weather.quick:
+            made = _quick_views(weather, observation, targets)
+            assessed = []
+        else:
+            assessed = assess_views(weather.synthesizer, observation, targets, weather.settings)
+            made = [_made(*pair) for pair in zip(assessed, targets, strict=True)]
     except ValueError as error:
         return {'refused': str(error)}
     record: dict[str, Any] = {
         'views': [
-            _measured(asked, sight, observation, view, pose)
-            for view, pose in zip(views, asked.object_from_views, strict=True)
+            one.figures | _measured(asked, sight, observation, one, pose)
+            for one, pose in zip(made, asked.object_from_views, strict=True)
         ],
         'condition': condition_of(sight.frame, observation.source)._asdict(),
+        'remarks': list(remarks),
     }
     if weather.shapes:
-        record['shape_iou'] = _shape_iou(asked, sight.frame, views)
+        record['shape_iou'] = _shape_iou(asked, frame, assessed)
     return record
 
 
-def _views(
-    weather: Weather, asked: Asked, observation: Observation, frame: Frame
-) -> list[AssessedView]:
-    """The asked views with their confidence, from a frame whose pose may be wrong."""
+def _targets(asked: Asked, observation: Observation, frame: Frame) -> list[TargetCamera]:
+    """The asked cameras about the object's pose as the robot has it."""
     source = observation.source
     same = np.array_equal(source.camera.matrix, asked.camera.matrix)
+    camera = source.camera if same else asked.camera  # its own camera needs no warp
     thought = _thought_from_true(asked, frame)
-    targets = [
-        target_from_pose(source, source.camera if same else asked.camera, thought @ pose)
-        for pose in asked.object_from_views
-    ]
-    assessed = assess_views(weather.synthesizer, observation, targets, weather.settings)
-    # The pictures are of the network's own cameras; these are the ones that were asked for.
-    return [
-        replace(view, estimate=replace(view.estimate, target=target))
-        for view, target in zip(assessed, targets, strict=True)
-    ]
+    return [target_from_pose(source, camera, thought @ pose) for pose in asked.object_from_views]
+
+
+class _Made(NamedTuple):
+    """Pictures and masks of a view by the asked camera, one for each seed, and its confidence."""
+
+    images: list[NDArray[np.uint8]]
+    masks: list[NDArray[np.uint8]]
+    figures: dict[str, Any]
+
+
+def _made(view: AssessedView, target: TargetCamera) -> _Made:
+    """The pictures are of the network's own camera; the target is the one that was asked for."""
+    pictures = zip(view.estimate.images, view.estimate.masks, strict=True)
+    images, masks = zip(*(target.warp_back(*picture) for picture in pictures), strict=True)
+    figures = {'confidence': view.confidence, 'evidence': view.evidence._asdict()}
+    return _Made(list(images), list(masks), figures)
+
+
+def _quick_views(
+    weather: Weather, observation: Observation, targets: Sequence[TargetCamera]
+) -> list[_Made]:
+    preset = weather.synthesizer.preset(weather.settings.preset)
+    views = weather.synthesizer.synthesize(observation, targets, preset)
+    return [_Made([view.image], [view.mask], {'confidence': math.nan}) for view in views]
 
 
 def _thought_from_true(asked: Asked, frame: Frame) -> NDArray[np.float64]:
@@ -178,22 +218,19 @@ def _measured(
     asked: Asked,
     sight: Sight,
     observation: Observation,
-    view: AssessedView,
+    made: _Made,
     object_from_view: NDArray[np.float64],
-) -> dict[str, Any]:
-    truth = _truth(asked, sight, object_from_view)
-    estimate, source = view.estimate, observation.source
-    pictures = zip(estimate.images, estimate.masks, strict=True)
-    made = [estimate.target.warp_back(image, mask) for image, mask in pictures]
+) -> dict[str, float]:
+    truth, source = _truth(asked, sight, object_from_view), observation.source
+
+    def psnr(image: NDArray[np.uint8]) -> float:
+        return foreground_psnr(image, truth.image, truth.mask)
+
     return {
-        'iou': float(np.mean([mask_iou(mask, truth.mask) for _, mask in made])),
-        'fg_psnr': float(
-            np.mean([foreground_psnr(image, truth.image, truth.mask) for image, _ in made])
-        ),
-        'confidence': view.confidence,
-        'evidence': view.evidence._asdict(),
+        'iou': float(np.mean([mask_iou(mask, truth.mask) for mask in made.masks])),
+        'fg_psnr': float(np.mean([psnr(image) for image in made.images])),
         'copy_iou': mask_iou(source.mask, truth.mask),
-        'copy_fg_psnr': foreground_psnr(source.image, truth.image, truth.mask),
+        'copy_fg_psnr': psnr(source.image),
     }
 
 
@@ -220,18 +257,9 @@ class _MovedGrid(Grid):
 def _shape_iou(asked: Asked, frame: Frame, views: Sequence[AssessedView]) -> float:
     """Volumetric IoU of the completed shape and the true one, in place."""
     grid, solid = asked.shape
-    estimates = [replace(view.estimate, target=_own_camera(view)) for view in views]
     moved = _MovedGrid(grid, _thought_from_true(asked, frame))
-    made = carve(moved, [frame], estimates, [view.confidence for view in views])
-    return volumetric_iou(made >= SURFACE, solid)
-
-
-def _own_camera(view: AssessedView):
-    """The network's own camera at a view's place, of which its pictures are."""
-    target = view.estimate.target
-    return replace(
-        target, camera=target.canonical_camera, object_from_camera=target.object_from_canonical
-    )
+    estimates, confidences = zip(*((view.estimate, view.confidence) for view in views), strict=True)
+    return volumetric_iou(carve(moved, [frame], estimates, confidences) >= SURFACE, solid)
 
 
 def measure_weather(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,11 +61,24 @@ class Sight:
         """The mask that the robot has, (H, W) bool."""
         return self.frame.mask >= SOLID
 
-    def but(self, **changes: object) -> Sight:
+    @property
+    def depth_m(self) -> np.ndarray:
+        """The robot's depth (H, W) float32.
+
+        Raises
+        ------
+        ValueError
+            The frame has none.
+        """
+        if self.frame.depth_m is None:
+            raise ValueError('depth_m: expected a frame with depth, got none')
+        return self.frame.depth_m
+
+    def but(self, **changes: Any) -> Sight:
         """The same sight with some fields of the robot's frame replaced."""
         return dataclasses.replace(self, frame=dataclasses.replace(self.frame, **changes))
 
-    def drawn_again(self, **changes: object) -> Sight:
+    def drawn_again(self, **changes: Any) -> Sight:
         """The same sight with other ``lighting`` or ``things``: image, mask and depth follow."""
         changed = dataclasses.replace(self, **changes)
         image, mask, depth = changed.drawn(changed.mesh)

@@ -51,7 +51,7 @@ def occluded(sight: Sight, per_cent: float, rng: np.random.Generator) -> Sight:
     return sight.but(
         image=np.clip(image, 0, 255).astype(np.uint8),
         mask=np.where(before, 0, sight.frame.mask).astype(np.uint8),
-        depth_m=np.where(before, OCCLUDER_AT * distance, sight.frame.depth_m).astype(np.float32),
+        depth_m=np.where(before, OCCLUDER_AT * distance, sight.depth_m).astype(np.float32),
     )
 
 
@@ -131,4 +131,4 @@ def _pixels_of(sight: Sight, thing: Mesh) -> np.ndarray:
     camera = sight.frame.camera
     depth = sight.alone(thing).depth_m
     with np.errstate(invalid='ignore'):
-        return np.abs(depth - sight.frame.depth_m) < 1e-6 * camera.matrix[0, 0]
+        return np.abs(depth - sight.depth_m) < 1e-6 * camera.matrix[0, 0]
