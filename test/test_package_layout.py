@@ -21,7 +21,7 @@ FLOORS = (
     ('geometry',),
     ('hero',),
     ('zero123',),
-    ('batches', 'loading', 'observation', 'photographs', 'synthesizer', 'view'),
+    ('batches', 'loading', 'observation', 'photographs', 'reconcile', 'synthesizer', 'view'),
     ('completion',),
     ('scenes',),
     ('evaluation', 'messages', 'training'),

@@ -54,7 +54,7 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_document(parser: argparse.ArgumentParser, section: str) -> None:
+def add_document(parser: argparse._ActionsContainer, section: str) -> None:
     """``--document``: a Markdown file for the tables, and which ``section`` of it they go to."""
     parser.add_argument(
         '--document',

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nvs_ros import __version__
+from nvs_ros.commands import evaluate_weather
 from nvs_ros.commands.arguments import (
     add_json,
     add_model,
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--plots', type=Path, metavar='DIR', help='write ladder.png, angle.png and sheet.png'
     )
+    evaluate_weather.add_arguments(parser)
 
 
 def _add_objects(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +103,8 @@ def _add_objects(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if evaluate_weather.is_asked(arguments):
+        return evaluate_weather.run(arguments)
     check_output('--json', arguments.json)
     make_output_folder('--plots', arguments.plots)
     if arguments.workers is not None and arguments.workers < 1:

@@ -14,6 +14,8 @@ from scipy import stats
 
 METRICS = ('psnr', 'ssim', 'fg_psnr', 'iou', 'lpips')
 CONFIDENCE = 0.95
+RESAMPLED = 4000
+"""Times that the bootstrap draws the objects."""
 SPLITS: dict[str, tuple[float, float]] = {
     'all': (0.0, 180.0),
     'over_45': (45.0, 180.0),
@@ -100,3 +102,20 @@ def seed_deviation(results: Sequence[dict[str, Any]], method: str) -> dict[str, 
         for metric in METRICS
         if metric in groups[0][0]
     }
+
+
+def bootstrap_interval(values: np.ndarray) -> list[float | None] | None:
+    """Mean, low and high end of its 95 % interval, from means of objects drawn with replacement.
+
+    Unlike :func:`mean_and_interval` it does not take the values for normally distributed, as losses
+    under disturbance are not. None if no value is finite; with a single one the ends are None.
+    """
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    mean = float(values.mean())
+    if len(values) == 1:
+        return [mean, None, None]
+    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLED, len(values)))
+    low, high = np.quantile(values[drawn].mean(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return [mean, float(low), float(high)]

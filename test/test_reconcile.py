@@ -1,0 +1,85 @@
+"""Frames whose mask, depth and picture disagree are brought to agree; others are left alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from nvs_ros.evaluation.weather.kinds import Case, disturb
+from nvs_ros.evaluation.weather.sight import take_sight
+from nvs_ros.geometry import Spherical
+from nvs_ros.geometry.occlusion import things_before
+from nvs_ros.reconcile import reconcile
+from nvs_ros.scenes.categories import make_object
+
+SEED = (7, 3)
+
+
+def sight_of(category):
+    mesh = make_object(category, np.random.default_rng(3))
+    return take_sight(mesh, Spherical(0.4, 0.4, 1.8), np.random.default_rng(1))
+
+
+@pytest.fixture(scope='module')
+def teapot():
+    return sight_of('teapot')
+
+
+def iou(mask, other):
+    return (mask & other).sum() / (mask | other).sum()
+
+
+@pytest.mark.parametrize('category', ['teapot', 'bowl', 'screwdriver', 'carton'])
+def test_a_frame_that_agrees_is_left_as_it_is(category):
+    sight = sight_of(category)
+    frame, remarks = reconcile(sight.frame)
+    assert remarks == () and frame is sight.frame
+
+
+@pytest.mark.parametrize('kind', ['mask_eroded', 'mask_shifted', 'mask_holed'])
+def test_a_wrong_mask_follows_depth_and_picture(teapot, kind):
+    bad = disturb(teapot, Case(kind, 3), SEED)
+    frame, remarks = reconcile(bad.frame)
+    before, after = iou(bad.solid, teapot.solid), iou(frame.mask > 0, teapot.solid)
+    assert after > before + 0.03 and after > 0.9
+    assert 'corrected by the depth' in remarks[0] and frame.depth_m is bad.frame.depth_m
+
+
+def test_another_object_goes_out_of_the_mask(teapot):
+    bad = disturb(teapot, Case('mask_second', 5), SEED)
+    frame, _ = reconcile(bad.frame)
+    own = bad.drawn(bad.mesh)[1] > 0
+    assert iou(bad.solid, own) < 0.9 < 0.97 < iou(frame.mask > 0, own)
+
+
+def test_depth_of_another_moment_is_not_used(teapot):
+    bad = disturb(teapot, Case('depth_stamp', 4), SEED)
+    frame, remarks = reconcile(bad.frame)
+    assert frame.depth_m is None and 'is not used' in remarks[0]
+    np.testing.assert_array_equal(frame.mask, bad.frame.mask)
+
+
+@pytest.mark.parametrize('level', [2, 5])
+def test_what_stands_before_the_object_is_found(teapot, level):
+    bad = disturb(teapot, Case('occlusion', level), SEED)
+    frame, remarks = reconcile(bad.frame)
+    occluder = np.abs(bad.frame.depth_m - teapot.frame.depth_m) > 1e-6
+    assert iou(frame.unknown, occluder) > 0.9
+    assert not (frame.unknown & bad.solid).any() and 'something hides' in remarks[-1]
+
+
+def test_the_table_before_an_object_hides_nothing(teapot):
+    frame = teapot.frame
+    place = frame.camera, frame.object_from_camera, frame.depth_m, frame.object_size_m
+    assert not things_before(teapot.solid, *place).any()
+
+
+def test_without_depth_nothing_is_changed(teapot):
+    frame = dataclasses.replace(teapot.frame, depth_m=None)
+    assert reconcile(frame) == (frame, ())
+
+
+def test_an_empty_mask_is_refused(teapot):
+    empty = dataclasses.replace(teapot.frame, mask=np.zeros_like(teapot.frame.mask))
+    with pytest.raises(ValueError, match='mask: expected some object pixels'):
+        reconcile(empty)
