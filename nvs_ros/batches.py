@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from nvs_ros.settings import SEEDS
+
 Callback = Callable[[dict[str, Any]], None]
 
 
@@ -79,3 +81,21 @@ def _counted(callback: Callback, done: int, batches: int) -> Callback:
         )
 
     return report
+
+
+def seeds_of(seed: int | Sequence[int], targets: int) -> list[int]:
+    """A seed for each target, from one for all or one for each.
+
+    Raises
+    ------
+    ValueError
+        A seed is outside 0 to 2**63 - 1, or their number is not that of the targets.
+    """
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+    for wrong in [one for one in seeds if not 0 <= one < SEEDS]:
+        raise ValueError(f'seed: expected 0 to {SEEDS - 1}, got {wrong}')
+    if not isinstance(seed, Sequence):
+        seeds *= targets
+    if len(seeds) != targets:
+        raise ValueError(f'seed: expected one for each of {targets} targets, got {len(seeds)}')
+    return seeds

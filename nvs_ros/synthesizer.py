@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nvs_ros.batches import in_batches
+from nvs_ros.batches import in_batches, seeds_of
 from nvs_ros.computer.cores import follow_cores, following
-from nvs_ros.errors import UserError
+from nvs_ros.computer.device import usable_device
 from nvs_ros.geometry.canonical import CanonicalView, canonical_view, photograph_view
 from nvs_ros.geometry.guide import Measurement, guide
 from nvs_ros.geometry.keep_measured import clear_empty, keep_measured
@@ -30,7 +30,7 @@ from nvs_ros.hero.presets import preset, shortened
 from nvs_ros.hero.sampler import sample
 from nvs_ros.hero.source_branch import SourcePool
 from nvs_ros.observation import Frame, Observation, Source, measurement_of
-from nvs_ros.settings import DEFAULT_PRESET, SEEDS, ModelSettings, SamplerSettings, ViewSettings
+from nvs_ros.settings import DEFAULT_PRESET, ModelSettings, SamplerSettings, ViewSettings
 from nvs_ros.silhouette import silhouette
 from nvs_ros.view import View
 from nvs_ros.zero123.acceleration import accelerate, is_slow_at_first
@@ -111,7 +111,7 @@ class Synthesizer:
             The device cannot be used, or the model cannot be loaded.
         """
         follow_cores(begins=True)  # loading also computes
-        device = _usable(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        device = usable_device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         dtype = dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
         if source == FULL_RANDOM:
             components = full_random(device=device, dtype=dtype)
@@ -277,7 +277,7 @@ class Synthesizer:
             Not even one view fits into memory.
         """
         settings = settings or self.preset()
-        seeds = _seeds(seed, len(targets))
+        seeds = seeds_of(seed, len(targets))
         nearest = [observation.nearest(target) for target in targets]
         told = [  # each with its pose relative to the frame that the network is shown
             target.relative_to(observation.sources[i].view) if i else target
@@ -397,26 +397,3 @@ class Synthesizer:
         folded = guide_latents(np.stack(guides), components.latent_factor).to(latent)
         none = latent.new_zeros(1, *folded.shape[1:])
         return torch.cat([rows, folded], 1), torch.cat([latent, none], 1)
-
-
-def _seeds(seed: int | Sequence[int], targets: int) -> list[int]:
-    """A seed for each target."""
-    seeds = list(seed) if isinstance(seed, Sequence) else [seed]
-    for wrong in [one for one in seeds if not 0 <= one < SEEDS]:
-        raise ValueError(f'seed: expected 0 to {SEEDS - 1}, got {wrong}')
-    if not isinstance(seed, Sequence):
-        seeds *= targets
-    if len(seeds) != targets:
-        raise ValueError(f'seed: expected one for each of {targets} targets, got {len(seeds)}')
-    return seeds
-
-
-def _usable(name: str | torch.device) -> torch.device:
-    """The device, if a number can be written to it and read back; else raises UserError."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise UserError(f'device: expected one that can be used, got {name}: {reason}') from error
-    return device

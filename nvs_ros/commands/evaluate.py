@@ -188,21 +188,11 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any], list[A
         'sources': settings.sources or settings.views,
         'seeds': settings.seeds,
         'lpips': lpips,
-        'methods': {
-            m.name: dataclasses.asdict(m.settings)
-            | {
-                'kind': m.kind,
-                'known': dataclasses.asdict(m.known),
-                'keep': m.keep,
-                'guide': m.guide,
-            }
-            | ({'layers': m.layers, 'window': m.window} if m.kind == 'oracle' else {})
-            | ({'perturbation': repr(m.perturbation)} if m.perturbation else {})
-            for m in wanted
-        },
+        'methods': {method.name: method.described() for method in wanted},
     }
     if any(method.settings.learned for method in wanted):
-        file = arguments.filter or find_model(arguments.model).learned_filter
-        config['filter_sha256'] = sha256_of([file])
+        own = find_model(arguments.model).learned_filter
+        files = [file for file in (arguments.filter or own,) if file is not None]
+        config['filter_sha256'] = sha256_of(files)
     evaluation = protocol.Evaluation(synthesizer, object_set, wanted, settings, distance)
     return evaluation, config, references

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from nvs_ros.commands.arguments import add_model
 from nvs_ros.errors import UserError
@@ -18,12 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--output', type=Path, required=True, help='folder of this run; continued when it exists'
     )
     for field in dataclasses.fields(FilterRecipe):
-        several = isinstance(field.default, tuple)
+        default: Any = field.default
+        several = isinstance(default, tuple)
         parser.add_argument(
             f'--{field.name}',
-            type=type(field.default[0] if several else field.default),
+            type=type(default[0] if several else default),
             nargs='+' if several else None,
-            default=field.default,
+            default=default,
             help=f'{field.metadata["description"]} (default %(default)s)',
         )
 

@@ -71,6 +71,13 @@ class Method:
     window: tuple[int, int] = (0, 1000)
     perturbation: Perturbation | None = None
 
+    def described(self) -> dict[str, Any]:
+        """Everything that decides the views, in plain types, for the results."""
+        content = dataclasses.asdict(self)
+        settings = content.pop('settings')
+        content['perturbation'] = None if self.perturbation is None else repr(self.perturbation)
+        return settings | {name: value for name, value in content.items() if name != 'name'}
+
     def evaluations(self, synthesizer: Synthesizer) -> int:
         """Number of network evaluations for a view.
 
@@ -272,7 +279,7 @@ def _oracle(method, synthesizer, observation, targets, truths, seed) -> np.ndarr
 
 def sampling_inputs(
     synthesizer: Synthesizer, observation: Observation, targets: Sequence[TargetCamera], seed: int
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Any]:
     """Tokens, conditioning latents and noise of targets, as :func:`nvs_ros.hero.sampler.sample`
     takes them; the same noise for each, as in the synthesizer when all have one seed."""
     components, condition = synthesizer.components, observation.condition

@@ -173,11 +173,12 @@ class LearnedMapFilter(MapFilter):
             mean = passes.lerp(mean, 1 / evaluation.number)
         if history is None:
             present = present + history_weight
-        earlier = None if passes is None else passes.to(logits.dtype)
-        distance = None if earlier is None else (logits - earlier).abs_()
-        logits.mul_(present)
-        if earlier is not None:
-            logits.addcmul_(earlier, passes_weight).addcmul_(distance, spread)
+        if passes is None:
+            logits.mul_(present)
+        else:
+            earlier = passes.to(logits.dtype)
+            distance = (logits - earlier).abs_()
+            logits.mul_(present).addcmul_(earlier, passes_weight).addcmul_(distance, spread)
         if history is not None:
             logits.addcmul_(history.to(logits.dtype), history_weight)
         if evaluation.last:

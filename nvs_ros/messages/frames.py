@@ -14,9 +14,9 @@ from nvs_ros.geometry import Camera, CanonicalView, inverse, upright_frame
 from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark
 from nvs_ros.messages.cameras import camera_from_message, frame_from_camera_message
 from nvs_ros.messages.configuration import Configuration
+from nvs_ros.messages.image_limits import check_size
 from nvs_ros.messages.images import (
     check_image,
-    check_size,
     depth_from_image,
     has_labels,
     rgb_from_compressed,

@@ -64,7 +64,7 @@ class _Rows:
             x.unflatten(0, (-1, heads)).transpose(0, 1).flatten(1, 2) for x in (chosen, truth)
         )
         pair = tuple(x.half() for x in by_head)
-        self.kept.setdefault((layer, stage), []).append(pair)  # type: ignore[arg-type]
+        self.kept.setdefault((layer, stage), []).append(pair)
 
 
 class _RecordedFilter(LearnedMapFilter):
