@@ -19,8 +19,10 @@ from nvs_ros.evaluation.sets import Known, open_set
 from nvs_ros.evaluation.statistics import object_scores, seed_deviation
 from nvs_ros.geometry import target_from_pose
 from nvs_ros.geometry.keep_measured import keep_measured
+from nvs_ros.hero.learned_filter import LearnedPolicy
 from nvs_ros.scenes.categories import HOUSEHOLD
 from nvs_ros.synthesizer import Synthesizer
+from nvs_ros.zero123.components import load_filter
 
 CAN = HOUSEHOLD.index('can')
 
@@ -103,6 +105,41 @@ def test_the_first_prediction_hardly_depends_on_the_noise(full_run):
     assert 0 < deviation['one_step'] < deviation['hourglass']
 
 
+def test_an_oracle_of_no_timestep_is_the_hourglass(synthesizer):
+    """And the maps of one part of the network change less than those of all."""
+    texts = [
+        'hourglass:keep=false',
+        'oracle:window=0..0',
+        'oracle:layers=down_blocks.1',
+        'oracle:window=0..1000',
+    ]
+    records = measure_object(prepare(synthesizer, *texts), CAN)[0]
+    plain, never, some, always = (np.array(psnr_of(records, method=text)) for text in texts)
+    np.testing.assert_allclose(never, plain, atol=0.05)
+    assert 0.01 < np.abs(some - plain).max() < np.abs(always - plain).max()
+
+
+def test_views_with_a_learned_filter(synthesizer, tmp_path):
+    unet = synthesizer.components.unet
+    neutral = LearnedPolicy.neutral(unet)
+    flat = LearnedPolicy({name: weights / 4 for name, weights in neutral.weights.items()})
+    made = {}
+    for name, policy in {'neutral': neutral, 'flat': flat}.items():
+        policy.save(tmp_path / 'filter.safetensors')
+        learned_filter = load_filter(tmp_path / 'filter.safetensors', unet)
+        filtered = Synthesizer(
+            dataclasses.replace(synthesizer.components, learned_filter=learned_filter)
+        )
+        records = measure_object(prepare(filtered, 'hourglass', 'learned'), CAN)[0]
+        made[name] = np.array(psnr_of(records, method='learned'))
+        plain = np.array(psnr_of(records, method='hourglass'))
+    np.testing.assert_allclose(made['neutral'], plain, atol=0.05)
+    assert np.abs(made['flat'] - plain).max() > 0.1
+    (tmp_path / 'filter.safetensors').write_bytes(b'none')
+    with pytest.raises(UserError, match='expected a learned filter'):
+        load_filter(tmp_path / 'filter.safetensors', unet)
+
+
 def test_a_run_goes_on_and_workers_change_nothing(synthesizer, model, tmp_path):
     whole = prepare(synthesizer, 'hourglass', objects=3)
     part = dataclasses.replace(whole, settings=dataclasses.replace(whole.settings, objects=1))
@@ -138,6 +175,9 @@ def test_results_of_another_configuration_are_not_mixed_in(tmp_path):
         ('hourglass:alpha', 'FIELD=VALUE'),
         ('hourglass:alpha=1', 'alpha'),
         ('hourglass:alpha_c=2', 'alpha_c'),
+        ('learned', 'expected a model with a learned filter'),
+        ('oracle:layers=elsewhere', "expected the beginning of one of .*, got 'elsewhere'"),
+        ('oracle:window=200', 'window: expected LOW..HIGH, got 200'),
     ],
 )
 def test_a_preset_that_cannot_be_is_named(synthesizer, text, words):
