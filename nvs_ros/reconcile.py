@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from nvs_ros.geometry.agreement import mask_by_depth, outline_misfit
-from nvs_ros.geometry.canonical import SOLID, canonical_pose, coverage
+from nvs_ros.geometry.canonical import SOLID, canonical_pose, check_picture
 from nvs_ros.geometry.object_size import object_size
 from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark, things_before
 from nvs_ros.observation import Frame
@@ -25,9 +25,9 @@ BETTER = 0.02
 def reconcile(frame: Frame) -> tuple[Frame, tuple[str, ...]]:
     """Bring a frame's mask, depth and picture to agree.
 
-    What stands before the object in the depth becomes ``unknown``. Where mask and depth disagree
-    the edges of colour decide: the mask follows the depth if its outline then lies on them better;
-    if it lies on them worse, the depth is of another moment and is not used.
+    What stands before the object in the depth becomes ``unknown`` too. Where mask and depth
+    disagree the edges of colour decide: the mask follows the depth if its outline then lies on them
+    better; if it lies on them worse, the depth is of another moment and is not used.
 
     Parameters
     ----------
@@ -43,23 +43,27 @@ def reconcile(frame: Frame) -> tuple[Frame, tuple[str, ...]]:
     Raises
     ------
     ValueError
-        The mask is empty, or the object is behind the camera.
+        Image, mask, depth and camera differ in size, the mask is empty, or the object is behind the
+        camera.
     """
     if frame.depth_m is None:
         return frame, ()
-    solid = coverage(np.asarray(frame.mask)) >= SOLID
-    if not solid.any():
-        raise ValueError('mask: expected some object pixels (true, or above 0), got none')
+    solid = check_picture(frame.image, frame.mask, frame.camera) >= SOLID
+    for name, array in (('depth_m', frame.depth_m), ('unknown', frame.unknown)):
+        if array is not None and np.shape(array) != solid.shape:
+            raise ValueError(f'{name}: expected {solid.shape} like the mask, got {np.shape(array)}')
     size_m = _size_m(frame, solid)
     frame, solid, remarks = _one_moment(frame, frame.depth_m, solid, size_m)
-    if frame.depth_m is None or frame.unknown is not None:
+    if frame.depth_m is None:
         return frame, remarks
+    unknown = np.zeros_like(solid) if frame.unknown is None else np.asarray(frame.unknown, bool)
     place = frame.camera, frame.object_from_camera, frame.depth_m, size_m
-    before = things_before(solid, *place)
+    before = things_before(solid, *place) & ~unknown
     if not before.any():
         return frame, remarks
-    share = float(hidden_outline(solid, before, frame.depth_m, size_m).mean())
-    return dataclasses.replace(frame, unknown=before), (*remarks, hidden_remark(share))
+    unknown = unknown | before
+    share = float(hidden_outline(solid, unknown, frame.depth_m, size_m).mean())
+    return dataclasses.replace(frame, unknown=unknown), (*remarks, hidden_remark(share))
 
 
 def _size_m(frame: Frame, solid: np.ndarray) -> float:

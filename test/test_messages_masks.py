@@ -275,6 +275,25 @@ def sources(table, placed=None, **settings):
     return {source.object_id: source for source in found}, left_out
 
 
+def test_what_nobody_names_as_an_occluder_is_found_in_the_depth(table):
+    box = hide_a_half(table)
+    messages = table.messages
+
+    def more(stamp_ns):
+        made = messages(stamp_ns)
+        pose = pose_from_rigid(inverse(table.frame.object_from_camera))
+        return {**made, 'object_pose': PoseStamped(header=made['image'].header, pose=pose)}
+
+    table.messages = more
+    settings = {'input.objects': 'pose', 'input.depth': True}
+    found = sources(table, **settings)[0]['']
+    assert (found.measured.unknown & box).sum() > 0.95 * box.sum()
+    assert 'something hides the object along' in ' '.join(found.canonical.assumptions)
+    as_given = sources(table, **settings, **{'input.reconcile': False})[0]['']
+    assert as_given.measured.unknown is None
+    assert 'something hides' not in ' '.join(as_given.canonical.assumptions)
+
+
 def test_objects_stand_in_the_axes_of_the_reference_frame(table):
     frame_from_reference = inverse(table.frame.object_from_camera)
     placed = Placement(np.eye(4), frame_from_reference)

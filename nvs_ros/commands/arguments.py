@@ -143,13 +143,20 @@ def read_photographs(
     if arguments.source_elevation:
         raise UserError('--source-elevation: expected none with --transforms, which says it')
     from nvs_ros.photographs.frames import read_frames
+    from nvs_ros.reconcile import reconcile
 
     def read(file: Path, mask_file: Path | None) -> tuple[np.ndarray, np.ndarray]:
         return _read(file, arguments.mask if mask_file is None else mask_file)
 
-    return read_frames(
+    frames, assumptions = read_frames(
         arguments.transforms, arguments.photo, read, centre_m=arguments.centre, size_m=size_m
     )
+    try:
+        found = [reconcile(frame) for frame in frames]
+    except ValueError as error:
+        raise UserError(f'{arguments.transforms}: {error}') from error
+    remarks = [f'frame {i}: {text}' for i, (_, said) in enumerate(found, 1) for text in said]
+    return [frame for frame, _ in found], (*assumptions, *remarks)
 
 
 def read_one(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:

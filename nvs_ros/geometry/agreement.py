@@ -57,8 +57,9 @@ def mask_by_depth(
 ) -> NDArray[np.bool_]:
     """The mask that the depth would give: the surface that most of a mask lies on.
 
-    That surface ends at steps of depth and at the plane below. Where nothing is measured, and in
-    the strip where the object may meet the plane, the given mask holds.
+    That surface ends at steps of depth and at the plane below. Where nothing is measured, in the
+    strip where the object may meet the plane, and where the surface encloses the plane (a plate),
+    the given mask holds.
 
     Parameters
     ----------
@@ -88,6 +89,7 @@ def mask_by_depth(
     reach = _about(given, REACH * size_px)
     open_ = ~known | (low & _about(surface, LOW * size_px + 2)) | (edges & _about(surface, 2))
     refined = (surface & reach) | (given & open_)
+    refined |= _enclosed(given & low & ~refined, refined)
     found = np.zeros_like(solid)
     found[window] = refined
     return found
@@ -145,6 +147,13 @@ def _surface(
     # Pixels at a step have the depth of one of its sides.
     beside = cv2.erode(np.where(chosen, depth, np.float32(np.inf)), np.ones((5, 5), np.uint8))
     return chosen | (usable & (np.abs(depth - beside) < step_m)), usable & ~inner
+
+
+def _enclosed(chosen: NDArray[np.bool_], within: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Those connected parts of the chosen pixels (h, w) that the other ones surround."""
+    _, parts = cv2.connectedComponents(chosen.astype(np.uint8), connectivity=8)
+    beside = cv2.dilate((~chosen & ~within).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return chosen & ~np.isin(parts, parts[beside & chosen])
 
 
 def _about(chosen: NDArray[np.bool_], pixels: float) -> NDArray[np.bool_]:

@@ -145,7 +145,7 @@ def canonical_view(
         mask, an object behind the camera or around it, or no object pixel left in the canonical
         image.
     """
-    alpha = _check_picture(image, mask, camera)
+    alpha = check_picture(image, mask, camera)
     transform = check_rigid(object_from_camera, 'object_from_camera')
     canonical = canonical_pose(transform)
     camera_from_canonical = transform[:3, :3].T @ canonical[:3, :3]
@@ -215,7 +215,7 @@ def photograph_view(
         raise ValueError(f'fill: expected more than 0 and at most 1, got {fill}')
     if not abs(elevation_rad) <= math.pi / 2:
         raise ValueError(f'elevation_rad: expected -pi/2 ... pi/2, got {elevation_rad}')
-    alpha = _check_picture(image, mask, None)
+    alpha = check_picture(image, mask, None)
     x, y, width, height = cv2.boundingRect((alpha >= SOLID).astype(np.uint8))
     scale = fill * image_size / max(width, height)
     scale = scale if enlarge else min(1.0, scale)
@@ -238,8 +238,8 @@ def photograph_view(
     return CanonicalView(image, mask, view, pose, 1.0, radius, assumptions, trained)
 
 
-def _check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDArray[np.uint8]:
-    """The mask as coverage 0 ... 255.
+def check_picture(image: NDArray, mask: NDArray, camera: Camera | None) -> NDArray[np.uint8]:
+    """Check an image (H, W, 3) uint8 and its mask; give the mask as coverage 0 ... 255.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +32,8 @@ from nvs_ros.messages.objects import (
 )
 from nvs_ros.messages.synchronizer import FrameMessages
 from nvs_ros.messages.transforms import Transforms
-from nvs_ros.settings import LimitSettings
+from nvs_ros.reconcile import reconcile
+from nvs_ros.settings import InputSettings, LimitSettings
 from nvs_ros.synthesizer import Frame
 
 DEFAULT_LIMITS = LimitSettings()
@@ -202,16 +203,9 @@ def source_frames(
     Exception
         No object can be used: the error of the first one, whatever its type.
     """
-    messages = frame.messages
-    header, info = messages['image'].header, messages['camera_info']
-    rectified = configuration.input.rectified
-    image = picture(messages['image'])
-    camera = camera_from_message(info, rectified)
-    frame_from_camera = frame_from_camera_message(info, rectified)
-    depth = messages.get('depth')
-    depth_m = None if depth is None else depth_from_image(depth)
-    values, fixed = configuration.input.mask_values, placed.fixed_from_frame
-    if configuration.input.objects == 'mask':
+    messages, settings = frame.messages, configuration.input
+    shot = _Shot.of(messages, settings.rectified)
+    if settings.objects == 'mask':
         objects = masked_objects(messages['mask'], configuration)
     else:
         message = messages.get('object_pose') or messages['detections']
@@ -219,36 +213,7 @@ def source_frames(
     sources, problems = [], []
     for seen in objects:
         try:
-            camera_from_objects = inverse(frame_from_camera) @ placed.frame_from_objects
-            instance = _instance(seen, messages['mask'], values, camera_from_objects, camera)
-            unknown = other_things(messages, seen.label, values)
-            if seen.pose is None:
-                given = camera, depth_m, unknown, frame_from_camera, placed.frame_from_reference
-                seen = located(seen, instance, *given)
-            frame_from_object, frame_from_upright = _object_poses(seen, placed)
-            measured = Frame(
-                image,
-                instance,
-                camera,
-                inverse(frame_from_upright) @ frame_from_camera,
-                seen.size_m,
-                depth_m,
-                unknown,
-            )
-            view = canonical(measured)
-            said = seen.assumptions or hidden_remarks(measured, view.unit_m)
-            sources.append(
-                SourceFrame(
-                    header,
-                    frame.stamp_ns,
-                    seen.id,
-                    measured,
-                    replace(view, assumptions=said + view.assumptions),
-                    frame_from_object,
-                    frame_from_upright,
-                    None if fixed is None else fixed @ frame_from_upright,
-                )
-            )
+            sources.append(_source_frame(frame, shot, seen, settings, placed, canonical))
         except Exception as error:  # of any kind: the other objects may still be usable
             problems.append((seen.id, error))
     if not sources:
@@ -258,20 +223,77 @@ def source_frames(
     return sources
 
 
-def hidden_remarks(measured: Frame, size_m: float) -> tuple[str, ...]:
-    """Remarks for a person on things that hide a part of the object.
+@dataclass(frozen=True, eq=False)
+class _Shot:
+    """What all objects of a frame share."""
+
+    image: np.ndarray
+    camera: Camera
+    frame_from_camera: np.ndarray
+    depth_m: np.ndarray | None
+
+    @classmethod
+    def of(cls, messages: Mapping[str, Any], rectified: bool) -> _Shot:
+        info, depth = messages['camera_info'], messages.get('depth')
+        return cls(
+            picture(messages['image']),
+            camera_from_message(info, rectified),
+            frame_from_camera_message(info, rectified),
+            None if depth is None else depth_from_image(depth),
+        )
+
+
+def _source_frame(
+    frame: FrameMessages,
+    shot: _Shot,
+    seen: SeenObject,
+    settings: InputSettings,
+    placed: Placement,
+    canonical: Callable[[Frame], CanonicalView],
+) -> SourceFrame:
+    """One object of a frame.
 
     Raises
     ------
-    ValueError
-        The mask of occluders has another size than that of the object.
+    Exception
+        The object cannot be used.
     """
+    messages, camera = frame.messages, shot.camera
+    camera_from_objects = inverse(shot.frame_from_camera) @ placed.frame_from_objects
+    instance = _instance(seen, messages['mask'], settings.mask_values, camera_from_objects, camera)
+    unknown = other_things(messages, seen.label, settings.mask_values)
+    if unknown is not None and unknown.shape != instance.shape:
+        raise ValueError(f'occluders: expected {instance.shape} like the mask, got {unknown.shape}')
+    if seen.pose is None:
+        place = shot.depth_m, unknown, shot.frame_from_camera, placed.frame_from_reference
+        seen = located(seen, instance, camera, *place)
+    frame_from_object, frame_from_upright = _object_poses(seen, placed)
+    object_from_camera = inverse(frame_from_upright) @ shot.frame_from_camera
+    given = Frame(
+        shot.image, instance, camera, object_from_camera, seen.size_m, shot.depth_m, unknown
+    )
+    measured, remarks = reconcile(given) if settings.reconcile else (given, ())
+    view = canonical(measured)
+    said = seen.assumptions
+    if not said and measured.unknown is given.unknown:  # else it is among the remarks
+        said = hidden_remarks(given, view.unit_m)
+    fixed = placed.fixed_from_frame
+    return SourceFrame(
+        messages['image'].header,
+        frame.stamp_ns,
+        seen.id,
+        measured,
+        replace(view, assumptions=remarks + said + view.assumptions),
+        frame_from_object,
+        frame_from_upright,
+        None if fixed is None else fixed @ frame_from_upright,
+    )
+
+
+def hidden_remarks(measured: Frame, size_m: float) -> tuple[str, ...]:
+    """Remarks for a person on things that hide a part of the object."""
     if measured.unknown is None:
         return ()
-    if measured.unknown.shape != measured.mask.shape:
-        raise ValueError(
-            f'occluders: expected {measured.mask.shape} like the mask, got {measured.unknown.shape}'
-        )
     share = hidden_outline(measured.mask > 0, measured.unknown, measured.depth_m, size_m).mean()
     return (hidden_remark(share),) if share else ()
 

@@ -96,6 +96,11 @@ class InputSettings(Settings):
         'Read topic occluders, a mask of what is in front of the object and may hide a part of it; '
         'its transport is that of the mask.',
     )
+    reconcile: bool = setting(
+        True,
+        'With depth: what stands before the object is found in it, a mask that is off follows it, '
+        'and depth of another moment is not used, see docs/robustness.md.',
+    )
     rectified: bool = setting(
         False, 'The image is rectified (image_rect): P of camera_info instead of K and D.'
     )
