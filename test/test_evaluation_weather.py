@@ -245,6 +245,29 @@ def test_a_run_is_added_to(run):
     assert 'pose off in centre | 2 | 8 mm' in page and 'light from one side' in page
 
 
+def test_what_agreement_gains_is_paired_with_a_run_as_given(run):
+    folder, arguments = run
+    kind = ['--disturb', 'mask_shifted:4']
+    file = folder / 'as_given.json'
+    assert main(['evaluate', *arguments, *kind, '--as-given', '--json', str(file)]) == 0
+    assert main(['evaluate', *arguments, *kind, '--against', str(file)]) == 0
+    summaries = [json.loads(one.read_text())['kinds'] for one in (file, folder / 'weather.json')]
+    before, after = (one['mask_shifted']['4'] for one in summaries)
+    gain = after['gain']['iou'][0]
+    assert gain == pytest.approx(after['mean']['iou'][0] - before['mean']['iou'][0]) and gain != 0
+    assert f'{gain:+.3f}' in (folder / 'page.md').read_text()
+
+
+def test_runs_of_other_frames_are_no_measure_of_a_gain(run, capsys):
+    folder, arguments = run
+    file = folder / 'weather.json'
+    others = ['--split', 'validation', '--json', str(folder / 'others.json')]
+    assert main(['evaluate', *arguments, *others, '--against', str(file)]) == 2
+    assert 'expected a run of the same split' in capsys.readouterr().err
+    assert main(['evaluate', *arguments, '--against', str(folder / 'none.json')]) == 2
+    assert 'none.json.objects cannot be read' in capsys.readouterr().err
+
+
 @pytest.fixture(scope='module')
 def weather(run):
     synthesizer = Synthesizer.from_pretrained(str(run[0] / 'short'), device='cpu')

@@ -272,13 +272,13 @@ def results_folder(json_file: Path | None, config: dict[str, Any]) -> Iterator[P
     UserError
         The folder has results of another configuration.
     """
-    from nvs_ros.evaluation.protocol import open_folder
+    from nvs_ros.evaluation.protocol import open_folder, results_of
 
     with contextlib.ExitStack() as stack:
         if json_file is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
-            folder = json_file.with_name(json_file.name + '.objects')
+            folder = results_of(json_file)
         open_folder(folder, config)
         yield folder
 

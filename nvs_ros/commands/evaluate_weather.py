@@ -49,9 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--shapes', action='store_true', help='also complete shapes, from the views that are made'
     )
     group.add_argument(
-        '--reconcile',
+        '--as-given',
         action='store_true',
-        help='first bring mask, depth and picture of each frame to agree',
+        help='leave mask and depth as they are, as the node does with input.reconcile:=false',
+    )
+    group.add_argument(
+        '--against',
+        type=Path,
+        metavar='FILE',
+        help='results of another run (its --json): a column says by how much this one is better, '
+        'paired over objects',
     )
     add_document(group, 'the set')
 
@@ -74,9 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
     weather, config = _prepare(arguments)
     count = DEFAULTS['objects'] if arguments.objects is None else arguments.objects
     indices = chosen_objects(weather.objects.size, count)
+    others = _others(arguments.against, indices, config)
     with results_folder(arguments.json, config) as folder:
         measure_weather(weather, indices, cases, folder)
-        summary = summarise([read_object(folder, index) for index in indices], config)
+        summary = summarise([read_object(folder, index) for index in indices], config, others)
         print(tables(summary))
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(summary, indent=1) + '\n')
@@ -85,6 +93,32 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.plots is not None:
             _write_plots(arguments.plots, section, summary, weather, indices[0])
     return 0
+
+
+def _others(
+    file: Path | None, indices: Sequence[int], config: dict[str, Any]
+) -> list[dict[str, Any]] | None:
+    """The same objects in the run that ``--against`` names.
+
+    Raises
+    ------
+    UserError
+        There are no such results, or they are of other frames or another model.
+    """
+    from nvs_ros.evaluation.protocol import results_of
+    from nvs_ros.evaluation.weather.protocol import read_object
+
+    if file is None:
+        return None
+    folder = results_of(file)
+    try:
+        found = json.loads((folder / 'config.json').read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'--against: {folder} cannot be read: {error}') from error
+    same = ('set', 'split', 'views', 'quick', 'weights_sha256')
+    if differ := [name for name in same if found.get(name) != config[name]]:
+        raise UserError(f'--against: expected a run of the same {differ[0]}, got {file}')
+    return [read_object(folder, index) for index in indices]
 
 
 def _cases(arguments: argparse.Namespace) -> list[Any]:
@@ -128,7 +162,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         'views': views,
         'shapes': arguments.shapes,
         'quick': arguments.quick,
-        'reconciled': arguments.reconcile,
+        'reconciled': not arguments.as_given,
     }
     try:
         weather = Weather(synthesizer, objects, settings, **how)

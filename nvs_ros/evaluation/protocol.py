@@ -202,6 +202,11 @@ def read_results(folder: Path, objects: int) -> list[dict[str, Any]]:
     return [json.loads(_file(folder, index).read_text()) for index in range(objects)]
 
 
+def results_of(json_file: Path) -> Path:
+    """The folder with the results of single objects beside the JSON of a run."""
+    return json_file.with_name(json_file.name + '.objects')
+
+
 def open_folder(folder: Path, config: dict[str, Any]) -> None:
     """Create the folder of a run, or check that an existing one has the same configuration.
 

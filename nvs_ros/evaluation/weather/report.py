@@ -43,8 +43,21 @@ def scores_of(results: Sequence[dict[str, Any]]) -> Scores:
     return dict(scores)
 
 
-def summarise(results: Sequence[dict[str, Any]], config: dict[str, Any]) -> dict[str, Any]:
+def summarise(
+    results: Sequence[dict[str, Any]],
+    config: dict[str, Any],
+    others: Sequence[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Summarise the results of a set.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        From :func:`nvs_ros.evaluation.weather.protocol.read_object`.
+    config : dict
+        What was measured.
+    others : sequence of dict, optional
+        The same objects and cases, measured otherwise.
 
     Returns
     -------
@@ -53,14 +66,16 @@ def summarise(results: Sequence[dict[str, Any]], config: dict[str, Any]) -> dict
         interval (bootstrap over objects); ``kinds``: kind -> level -> ``amount`` and ``unit``,
         ``objects``, ``refused``, ``mean`` (as undisturbed), ``change``: the same of the paired
         difference to undisturbed, ``benefit``: of that to a copy of the source under the same
-        disturbance; ``gone``: kind -> figure -> the first measured level at which the interval of
-        the benefit reaches 0, or None; ``confidence``: see :func:`confidence_figures`.
+        disturbance, ``gain``: of that to ``others``, if they have the case; ``gone``: kind ->
+        figure -> the first measured level at which the interval of the benefit reaches 0, or None;
+        ``confidence``: see :func:`confidence_figures`.
     """
     scores = scores_of(results)
     plain = scores[UNDISTURBED]
+    before = {} if others is None else scores_of(others)
     kinds = {
         kind: {
-            str(case.level): _case_figures(results, scores, case)
+            str(case.level): _case_figures(results, scores, case) | _gain(scores, before, case)
             for case in sorted(scores)
             if case.kind == kind
         }
@@ -101,6 +116,13 @@ def _case_figures(results: Sequence[dict[str, Any]], scores: Scores, case: Case)
         },
         'benefit': _benefit(figures),
     }
+
+
+def _gain(scores: Scores, before: Scores, case: Case) -> dict[str, Any]:
+    if case not in before:
+        return {}
+    gains = {name: scores[case][name] - before[case][name] for name in BENEFITS}
+    return {'gain': {name: bootstrap_interval(values) for name, values in gains.items()}}
 
 
 def _benefit(figures: dict[str, np.ndarray]) -> dict[str, list[float | None] | None]:
@@ -173,7 +195,11 @@ def tables(summary: dict[str, Any]) -> str:
 def _changes(summary: dict[str, Any]) -> list[str]:
     with_shapes = summary['undisturbed']['shape_iou'] is not None
     shape = ['shape IoU'] if with_shapes else []
-    lines = _head(['', 'level', 'amount', 'IoU', 'fg PSNR, dB', 'confidence', *shape, 'refused'])
+    cases = [figures for levels in summary['kinds'].values() for figures in levels.values()]
+    with_gains = any('gain' in figures for figures in cases)
+    gained = ['IoU gained', 'fg PSNR gained'] if with_gains else []
+    titles = ['', 'level', 'amount', 'IoU', 'fg PSNR, dB', 'confidence', *shape, 'refused', *gained]
+    lines = _head(titles)
     for kind, levels in summary['kinds'].items():
         for level, figures in levels.items():
             change = figures['change']
@@ -184,7 +210,12 @@ def _changes(summary: dict[str, Any]) -> list[str]:
                 cell(change['confidence'], sign='+'),
             ]
             cells += [cell(change['shape_iou'], sign='+')] if with_shapes else []
-            lines.append(_row([*cells, str(figures['refused'] or '')]))
+            cells.append(str(figures['refused'] or ''))
+            if with_gains:
+                gain = figures.get('gain', {})
+                cells += [cell(gain.get('iou'), sign='+')]
+                cells += [cell(gain.get('fg_psnr'), digits=2, sign='+')]
+            lines.append(_row(cells))
     return lines
 
 
