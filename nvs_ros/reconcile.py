@@ -77,20 +77,34 @@ def _one_moment(
     frame: Frame, depth_m: np.ndarray, solid: np.ndarray, size_m: float
 ) -> tuple[Frame, np.ndarray, tuple[str, ...]]:
     """The frame with a mask of its depth, or without depth; its mask (H, W) bool, and remarks."""
-    refined = mask_by_depth(solid, frame.camera, frame.object_from_camera, depth_m, size_m)
-    alike = mask_iou(_bytes(solid), _bytes(refined))
-    if alike >= ALIKE or not refined.any():
+    place = frame.camera, frame.object_from_camera, depth_m, size_m
+    refined = mask_by_depth(solid, *place)
+    if _alike(solid, refined) >= ALIKE or not refined.any():
         return frame, solid, ()
-    x, y, width, height = cv2.boundingRect(_bytes(solid | refined))
-    window = np.s_[max(0, y - 20) : y + height + 20, max(0, x - 20) : x + width + 20]
-    given, found = (outline_misfit(frame.image[window], one[window]) for one in (solid, refined))
+    given, found = _misfits(frame.image, solid, refined)
     if found < given - BETTER:
-        remark = f'the mask was corrected by the depth: IoU of both {alike:.2f}'
+        remark = f'the mask was corrected by the depth: IoU of both {_alike(solid, refined):.2f}'
         return dataclasses.replace(frame, mask=_bytes(refined)), refined, (remark,)
+    # A wrong up axis makes the wrong plane, and that a wrong mask; the depth is not to blame.
+    refined = mask_by_depth(solid, *place, any_slope=True)
+    alike = _alike(solid, refined)
+    given, found = _misfits(frame.image, solid, refined)
     if alike < APART and given < found - BETTER:
         remark = f'the depth does not fit mask and picture and is not used: IoU {alike:.2f}'
         return dataclasses.replace(frame, depth_m=None), solid, (remark,)
     return frame, solid, ()
+
+
+def _alike(solid: np.ndarray, refined: np.ndarray) -> float:
+    return mask_iou(_bytes(solid), _bytes(refined))
+
+
+def _misfits(image: np.ndarray, solid: np.ndarray, refined: np.ndarray) -> tuple[float, float]:
+    """How far the outlines of both masks are off the edges of colour."""
+    x, y, width, height = cv2.boundingRect(_bytes(solid | refined))
+    window = np.s_[max(0, y - 20) : y + height + 20, max(0, x - 20) : x + width + 20]
+    given, found = (outline_misfit(image[window], one[window]) for one in (solid, refined))
+    return given, found
 
 
 def _bytes(mask: np.ndarray) -> np.ndarray:

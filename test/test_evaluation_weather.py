@@ -8,9 +8,9 @@ import pytest
 from short_model import make_short_model
 
 from nvs_ros.cli import main
-from nvs_ros.completion.condition import condition_of
 from nvs_ros.evaluation.sets import open_set
 from nvs_ros.evaluation.statistics import bootstrap_interval
+from nvs_ros.evaluation.weather.condition import condition_of
 from nvs_ros.evaluation.weather.kinds import KINDS, Case, disturb, parse_cases, parse_levels
 from nvs_ros.evaluation.weather.protocol import Weather, ask, chosen_objects, measure_case
 from nvs_ros.evaluation.weather.report import scores_of, summarise

@@ -61,6 +61,13 @@ def test_depth_of_another_moment_is_not_used(teapot):
     np.testing.assert_array_equal(frame.mask, bad.frame.mask)
 
 
+@pytest.mark.parametrize('category', ['teapot', 'hammer', 'lamp'])
+def test_depth_is_used_although_the_up_axis_is_wrong(category):
+    bad = disturb(sight_of(category), Case('pose_up', 5), SEED)
+    frame, remarks = reconcile(bad.frame)
+    assert remarks == () and frame is bad.frame
+
+
 @pytest.mark.parametrize('level', [2, 5])
 def test_what_stands_before_the_object_is_found(teapot, level):
     bad = disturb(teapot, Case('occlusion', level), SEED)

@@ -54,6 +54,8 @@ def mask_by_depth(
     object_from_camera: NDArray[np.float64],
     depth_m: NDArray,
     size_m: float,
+    *,
+    any_slope: bool = False,
 ) -> NDArray[np.bool_]:
     """The mask that the depth would give: the surface that most of a mask lies on.
 
@@ -73,6 +75,8 @@ def mask_by_depth(
         Along the optical axis, metres; NaN and 0 are unknown.
     size_m : float
         Size of the object.
+    any_slope : bool
+        The plane may have any slope, in case the z axis of the object does not point up.
     """
     distance = float(np.linalg.norm(object_from_camera[:3, 3]))
     size_px = camera.matrix[0, 0] * size_m / distance
@@ -82,7 +86,7 @@ def mask_by_depth(
     points = _points(camera, window, depth)
     pose = np.asarray(object_from_camera, np.float64)
     centre = -pose[:3, 3] @ pose[:3, :3]
-    low = _low(points, known, given, pose[2, :3], size_m)
+    low = _low(points, known, given, None if any_slope else pose[2, :3], size_m)
     near = np.linalg.norm(points - centre, axis=-1) < 1.1 * BALL * size_m
     step_m = max(STEP * size_m, 2 * STEEPEST * distance / camera.matrix[0, 0])
     surface, edges = _surface(given, depth, known & near & ~low, step_m)
@@ -114,7 +118,7 @@ def _low(
     points: NDArray[np.float64],
     known: NDArray[np.bool_],
     given: NDArray[np.bool_],
-    up: NDArray[np.float64],
+    up: NDArray[np.float64] | None,
     size_m: float,
 ) -> NDArray[np.bool_]:
     """Pixels (h, w) that may lie on the plane that the object stands on."""

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nvs_ros.completion.condition import condition_of
 from nvs_ros.completion.hull import SURFACE, Grid, carve, transformed
 from nvs_ros.completion.pipeline import AssessedView, assess_views
 from nvs_ros.evaluation.metrics import foreground_psnr
 from nvs_ros.evaluation.sets import ObjectSet
 from nvs_ros.evaluation.shape_metrics import true_shape, volumetric_iou
 from nvs_ros.evaluation.shape_protocol import VIEWPOINTS
+from nvs_ros.evaluation.weather.condition import condition_of
 from nvs_ros.evaluation.weather.kinds import UNDISTURBED, Case, disturb
 from nvs_ros.evaluation.weather.sight import Sight, take_sight
 from nvs_ros.geometry import (
