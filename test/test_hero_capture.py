@@ -11,11 +11,11 @@ from nvs_ros.hero.capture import compiled_evaluations
 from nvs_ros.hero.learned_filter import LearnedPolicy
 from nvs_ros.hero.source_branch import SourceMemory
 
-RUN = {'early_steps': 3, 'middle_steps': 1, 'late_steps': 2, 'resampling_passes': 2}
-EVALUATIONS = 9
+RUN = {'early_steps': 3, 'middle_steps': 1, 'late_steps': 1, 'resampling_passes': 2}
+EVALUATIONS = 8
 PROGRAMS = 5
 """With source rows: first and last pass of the first timestep, which has no history, and of further
-timesteps; and without source rows the evaluations that filter nothing (t = 201, 101, 1)."""
+timesteps; and without source rows the evaluations that filter nothing (t = 201, 1)."""
 
 
 def views(unet, settings, storage=None, memory=None, policy=None):
@@ -25,13 +25,15 @@ def views(unet, settings, storage=None, memory=None, policy=None):
 
 
 class Programs:
-    """A backend that counts what it is given, and has autograd and functionalisation trace it."""
+    """A backend that counts the graphs it is given; AOTAutograd traces the first one further."""
 
     def __init__(self):
         self.count = 0
 
     def __call__(self, module, inputs):
         self.count += 1
+        if self.count > 1:
+            return module
         return torch._dynamo.lookup_backend('aot_eager')(module, inputs)
 
 
