@@ -1,6 +1,7 @@
 #!/bin/bash
 # All benchmarks of a GPU in one call: full-size model with random weights, first and following
-# view, batches, peak memory, and the comparison with plain diffusers.
+# view, batches, peak memory, the comparison with plain diffusers, and evaluations as CUDA graphs
+# and with the Triton kernel.
 #
 #     benchmarks/gpu.sh [OUT]           results go to OUT (default out/gpu)
 #     WHEELS=dir benchmarks/gpu.sh      installs missing packages from wheels, without a network
@@ -37,4 +38,7 @@ part compiled "${bench[@]}" --compile --presets resample,zero-to-hero --json "$o
 part compiled-1 "${plain[@]}" --compile --views 1 --json "$out/compiled-1.json"
 part bfloat16 "${bench[@]}" --dtype bfloat16 --presets resample,zero-to-hero \
   --json "$out/bfloat16.json"
+capture=("$python" benchmarks/capture.py --model full-random --device cuda --dtype float16)
+part capture-1 "${capture[@]}" --views 1 --json "$out/capture-1.json"
+part capture-8 "${capture[@]}" --views 8 --json "$out/capture-8.json"
 exit $failed

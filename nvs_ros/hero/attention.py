@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -44,7 +45,8 @@ class Part(NamedTuple):
 
 
 Refine = Callable[[torch.Tensor, Part], torch.Tensor]
-"""Takes a part of the maps before softmax, (heads, queries, keys), and returns the refined part."""
+"""Takes a part of the maps before softmax, (heads, queries, keys), and returns the refined part.
+One with a method ``attend(logits, part, values)`` does softmax and values too."""
 
 
 class AttentionControl:
@@ -59,11 +61,15 @@ class AttentionControl:
         Stores keys and values of the source rows; they are recalled in batches without source rows.
     map_dtype : torch.dtype
         Least precision in which maps are computed.
+    part_elements : int
+        Most elements of maps computed at once. Set when the control begins and constant while it
+        lasts, because buffers belong to parts: the number of threads may change during a run.
     """
 
     source_groups: int = 0
     source_memory: SourceMemory | None = None
     map_dtype: torch.dtype = torch.float32
+    part_elements: int = PART_ELEMENTS['cuda']
     _announced: int | None = None
 
     def announce(self, timestep: int) -> None:
@@ -96,6 +102,18 @@ class AttentionControl:
 Control = TypeVar('Control', bound=AttentionControl)
 
 
+class Plan(NamedTuple):
+    """What a layer does in the coming evaluation, asked of its control before the UNet begins.
+
+    Compiled code sees nothing else of the control's state, so a UNet is compiled for each kind of
+    plan and not for each timestep.
+    """
+
+    refine: Refine | None = None
+    source_refine: Refine | None = None
+    mutual: bool = False
+
+
 class ControlledAttnProcessor:
     """An attention processor that asks its control and else calls the original processor.
 
@@ -125,13 +143,14 @@ class ControlledAttnProcessor:
         self.control = control
         self.layer = layer
         self.installed = True
+        self.plan = Plan()
 
-        @functools.wraps(original.__call__)
-        def as_the_original(*args: Any, **kwargs: Any) -> torch.Tensor:
-            return self(*args, **kwargs)
-
-        # diffusers passes only the arguments in the signature of this attribute: the original's.
-        vars(self)['__call__'] = as_the_original
+    def prepare(self) -> None:
+        """Ask the control what to do in the coming evaluation."""
+        control, layer = self.control, self.layer
+        self.plan = Plan(
+            control.refiner(layer), control.source_refiner(layer), control.is_mutual(layer)
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Copy the original processor: a copy of the UNet is not controlled."""
@@ -143,8 +162,8 @@ class ControlledAttnProcessor:
         if not self.installed:
             return self.original(attn, hidden_states, *args, **kwargs)
         control, layer = self.control, self.layer
-        refine, mutual = control.refiner(layer), control.is_mutual(layer)
-        if refine is None and not mutual and control.source_refiner(layer) is None:
+        refine, source_refine, mutual = self.plan
+        if refine is None and source_refine is None and not mutual:
             return self.original(attn, hidden_states, *args, **kwargs)
         if not _is_plain(*args, **kwargs):
             raise ValueError(f'{layer}: expected self-attention without a mask')
@@ -184,8 +203,7 @@ class ControlledAttnProcessor:
         else:
             keys, values = (_split(x, groups) for x in _keys_values(attn, hidden_states))
             source_kv, target_kv = zip(keys, values, strict=True)
-        source_refine = self.control.source_refiner(self.layer)
-        source = self._attend(attn, source_query, *source_kv, source_refine)
+        source = self._attend(attn, source_query, *source_kv, self.plan.source_refine)
         target = self._attend(attn, target_query, *target_kv, refine)
         return _join(source, target, groups)
 
@@ -209,11 +227,30 @@ class ControlledAttnProcessor:
         values = value.flatten(0, 1)
         hidden = torch.empty_like(query, memory_format=torch.contiguous_format)
         flat = hidden.flatten(0, 1)
-        for part in _parts((*scaled.shape[:2], transposed.shape[2]), query.device):
+        shape = (*scaled.shape[:2], transposed.shape[2])
+        for part in _parts(shape, self.control.part_elements):
             logits = torch.bmm(scaled[part.heads, part.queries], transposed[part.heads])
+            attend = getattr(refine, 'attend', None)
+            if attend is not None:
+                flat[part.heads, part.queries] = attend(logits, part, values[part.heads])
+                continue
             weights = refine(logits, part).softmax(-1, dtype=softmax_dtype).to(value.dtype)
             flat[part.heads, part.queries] = torch.bmm(weights, values[part.heads])
         return hidden
+
+
+@functools.cache
+def _processor_class(original: type) -> type[ControlledAttnProcessor]:
+    """A processor with the signature of the original one: diffusers passes only its arguments."""
+    if not inspect.isfunction(original.__call__):
+        return ControlledAttnProcessor
+
+    @functools.wraps(original.__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return ControlledAttnProcessor.__call__(self, *args, **kwargs)
+
+    members = {'__call__': call, '__doc__': ControlledAttnProcessor.__doc__}
+    return type(ControlledAttnProcessor.__name__, (ControlledAttnProcessor,), members)
 
 
 def _is_plain(
@@ -245,12 +282,15 @@ def _for_targets(
     return key.repeat_interleave(targets, 0), value.repeat_interleave(targets, 0)
 
 
-def _parts(shape: tuple[int, int, int], device: torch.device) -> Iterator[Part]:
+def _part_elements(device: torch.device) -> int:
+    """Most elements of a part on a device, with the present number of threads."""
+    limit = PART_ELEMENTS.get(device.type, PART_ELEMENTS['cuda'])
+    return limit * torch.get_num_threads() if device.type == 'cpu' else limit
+
+
+def _parts(shape: tuple[int, int, int], limit: int) -> Iterator[Part]:
     """Cut maps into parts: several whole maps, or some queries of one that is too large."""
     rows, queries, keys = shape
-    limit = PART_ELEMENTS.get(device.type, PART_ELEMENTS['cuda'])
-    if device.type == 'cpu':
-        limit *= torch.get_num_threads()
     some_queries = min(queries, max(1, limit // keys))
     some_rows = max(1, limit // (queries * keys))
     for row in range(0, rows, some_rows):
@@ -324,8 +364,9 @@ def controlled_attention(
     chosen = {name: attn for name, attn in available.items() if layers is None or layers(name)}
     if not chosen:
         raise ValueError(f'layers: expected to match one of {list(available)}, matched none')
+    control.part_elements = _part_elements(next(unet.parameters()).device)
     processors = {
-        name: ControlledAttnProcessor(attn.processor, control, name)
+        name: _processor_class(type(attn.processor))(attn.processor, control, name)
         for name, attn in chosen.items()
     }
 
@@ -333,6 +374,8 @@ def controlled_attention(
         if module is unet:  # a copy of the UNet has the hook as well
             _check_installed(unet, processors)
             control.before_evaluation(kwargs['timestep'] if 'timestep' in kwargs else args[1])
+            for processor in processors.values():
+                processor.prepare()
 
     hook = unet.register_forward_pre_hook(before, with_kwargs=True)
     try:

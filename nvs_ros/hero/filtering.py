@@ -17,7 +17,15 @@ from nvs_ros.hero.attention import (
     fine_decoder_layers,
     self_attention_layers,
 )
-from nvs_ros.hero.map_filter import Evaluation, FilterPolicy, MapFilter, PaperPolicy, inside
+from nvs_ros.hero.learned_filter import LearnedPolicy
+from nvs_ros.hero.map_filter import (
+    Evaluation,
+    FilterPolicy,
+    MapFilter,
+    MapStorage,
+    PaperPolicy,
+    inside,
+)
 from nvs_ros.settings import SamplerSettings
 
 
@@ -39,6 +47,8 @@ class AttentionMapFilter(AttentionControl):
         Precision of stored maps.
     policy : FilterPolicy, optional
         How maps are refined; the paper's way with the constants of the settings when omitted.
+    storage : MapStorage, optional
+        Where buffers keep their place, for a compiled UNet.
     """
 
     def __init__(
@@ -48,8 +58,10 @@ class AttentionMapFilter(AttentionControl):
         msa_layers: LayerPredicate,
         map_dtype: torch.dtype = torch.float32,
         policy: FilterPolicy | None = None,
+        storage: MapStorage | None = None,
     ) -> None:
         self.settings = settings
+        self.storage = storage
         self.policy = policy or PaperPolicy(settings)
         self.map_dtype = map_dtype
         self._filtered = functools.cache(layers)
@@ -120,9 +132,12 @@ class AttentionMapFilter(AttentionControl):
         if self.evaluation is None or not self._filtered(layer):
             return None
         if (layer, branch) not in self._filters:
-            self._filters[layer, branch] = self.policy.filter_of(layer, self.map_dtype)
+            made = self.policy.filter_of(layer, self.map_dtype)
+            if made is not None and self.storage is not None:
+                made.storage = self.storage.setdefault((layer, branch), {})
+            self._filters[layer, branch] = made
         chosen = self._filters[layer, branch]
-        return None if chosen is None else functools.partial(chosen, evaluation=self.evaluation)
+        return None if chosen is None else chosen.at(self.evaluation)
 
     def is_mutual(self, layer: str) -> bool:
         return self._mutual and self._injected(layer)
@@ -136,6 +151,7 @@ def attention_map_filtering(
     layers: LayerPredicate | None = None,
     msa_layers: LayerPredicate | None = None,
     policy: FilterPolicy | None = None,
+    storage: MapStorage | None = None,
 ) -> Iterator[AttentionMapFilter]:
     """Filter the self-attention maps of any diffusers UNet inside a ``with`` block.
 
@@ -158,6 +174,8 @@ def attention_map_filtering(
     policy : FilterPolicy, optional
         How maps are refined, for example a
         :class:`~nvs_ros.hero.learned_filter.LearnedPolicy`; the paper's way when omitted.
+    storage : MapStorage, optional
+        From :func:`~nvs_ros.hero.capture.compiled_evaluations`.
 
     Yields
     ------
@@ -166,9 +184,11 @@ def attention_map_filtering(
     Raises
     ------
     ValueError
-        No layer matches, or the settings ask for a learned filter and `policy` is missing.
+        No layer matches, the settings ask for a learned filter and `policy` is missing, or they
+        ask for the Triton kernel with a policy of its own.
     RuntimeError
-        As for :func:`~nvs_ros.hero.attention.controlled_attention`.
+        The Triton kernel cannot run here; and as for
+        :func:`~nvs_ros.hero.attention.controlled_attention`.
     """
     layers = layers or (lambda name: True)
     msa_layers = msa_layers or fine_decoder_layers(unet)
@@ -183,12 +203,31 @@ def attention_map_filtering(
     ):
         if wanted and not any(map(predicate, names)):
             raise ValueError(f'{argument}: expected to match one of {names}, matched none')
-    control = AttentionMapFilter(settings, layers, msa_layers, _map_dtype(unet, settings), policy)
+    device = next(unet.parameters()).device
+    if settings.filtering and settings.filter_kernel == 'triton':
+        _check_kernel(settings, device, policy)
+    if isinstance(policy, LearnedPolicy):
+        policy = policy.to(device)
+    control = AttentionMapFilter(
+        settings, layers, msa_layers, _map_dtype(unet, settings), policy, storage
+    )
     with controlled_attention(unet, control, lambda name: layers(name) or msa_layers(name)):
         try:
             yield control
         finally:
             control.reset()
+
+
+def _check_kernel(
+    settings: SamplerSettings, device: torch.device, policy: FilterPolicy | None
+) -> None:
+    from nvs_ros.hero.triton_filter import check_kernel  # loads triton
+
+    if policy is not None:
+        raise ValueError(
+            f"filter_kernel triton: expected filter_policy 'paper', got {settings.filter_policy!r}"
+        )
+    check_kernel(device)
 
 
 def _map_dtype(unet: nn.Module, settings: SamplerSettings) -> torch.dtype:

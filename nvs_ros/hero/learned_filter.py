@@ -12,6 +12,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -117,6 +118,11 @@ class LearnedPolicy:
         tensors = {name: weights.contiguous() for name, weights in self.weights.items()}
         save_file(tensors, file, metadata={'format': 'pt', 'filter': json.dumps(described)})
 
+    def to(self, device: torch.device) -> LearnedPolicy:
+        """The same weights on a device, so that no evaluation has to copy them there."""
+        moved = {layer: weights.to(device) for layer, weights in self.weights.items()}
+        return dataclasses.replace(self, weights=moved)
+
     def check(self, unet: nn.Module) -> None:
         """Raise ValueError if a layer of the weights is not in a UNet, or has another number of
         heads."""
@@ -136,6 +142,14 @@ class LearnedPolicy:
     def filter_of(self, layer: str, dtype: torch.dtype) -> LearnedMapFilter | None:
         weights = self.weights.get(layer)
         return None if weights is None else LearnedMapFilter(weights, self.stages, dtype)
+
+
+class LearnedPhase(NamedTuple):
+    """What the filter has to know of an evaluation: the pass, and weights (heads, 4)."""
+
+    weights: torch.Tensor
+    last: bool
+    number: int
 
 
 class LearnedMapFilter(MapFilter):
@@ -161,16 +175,20 @@ class LearnedMapFilter(MapFilter):
         self.pooled = {}
         self.history = {}
 
+    def phase(self, evaluation: Evaluation) -> LearnedPhase:
+        stage = stage_of(evaluation.timestep, evaluation.number, self.stages)
+        return LearnedPhase(self.weights[stage], evaluation.last, evaluation.number)
+
     def _refine(
-        self, logits: torch.Tensor, key: tuple[int, int], part: Part, evaluation: Evaluation
+        self, logits: torch.Tensor, key: tuple[int, int], part: Part, phase: LearnedPhase
     ) -> None:
         passes, history = self.pooled.get(key), self.history.get(key)
-        present, passes_weight, spread, history_weight = self._weights(part, evaluation, logits)
+        present, passes_weight, spread, history_weight = _of_heads(phase.weights, part, logits)
         mean = logits.to(self.dtype, copy=True)
         if passes is None:
             present = present + passes_weight
         else:
-            mean = passes.lerp(mean, 1 / evaluation.number)
+            mean = passes.lerp(mean, 1 / phase.number)
         if history is None:
             present = present + history_weight
         if passes is None:
@@ -181,16 +199,16 @@ class LearnedMapFilter(MapFilter):
             logits.mul_(present).addcmul_(earlier, passes_weight).addcmul_(distance, spread)
         if history is not None:
             logits.addcmul_(history.to(logits.dtype), history_weight)
-        if evaluation.last:
+        if phase.last:
             self.pooled.pop(key, None)
-            self.history[key] = mean if history is None else history.lerp(mean, HISTORY_WEIGHT)
+            mean = mean if history is None else history.lerp(mean, HISTORY_WEIGHT)
+            self.history[key] = self._kept('history', key, mean)
         else:
-            self.pooled[key] = mean
+            self.pooled[key] = self._kept('pooled', key, mean)
 
-    def _weights(
-        self, part: Part, evaluation: Evaluation, logits: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        """The weight of each feature for the maps of a part, (maps, 1, 1)."""
-        stage = self.weights[stage_of(evaluation.timestep, evaluation.number, self.stages)]
-        heads = torch.arange(part.heads.start, part.heads.start + len(logits)) % len(stage)
-        return stage[heads].to(logits).T[:, :, None, None].unbind(0)
+
+def _of_heads(weights: torch.Tensor, part: Part, logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The weight of each feature for the maps of a part, (maps, 1, 1), from (heads, 4)."""
+    first = part.heads.start
+    heads = torch.arange(first, first + len(logits), device=weights.device) % len(weights)
+    return weights[heads].to(logits).T[:, :, None, None].unbind(0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+import functools
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from nvs_ros.hero.attention import Part
+from nvs_ros.hero.attention import Part, Refine
 from nvs_ros.settings import SamplerSettings
+
+MapStorage = dict[tuple[str, str], dict[tuple, torch.Tensor]]
+"""(layer, branch) -> buffers of a filter that keep their place from run to run."""
 
 
 def inside(timestep: int, window: tuple[int, int]) -> bool:
@@ -37,6 +41,25 @@ class Evaluation:
         return self.number == self.passes
 
 
+class Phase(NamedTuple):
+    """What :class:`MapFilter` has to know of an evaluation; equal for many of them.
+
+    Parameters
+    ----------
+    in_step, cross_step : bool
+        Whether the timestep is inside the windows.
+    last : bool
+        Whether it is the last pass.
+    number : int
+        The pass, counted from 1, where pooling depends on it; else 0.
+    """
+
+    in_step: bool
+    cross_step: bool
+    last: bool
+    number: int
+
+
 class MapFilter:
     """The filter of one self-attention layer: pools within a timestep, averages across timesteps.
 
@@ -57,7 +80,15 @@ class MapFilter:
         Pooling, weights and windows.
     dtype : torch.dtype
         Precision of the buffers.
+
+    Attributes
+    ----------
+    storage : dict or None
+        None: buffers are tensors that were computed anyway, without a copy. Else the buffers stay
+        in this dict, where CUDA graphs find them, and maps are copied into them.
     """
+
+    storage: dict[tuple, torch.Tensor] | None = None
 
     def __init__(self, settings: SamplerSettings, dtype: torch.dtype) -> None:
         self.settings = settings
@@ -88,33 +119,67 @@ class MapFilter:
         RuntimeError
             The shape of the maps changed during a run.
         """
+        return self.at(evaluation)(logits, part)
+
+    def at(self, evaluation: Evaluation) -> Refine:
+        """The filter for one evaluation; all that depends on the timestep is decided here."""
+        return functools.partial(self._checked, phase=self.phase(evaluation))
+
+    def _checked(self, logits: torch.Tensor, part: Part, phase: Any) -> torch.Tensor:
+        self._check_shape(part)
+        key = part.heads.start, part.queries.start
+        if self.storage is not None:
+            self._reserve(key, logits)
+        self._refine(logits, key, part, phase)
+        return logits
+
+    def _reserve(self, key: tuple[int, int], maps: torch.Tensor) -> None:
+        for name in ('pooled', 'history'):
+            place = (name, *key, *maps.shape)
+            if self.storage is not None and place not in self.storage:
+                self.storage[place] = torch.empty_like(maps, dtype=self.dtype)
+                if not torch.compiler.is_compiling():
+                    torch._dynamo.mark_static_address(self.storage[place])
+
+    def _kept(self, name: str, key: tuple[int, int], maps: torch.Tensor) -> torch.Tensor:
+        """Maps as a buffer: themselves, or copied into the storage."""
+        if self.storage is None:
+            return maps
+        return self.storage[(name, *key, *maps.shape)].copy_(maps)
+
+    def _check_shape(self, part: Part) -> None:
         if self.shape not in (None, part.shape):
             raise RuntimeError(
                 f'expected maps (rows * heads, queries, keys) of shape {self.shape} as before in '
                 f'this run, got {part.shape}'
             )
         self.shape = part.shape
-        self._refine(logits, (part.heads.start, part.queries.start), part, evaluation)
-        return logits
 
-    def _refine(
-        self, logits: torch.Tensor, key: tuple[int, int], part: Part, evaluation: Evaluation
-    ) -> None:
+    def phase(self, evaluation: Evaluation) -> Any:
+        """What `_refine` has to know of an evaluation."""
+        settings = self.settings
+        return Phase(
+            inside(evaluation.timestep, settings.in_step_window),
+            inside(evaluation.timestep, settings.cross_step_window),
+            evaluation.last,
+            evaluation.number if settings.pooling == 'mean' else 0,
+        )
+
+    def _refine(self, logits: torch.Tensor, key: tuple[int, int], part: Part, phase: Any) -> None:
         """Refine in place, and update the buffers of this part."""
-        in_step = inside(evaluation.timestep, self.settings.in_step_window)
-        cross_step = inside(evaluation.timestep, self.settings.cross_step_window)
+        in_step, cross_step, last, number = phase
         if in_step and key in self.pooled:
-            self._pool(logits, self.pooled[key], evaluation.number)
+            self._pool(logits, self.pooled[key], number)
         if not cross_step:
             self.history.pop(key, None)
         elif key in self.history:
             logits.lerp_(self.history[key].to(logits.dtype), 1 - self.settings.alpha_c)
-        if evaluation.last:
+        if last:
             self.pooled.pop(key, None)
             if cross_step:
                 self._remember(key, logits.to(self.dtype))
         elif in_step:
-            self._collect(key, logits.to(self.dtype), evaluation.number)
+            self._collect(key, logits.to(self.dtype), number)
 
     def _pool(self, logits: torch.Tensor, pooled: torch.Tensor, number: int) -> None:
         """Pool in place: P = f(M_r, refined maps of the earlier passes at this timestep)."""
@@ -130,7 +195,7 @@ class MapFilter:
         """Keep what the next pass pools with: minimum, mean or latest of the refined maps."""
         pooled = self.pooled.get(key)
         if pooled is None or self.settings.pooling == 'ema':
-            self.pooled[key] = refined
+            self.pooled[key] = self._kept('pooled', key, refined)
         elif self.settings.pooling == 'min':
             torch.minimum(pooled, refined, out=pooled)
         else:
@@ -140,7 +205,7 @@ class MapFilter:
         """H <- alpha_h refined + (1 - alpha_h) H; the first refined map becomes H."""
         history = self.history.get(key)
         if history is None:
-            self.history[key] = refined
+            self.history[key] = self._kept('history', key, refined)
         else:
             history.lerp_(refined, self.settings.alpha_h)
 
@@ -166,4 +231,8 @@ class PaperPolicy:
         return any(inside(timestep, window) for window in windows)
 
     def filter_of(self, layer: str, dtype: torch.dtype) -> MapFilter:
-        return MapFilter(self.settings, dtype)
+        if self.settings.filter_kernel == 'torch':
+            return MapFilter(self.settings, dtype)
+        from nvs_ros.hero.triton_filter import FusedMapFilter  # loads triton
+
+        return FusedMapFilter(self.settings, dtype)

@@ -152,6 +152,8 @@ def sample(
         table = stack.enter_context(timestep_table(unet, timesteps))
         control = stack.enter_context(attention or attention_map_filtering(unet, settings))
         control.source_memory = source_memory
+        if source_memory is not None and getattr(control, 'storage', None) is not None:
+            source_memory.copies = True
         batch = _Batch(branches, settings, unet.dtype)
         for index, t in enumerate(timesteps):
             if len(batch.branches) > 1 and t < settings.msa_window[0]:

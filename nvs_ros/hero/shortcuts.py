@@ -74,10 +74,15 @@ class SingleTokenAttention(nn.Module):
         context, attention = encoder_hidden_states, self.attention
         if context is None or context.shape[1] != 1 or attention_mask is not None:
             return attention(self.norm(hidden_states), context, attention_mask, **kwargs)
+        self.prepare(context)
+        return self._bias
+
+    def prepare(self, context: torch.Tensor) -> None:
+        """Compute the bias of a context (rows, 1, width), unless it is the last one."""
         if context is not self._context:
+            attention = self.attention
             self._context = context
             self._bias = attention.to_out[1](attention.to_out[0](attention.to_v(context)))
-        return self._bias
 
 
 def _is_a_bias(block: nn.Module) -> bool:
@@ -119,6 +124,16 @@ def single_token_context(unet: nn.Module) -> Iterator[None]:
             restore.callback(setattr, block, 'norm2', norm)
             restore.callback(setattr, block, 'attn2', attention)
             block.norm2, block.attn2 = nn.Identity(), SingleTokenAttention(norm, attention)
+
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            context = args[2] if len(args) > 2 else kwargs.get('encoder_hidden_states')
+            if module is unet and context is not None and context.shape[1] == 1:
+                for block in found:
+                    block.attn2.prepare(context)
+
+        # Biases belong to a context and not to an evaluation: a compiled UNet only reads them.
+        if getattr(unet, 'encoder_hid_proj', None) is None:
+            restore.callback(unet.register_forward_pre_hook(before, with_kwargs=True).remove)
         yield
 
 

@@ -20,8 +20,9 @@ class SourceMemory:
     Parameters
     ----------
     has_room : callable, optional
-        Called after each addition; says whether the memory may keep its size. If not, everything is
-        dropped and nothing is kept until :meth:`restart`: each batch then computes the branch anew.
+        Called after each evaluation that adds something; says whether the memory may keep its size.
+        If not, everything is dropped and nothing is kept until :meth:`restart`: each batch then
+        computes the branch anew.
 
     Attributes
     ----------
@@ -31,36 +32,59 @@ class SourceMemory:
         Whether a whole run is stored.
     size_bytes : int
         Size of the stored keys and values.
+    copies : bool
+        Store copies: with CUDA graphs the next evaluation overwrites what this one computed.
     """
 
     def __init__(self, has_room: Callable[[], bool] = lambda: True) -> None:
         self._has_room = has_room
+        self.copies = False
         self.restart()
 
     def restart(self) -> None:
         """Forget everything."""
-        self.evaluation = 0
         self.complete = False
         self.size_bytes = 0
         self._fits = True
-        self._kept: dict[tuple[int, str], KeysValues] = {}
+        self._evaluation = 0
+        self._kept: dict[int, dict[str, KeysValues]] = {}
+        self._current: dict[str, KeysValues] = {}
 
-    def keep(self, layer: str, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Store what a layer computed in the current evaluation."""
-        if not self._fits:
+    @property
+    def evaluation(self) -> int:
+        return self._evaluation
+
+    @evaluation.setter
+    def evaluation(self, index: int) -> None:
+        self._file()
+        self._evaluation = index
+        self._current = self._kept.get(index, {})
+
+    def _file(self) -> None:
+        """Store what the current evaluation kept, if it fits."""
+        if self.complete or not self._fits or not self._current:
             return
-        self._kept[self.evaluation, layer] = key, value
-        self.size_bytes += key.nbytes + value.nbytes
+        if self.copies:
+            self._current = {n: (k.clone(), v.clone()) for n, (k, v) in self._current.items()}
+        self._kept[self._evaluation] = self._current
+        self.size_bytes += sum(k.nbytes + v.nbytes for k, v in self._current.values())
+        self._current = {}
         if not self._has_room():
             self.restart()
             self._fits = False
 
+    def keep(self, layer: str, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Store what a layer computed in the current evaluation."""
+        if self._fits:
+            self._current[layer] = key, value
+
     def recall(self, layer: str) -> KeysValues:
         """Return what a layer computed in the same evaluation of the stored run."""
-        return self._kept[self.evaluation, layer]
+        return self._current[layer]
 
     def finish(self) -> None:
         """Mark the stored run as complete, unless it did not fit."""
+        self._file()
         self.complete = self._fits
 
 

@@ -100,6 +100,12 @@ class SamplerSettings(Settings):
         choices=('auto', 'float16', 'float32'),
         runtime=True,
     )
+    filter_kernel: str = setting(
+        'torch',
+        'What filters maps: PyTorch, or one Triton kernel (CUDA, paper policy; experimental).',
+        choices=('torch', 'triton'),
+        runtime=True,
+    )
     mutual_self_attention: bool = setting(
         True, 'Attend to a source branch in the early steps (section 4.4).', runtime=True
     )

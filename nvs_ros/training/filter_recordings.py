@@ -19,7 +19,7 @@ from nvs_ros.evaluation.sets import Known, ObjectSet
 from nvs_ros.geometry.target import target_from_pose
 from nvs_ros.hero.attention import Part
 from nvs_ros.hero.filtering import attention_map_filtering
-from nvs_ros.hero.learned_filter import LearnedMapFilter, LearnedPolicy, stage_of
+from nvs_ros.hero.learned_filter import LearnedMapFilter, LearnedPhase, LearnedPolicy, stage_of
 from nvs_ros.hero.map_filter import Evaluation
 from nvs_ros.hero.oracle import record_attention_maps
 from nvs_ros.hero.sampler import sample
@@ -75,14 +75,17 @@ class _RecordedFilter(LearnedMapFilter):
         self.layer = layer
         self.rows = rows
 
+    def phase(self, evaluation: Evaluation) -> LearnedPhase:
+        self.stage = stage_of(evaluation.timestep, evaluation.number, self.stages)
+        return super().phase(evaluation)
+
     def _refine(
-        self, logits: torch.Tensor, key: tuple[int, int], part: Part, evaluation: Evaluation
+        self, logits: torch.Tensor, key: tuple[int, int], part: Part, phase: LearnedPhase
     ) -> None:
-        stage = stage_of(evaluation.timestep, evaluation.number, self.stages)
         passes, history = self.pooled.get(key, logits), self.history.get(key, logits)
         features = [logits, passes, (logits - passes).abs(), history]
-        self.rows.keep(self.layer, stage, features, part)
-        super()._refine(logits, key, part, evaluation)
+        self.rows.keep(self.layer, self.stage, features, part)
+        super()._refine(logits, key, part, phase)
 
 
 def record(
