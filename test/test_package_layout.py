@@ -62,6 +62,7 @@ OPTIONAL_IN = {
     'commands': {'ray'},
     'completion': {'trimesh'},
     'evaluation': {'coacd', 'mujoco', 'trimesh'},
+    'hero': {'triton'},
     'photographs': {'onnxruntime'},
 }
 OPTIONAL = set().union(*OPTIONAL_IN.values())

@@ -366,7 +366,7 @@ def controlled_attention(
         raise ValueError(f'layers: expected to match one of {list(available)}, matched none')
     control.part_elements = _part_elements(next(unet.parameters()).device)
     processors = {
-        name: _processor_class(type(attn.processor))(attn.processor, control, name)
+        name: _processor_class(attn.processor.__class__)(attn.processor, control, name)
         for name, attn in chosen.items()
     }
 

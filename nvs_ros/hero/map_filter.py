@@ -145,7 +145,8 @@ class MapFilter:
         """Maps as a buffer: themselves, or copied into the storage."""
         if self.storage is None:
             return maps
-        return self.storage[(name, *key, *maps.shape)].copy_(maps)
+        place = (name, *key, *maps.shape)
+        return self.storage[place].copy_(maps)
 
     def _check_shape(self, part: Part) -> None:
         if self.shape not in (None, part.shape):

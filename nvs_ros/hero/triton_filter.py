@@ -160,7 +160,8 @@ class FusedMapFilter(MapFilter):
         if self.storage is None:
             return torch.empty_like(logits, dtype=self.dtype)
         self._reserve(key, logits)
-        return self.storage[(name, *key, *logits.shape)]
+        place = (name, *key, *logits.shape)
+        return self.storage[place]
 
     def _pool_weight(self, number: int) -> float:
         mean = self.settings.pooling == 'mean'
