@@ -24,6 +24,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from nvs_ros.computer.allocator import keep_freed_memory
 from nvs_ros.hero.filtering import attention_map_filtering
 from nvs_ros.hero.learned_filter import LearnedPolicy
 from nvs_ros.hero.map_filter import FilterPolicy, PaperPolicy
@@ -74,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--pairs', type=int, default=3, help='rounds (default %(default)s)')
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the node does
     components = Synthesizer.from_pretrained('full-random', device='cpu').components
     torch.set_num_threads(1)
     unet, side = components.unet, components.latent_size

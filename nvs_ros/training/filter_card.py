@@ -26,15 +26,15 @@ each stage of a run. Nothing of the network is in it, and it is of no use withou
 | learned on | {objects} objects of the set `{set}`, split `filter` |
 | sampled with | preset `{preset}` |
 | strength | {strength:g} of the way from untouched maps to the fit |
-| strength chosen on | {judged} objects of the validation split |
+| views judged on | {judged} objects of the validation split |
 
 **Fit.** Mean divergence of the attention from that of the true picture, nats, on the last quarter
 of the recordings:
 
 {divergence}
 
-**Views** of the validation split by strength. The strength was chosen on them, so the best row is a
-little too good:
+**Views** of the validation split by strength. The one with the best PSNR was taken; where several
+were tried, its row is a little too good:
 
 {views}
 
