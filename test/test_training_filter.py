@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from nvs_ros.errors import UserError
 from nvs_ros.hero.learned_filter import LearnedPolicy
 from nvs_ros.synthesizer import Synthesizer
+from nvs_ros.training.filter_card import filter_card
 from nvs_ros.training.filter_fit import fit_stage
 from nvs_ros.training.filter_recipe import FilterRecipe
 from nvs_ros.training.learned_filter import learn_filter
@@ -63,6 +65,38 @@ def test_a_filter_is_learned_from_recordings(learned):
     saved = LearnedPolicy.load(folder / 'filter.safetensors')
     assert saved.trained_on and saved.trained_on == policy.trained_on
     assert all(torch.equal(saved.weights[n], w) for n, w in policy.weights.items())
+
+
+def test_the_card_says_what_the_filter_was_learned_on(learned):
+    policy, folder = learned
+    card = (folder / 'README.md').read_text()
+    report = json.loads((folder / 'fit.json').read_text())
+    assert f'| `{policy.trained_on}` |' in card
+    assert '2 objects of the set `household`' in card
+    for layer in policy.weights:
+        assert f'`{layer}`' in card
+    for each in report['views']:
+        assert f'| {each["strength"]:g} | {each["psnr"]:.2f} | {each["fg_psnr"]:.2f} |' in card
+    last = [each for each in report['divergence'] if each['stage'] == 0]
+    means = [np.mean([each[k] for each in last]) for k in ('untouched', 'temperature', 'learned')]
+    assert '| from 0, first | ' + ' | '.join(f'{mean:.3f}' for mean in means) + ' |' in card
+    for part in ('What it cannot do.', 'Licence.'):
+        assert f'**{part}**' in card
+
+
+@pytest.mark.parametrize(
+    ('strength', 'strengths', 'verdict'),
+    [
+        (0.0, (0.0, 0.5), 'this filter changes nothing'),
+        (0.5, (0.0, 0.5), 'It gains 0.25 dB of PSNR over untouched maps'),
+        (0.5, (0.5,), 'its gain is not known'),
+    ],
+)
+def test_the_card_says_whether_views_are_better(strength, strengths, verdict):
+    psnr = {0.0: 20.0, 0.5: 20.25 if strength else 19.0}
+    views = [{'strength': s, 'psnr': psnr[s], 'fg_psnr': 14.0, 'iou': 0.8} for s in strengths]
+    report = {'strength': strength, 'views': views, 'divergence': []}
+    assert verdict in filter_card(RECIPE, '0' * 64, 4, report)
 
 
 def test_a_stopped_run_goes_on(learned):

@@ -43,7 +43,8 @@ def compiled_evaluations(unet: nn.Module, **options: Any) -> Iterator[MapStorage
     unet : torch.nn.Module
         A diffusers UNet.
     **options
-        Of :func:`torch.compile`, besides ``fullgraph``, which is always True.
+        Of :func:`torch.compile`, besides ``fullgraph`` (True) and ``dynamic`` (False: buffers, and
+        CUDA graphs, have one shape).
 
     Yields
     ------
@@ -56,7 +57,7 @@ def compiled_evaluations(unet: nn.Module, **options: Any) -> Iterator[MapStorage
         In an evaluation: the UNet has something that cannot be in one graph.
     """
     plain = unet.forward
-    compiled = torch.compile(plain, fullgraph=True, **options)
+    compiled = torch.compile(plain, fullgraph=True, dynamic=False, **options)
     storage: MapStorage = {}
     known: set[tuple[Any, ...]] = set()
 

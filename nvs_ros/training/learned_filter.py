@@ -19,6 +19,7 @@ from nvs_ros.hero.attention import self_attention_layers
 from nvs_ros.hero.learned_filter import LearnedPolicy
 from nvs_ros.replacing import replacing
 from nvs_ros.synthesizer import Synthesizer
+from nvs_ros.training.filter_card import CARD, filter_card
 from nvs_ros.training.filter_fit import StageFit, fit_stage
 from nvs_ros.training.filter_recipe import FilterRecipe
 from nvs_ros.training.filter_recordings import read_recordings, record, write_recordings
@@ -38,7 +39,7 @@ def learn_filter(model: str, recipe: FilterRecipe, folder: Path) -> LearnedPolic
     recipe : FilterRecipe
     folder : Path
         Gets ``recordings/``, ``fit.json`` (divergence from the true attention by layer and stage,
-        and quality of views by strength) and ``filter.safetensors``.
+        and quality of views by strength), ``filter.safetensors`` and its card, ``README.md``.
 
     Returns
     -------
@@ -82,6 +83,8 @@ def learn_filter(model: str, recipe: FilterRecipe, folder: Path) -> LearnedPolic
         ],
     }
     (folder / 'fit.json').write_text(json.dumps(report, indent=2) + '\n')
+    number = sum(each.numel() for each in policy.weights.values())
+    (folder / CARD).write_text(filter_card(recipe, weights, number, report))
     return policy
 
 
