@@ -147,7 +147,9 @@ def test_inference_brings_what_the_algorithm_imports(metadata):
     roots = set().union(*(imported(path) for path in files if path.suffix == '.py'))
     foreign = roots - set(sys.stdlib_module_names) - {'nvs_ros'}
     # These are used where they are installed and named where they are missed.
-    wanted = {IMPORTS.get(name, name) for name in foreign - {'trimesh', 'onnxruntime', 'ray', 'triton'}}
+    wanted = {
+        IMPORTS.get(name, name) for name in foreign - {'trimesh', 'onnxruntime', 'ray', 'triton'}
+    }
     assert {'torch', 'diffusers', 'opencv-python-headless'} <= wanted
     assert wanted <= required(metadata, 'inference')
     assert required(metadata, None) == {'numpy', 'scipy', 'opencv-python-headless'}
