@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nvs_ros.evaluation.grasps.contacts import Contacts, contacts_of
 from nvs_ros.evaluation.grasps.gripper import Grasp, Gripper
 from nvs_ros.evaluation.grasps.points import Points
+from nvs_ros.evaluation.grasps.reach import Reach
 from nvs_ros.evaluation.grasps.sampling import antipodal_pairs, approaches
 
 OBSTACLE_SPACING_M = 0.003
@@ -62,6 +63,7 @@ def find_grasps(
     table_m: float = -np.inf,
     count: int = 5,
     ranking: Ranking | None = None,
+    reach: Reach | None = None,
     rng: np.random.Generator | None = None,
 ) -> list[Grasp]:
     """Look for grasps on the points of an object.
@@ -77,6 +79,8 @@ def find_grasps(
     count : int
         Grasps that are wanted; fewer come where there are no more.
     ranking : Ranking, optional
+    reach : Reach, optional
+        Ways that the hand can come; all but those from below when omitted.
     rng : numpy.random.Generator, optional
         Which pairs of points are looked at; seed 0 when omitted.
 
@@ -92,7 +96,7 @@ def find_grasps(
     """
     if not all(np.isfinite(array).all() for array in vars(points).values()):
         raise ValueError('points: expected finite places, normals and confidence, got others')
-    gripper, ranking = gripper or Gripper(), ranking or Ranking()
+    gripper, ranking, reach = gripper or Gripper(), ranking or Ranking(), reach or Reach()
     rng = rng or np.random.default_rng(0)
     thin = points.thinned(OBSTACLE_SPACING_M)
     if len(thin) < 2:
@@ -104,10 +108,11 @@ def find_grasps(
             gripper,
             middle,
             float(np.linalg.norm(line)),
-            _from_above(approaches(line)),
+            turns[reach.allows(turns)],
             table_m,
         )
         for middle, line in zip(middles, lines, strict=True)
+        for turns in (approaches(line),)
     ]
     if not made:
         return []
@@ -144,11 +149,6 @@ def score(
         + ranking.confidence * contacts.confidence
         + ranking.measured * (1 - contacts.synthetic)
     )
-
-
-def _from_above(rotations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Those in which the hand does not come from below."""
-    return rotations[rotations[:, 2, 2] < 0.1]
 
 
 def _middle(points: Points) -> NDArray[np.float64]:
