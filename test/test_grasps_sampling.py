@@ -67,6 +67,17 @@ def test_what_is_too_wide_has_no_grasp():
     assert find_grasps(box(0.12, 0.12, 0.12), table_m=0.0) == []
 
 
+def test_what_may_be_wider_than_it_looks_has_to_fit_still():
+    """7.5 of 8.1 cm; a tenth of 12 cm is 1.2 cm."""
+    bar = box(0.075, 0.12, 0.06)
+    imagined = Points(bar.places, bar.normals, bar.confidence, (bar.places[:, 0] > 0) * 1.0)
+    for points, margin, found in ((imagined, 0.0, 1), (imagined, 0.1, 0), (bar, 0.1, 1)):
+        grasps = find_grasps(points, table_m=0.0, count=1, ranking=Ranking(margin=margin))
+        assert len([g for g in grasps if g.width_m > 0.07]) == found
+    with pytest.raises(ValueError, match='margin: expected a share of at least 0, got -1'):
+        Ranking(margin=-1)
+
+
 def test_one_face_has_no_grasp():
     faces = '-x', '+x', '-y', '+y', '-z'
     assert find_grasps(box(0.05, 0.05, 0.05, without=faces), table_m=0.0) == []

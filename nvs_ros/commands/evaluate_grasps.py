@@ -70,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'depth (default %(default)s)',
     )
     _add_conditions(parser)
+    parser.add_argument(
+        '--margin',
+        type=float,
+        metavar='SHARE',
+        help='what is imagined may be wider by this share of the object and has to fit between '
+        'the fingers still (default: none)',
+    )
     add_json(
         parser,
         'write the numbers; clouds and the figures of each object go to FILE.objects, where a run '
@@ -101,6 +108,15 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
             default=getattr(Conditions, name),
             help=f'{what} ({meaning}; default %(default)s)',
         )
+
+
+def _ranking(margin: float | None) -> Any:
+    from nvs_ros.evaluation.grasps.ranking import Ranking
+
+    try:
+        return Ranking() if margin is None else Ranking(margin=margin)
+    except ValueError as error:
+        raise UserError(f'--{error}') from error
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -175,6 +191,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         settings,
         faults=arguments.faults,
         found=arguments.place == 'found',
+        ranking=_ranking(arguments.margin),
         conditions=Conditions(arguments.approach, arguments.sizes),
     )
     config = {

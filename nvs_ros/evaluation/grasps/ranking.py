@@ -30,7 +30,8 @@ APART_M, APART_DEG = 0.02, 30.0
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a grasp's score is the sum of; weights of parts that are each about 0..1.
+    """What a grasp's score is the sum of, weights of parts that are each about 0..1; and what it
+    has to allow for.
 
     Attributes
     ----------
@@ -46,6 +47,14 @@ class Ranking:
         That of the points touched.
     measured : float
         Share of these points that was measured.
+    margin : float
+        What is imagined may be wider by this share of the longest side of all points, and has to
+        fit between the fingers still.
+
+    Raises
+    ------
+    ValueError
+        The margin is below 0 or not finite.
     """
 
     normal: float = 1.0
@@ -54,6 +63,11 @@ class Ranking:
     centre: float = 0.7
     confidence: float = 0.5
     measured: float = 0.0
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < np.inf:
+            raise ValueError(f'margin: expected a share of at least 0, got {self.margin}')
 
 
 def find_grasps(
@@ -118,6 +132,8 @@ def find_grasps(
         return []
     contacts = Contacts(*(np.concatenate(arrays) for arrays in zip(*made, strict=True)))
     chosen = np.minimum(contacts.cosine, contacts.skew) > STEEPEST
+    unsure_m = ranking.margin * float(np.ptp(thin.places, axis=0).max())
+    chosen &= contacts.width_m + unsure_m * contacts.synthetic < gripper.widest_m
     contacts = Contacts(*(array[chosen] for array in contacts))
     scores = score(contacts, gripper, _middle(thin), ranking)
     return _distinct(contacts, scores, count)
