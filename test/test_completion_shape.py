@@ -15,7 +15,7 @@ from nvs_ros.completion.cloud import (
 )
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.pipeline import AssessedView, complete_shape
-from nvs_ros.completion.surface import MEASURED, UNSEEN, hull_surface, visible
+from nvs_ros.completion.surface import MEASURED, UNSEEN, hull_surface, triangulated, visible
 from nvs_ros.geometry import Spherical, look_at, rigid
 from nvs_ros.settings import CompletionSettings
 from nvs_ros.synthesizer import Observation
@@ -46,6 +46,17 @@ def test_normals_point_outward_and_faces_turn_the_same_way():
     corners = surface.vertices[surface.faces]
     turned = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     assert ((turned * corners.mean(1)).sum(1) > 0).mean() > 0.98
+
+
+def test_ragged_surfaces_have_unit_normals_too():
+    """Noise: at some vertices the normals of the triangles cancel out."""
+    occupancy = (np.random.default_rng(0).random((8, 8, 8)) > 0.5).astype(np.float32)
+    vertices, faces, normals = triangulated(Grid(1.0, 8), occupancy)
+    assert np.linalg.norm(normals, axis=1) == pytest.approx(1, abs=1e-6)
+    corners = vertices[faces]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    outward = (across * normals[faces].mean(1)).sum(1)
+    assert (outward > 0).mean() > 0.9
 
 
 def test_points_have_the_colour_of_the_picture_that_sees_them():

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from nvs_ros.evaluation.grasps.conditions import Conditions
 from nvs_ros.evaluation.grasps.contacts import CLEARANCE_M, contacts_of
 from nvs_ros.evaluation.grasps.gripper import Gripper
 from nvs_ros.evaluation.grasps.points import Points
 from nvs_ros.evaluation.grasps.ranking import Ranking, find_grasps
+from nvs_ros.evaluation.grasps.reach import CONE_DEG, Reach
 from nvs_ros.evaluation.grasps.sampling import antipodal_pairs, approaches
 
 FROM_ABOVE = np.diag([1.0, -1.0, -1.0])
@@ -65,6 +67,17 @@ def test_what_is_too_wide_has_no_grasp():
     assert find_grasps(box(0.12, 0.12, 0.12), table_m=0.0) == []
 
 
+def test_what_may_be_wider_than_it_looks_has_to_fit_still():
+    """7.5 of 8.1 cm; a tenth of 12 cm is 1.2 cm."""
+    bar = box(0.075, 0.12, 0.06)
+    imagined = Points(bar.places, bar.normals, bar.confidence, (bar.places[:, 0] > 0) * 1.0)
+    for points, margin, found in ((imagined, 0.0, 1), (imagined, 0.1, 0), (bar, 0.1, 1)):
+        grasps = find_grasps(points, table_m=0.0, count=1, ranking=Ranking(margin=margin))
+        assert len([g for g in grasps if g.width_m > 0.07]) == found
+    with pytest.raises(ValueError, match='margin: expected a share of at least 0, got -1'):
+        Ranking(margin=-1)
+
+
 def test_one_face_has_no_grasp():
     faces = '-x', '+x', '-y', '+y', '-z'
     assert find_grasps(box(0.05, 0.05, 0.05, without=faces), table_m=0.0) == []
@@ -82,6 +95,21 @@ def test_the_hand_keeps_above_the_table():
     assert min(tips) > CLEARANCE_M - 1e-9
     level = [g.object_from_grasp[2, 2] for g in find_grasps(flat, count=20)]
     assert max(level) > -0.1
+
+
+def test_the_hand_comes_only_as_the_arm_can_reach():
+    """A post 4 cm thick is held from all sides; the arm is above it, or where the camera is."""
+    post, camera = box(0.04, 0.04, 0.12), np.array([-0.3, 0.0, 0.2])
+
+    def off_deg(approach, direction):
+        reach = Reach.of(Conditions(approach=approach), camera)
+        grasps = find_grasps(post, table_m=0.0, count=50, reach=reach)
+        ways = np.array([g.object_from_grasp[:3, 2] for g in grasps])
+        return np.degrees(np.arccos(ways @ np.array(direction) / np.linalg.norm(direction)))
+
+    for approach, direction in (('above', (0, 0, -1)), ('front', -camera)):
+        assert off_deg('any', direction).max() > CONE_DEG + 20
+        assert off_deg(approach, direction).max() < CONE_DEG + 1e-3
 
 
 def contacts_from_above(points, z, middle=(0.0, 0.0), table_m=-np.inf):

@@ -20,6 +20,7 @@ from nvs_ros.evaluation.grasps.clouds import (
     surface_points,
     true_points,
 )
+from nvs_ros.evaluation.grasps.conditions import Conditions
 from nvs_ros.evaluation.grasps.gripper import Grasp
 from nvs_ros.evaluation.grasps.sizes import LONGEST_M, SHORTEST_M, real_size
 from nvs_ros.evaluation.grasps.summary import summarise, table
@@ -113,6 +114,23 @@ def test_objects_are_as_large_as_such_things_are():
         shortest = size * np.ptp(mesh.vertices, axis=0).min()
         assert shortest < SHORTEST_M + 1e-9 and size <= LONGEST_M[name][1]
         assert size >= LONGEST_M[name][0] or shortest == pytest.approx(SHORTEST_M)
+
+
+def test_true_sizes_are_not_made_smaller():
+    objects, true = open_set('household', split='test', views=2, size=64), Conditions(sizes='true')
+    larger = []
+    for index, name in enumerate(HOUSEHOLD):
+        _, mesh, _ = objects.draw(index)
+        size = real_size(objects, index, name, mesh, true)
+        assert LONGEST_M[name][0] <= size <= LONGEST_M[name][1]
+        larger.append(size / real_size(objects, index, name, mesh))
+    assert min(larger) == pytest.approx(1) and max(larger) > 1.2
+
+
+@pytest.mark.parametrize('name', ['approach', 'sizes'])
+def test_conditions_that_are_none_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: expected one of .*, got 'half'"):
+        Conditions(**{name: 'half'})
 
 
 @pytest.mark.parametrize(('scale', 'known'), [(0.17, True), (17.0, False)])
@@ -218,7 +236,7 @@ def test_the_command_tries_clouds_and_goes_on_where_it_was(tmp_path, monkeypatch
     page.write_text('<!-- meshes: begin -->\n<!-- meshes: end -->\n')
     options = ['evaluate-grasps', '--set', f'meshes:{tmp_path / "set"}', '--device', 'cpu']
     options += ['--views', '1', '--seeds', '1', '--json', str(file), '--document', str(page)]
-    options += ['--plots', str(tmp_path)]
+    options += ['--plots', str(tmp_path), '--share', str(tmp_path / 'clouds')]
     assert main([*options, '--clouds', 'single,mirrored,true,ours']) == 0
     summary = json.loads(file.read_text())
     assert (
@@ -238,5 +256,12 @@ def test_the_command_tries_clouds_and_goes_on_where_it_was(tmp_path, monkeypatch
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert main([*options, '--clouds', 'true']) == 2
     assert 'another configuration (clouds)' in capsys.readouterr().err
+    # A hand of less reach takes over the clouds, a camera with faults does not.
+    other = ['--json', str(tmp_path / 'above.json'), '--approach', 'above', '--clouds', 'true,ours']
+    assert main([*options, *other]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*.npz')} == before
+    other = ['--json', str(tmp_path / 'faults.json'), '--faults', '--clouds', 'true']
+    assert main([*options, *other]) == 0
+    assert len(set(tmp_path.rglob('*true.npz'))) == 2
     assert main([*options, '--clouds', 'half']) == 2
     assert "got 'half'" in capsys.readouterr().err

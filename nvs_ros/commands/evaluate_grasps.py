@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,22 @@ from nvs_ros.commands.arguments import (
     write_section,
 )
 from nvs_ros.errors import UserError
+from nvs_ros.evaluation.grasps.conditions import APPROACH, SIZES, Conditions
 from nvs_ros.hashes import sha256_of
+
+CLOUDS_DEPEND_ON = (
+    'version',
+    'weights_sha256',
+    'set',
+    'split',
+    'faults',
+    'place',
+    'sizes',
+    'completion',
+    'mujoco',
+    'convex',
+)
+"""Parts of the configuration that change clouds; all others change what is done with them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +69,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='of the object and its size: true ones are given, or they are found from mask and '
         'depth (default %(default)s)',
     )
+    _add_conditions(parser)
+    parser.add_argument(
+        '--margin',
+        type=float,
+        metavar='SHARE',
+        help='what is imagined may be wider by this share of the object and has to fit between '
+        'the fingers still (default: none)',
+    )
     add_json(
         parser,
         'write the numbers; clouds and the figures of each object go to FILE.objects, where a run '
         'goes on that was interrupted',
+    )
+    parser.add_argument(
+        '--share',
+        type=Path,
+        metavar='DIR',
+        help='keep clouds there instead, by what they depend on: runs that differ in the hand '
+        'alone make them once',
     )
     add_document(parser, 'a section')
     parser.add_argument(
@@ -65,11 +96,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--plots', type=Path, metavar='DIR', help='write pictures of grasps')
 
 
+def _add_conditions(parser: argparse.ArgumentParser) -> None:
+    for name, known, what in (
+        ('approach', APPROACH, 'from where the hand can come'),
+        ('sizes', SIZES, 'of objects whose size is drawn'),
+    ):
+        meaning = '; '.join(f'{value}: {text}' for value, text in known.items())
+        parser.add_argument(
+            f'--{name}',
+            choices=tuple(known),
+            default=getattr(Conditions, name),
+            help=f'{what} ({meaning}; default %(default)s)',
+        )
+
+
+def _ranking(margin: float | None) -> Any:
+    from nvs_ros.evaluation.grasps.ranking import Ranking
+
+    try:
+        return Ranking() if margin is None else Ranking(margin=margin)
+    except ValueError as error:
+        raise UserError(f'--{error}') from error
+
+
 def run(arguments: argparse.Namespace) -> int:
     for name in ('objects', 'views', 'seeds'):
         if getattr(arguments, name) < 1:
             raise UserError(f'--{name}: expected at least 1, got {getattr(arguments, name)}')
     check_output('--json', arguments.json)
+    make_output_folder('--share', arguments.share)
     make_output_folder('--plots', arguments.plots)
     section = arguments.section or arguments.set.partition(':')[0]
     check_document(arguments.document, section)
@@ -79,7 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
     trials, config = _prepare(arguments)
     with results_folder(arguments.json, config) as folder:
         count = min(arguments.objects, trials.objects.size or arguments.objects)
-        results = try_all(trials, count, folder)
+        clouds = folder if arguments.share is None else _shared(arguments.share, config)
+        results = try_all(trials, count, folder, clouds)
         summary = summarise(results)
         print(table(summary))
         if arguments.document is not None:
@@ -90,8 +146,18 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.plots is not None:
             from nvs_ros.evaluation.grasps.pictures import write_sheet
 
-            write_sheet(results, folder, arguments.plots / 'grasps.png')
+            write_sheet(results, clouds, arguments.plots / 'grasps.png')
     return 0
+
+
+def _shared(folder: Path, config: dict[str, Any]) -> Path:
+    """The part of a folder that clouds of this configuration are kept in."""
+    from nvs_ros.evaluation.protocol import open_folder
+
+    own = {name: config[name] for name in CLOUDS_DEPEND_ON}
+    key = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    open_folder(folder / key[:12], own)
+    return folder / key[:12]
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -125,6 +191,8 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         settings,
         faults=arguments.faults,
         found=arguments.place == 'found',
+        ranking=_ranking(arguments.margin),
+        conditions=Conditions(arguments.approach, arguments.sizes),
     )
     config = {
         'version': __version__,
@@ -138,6 +206,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         'seeds': arguments.seeds,
         'faults': arguments.faults,
         'place': arguments.place,
+        **dataclasses.asdict(made.conditions),
         'completion': dataclasses.asdict(settings),
         'gripper': json.loads(json.dumps(dataclasses.asdict(made.gripper))),
         'ranking': dataclasses.asdict(made.ranking),

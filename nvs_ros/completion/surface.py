@@ -151,7 +151,18 @@ def triangulated(
         raise ValueError('the views leave nothing of the object: their silhouettes do not fit')
     padded = np.pad(occupancy, 1)
     corners, faces, normals, _ = marching_cubes(padded, SURFACE, gradient_direction='ascent')
-    return grid.corner + (corners - 1) * grid.cell_m, faces, normals.astype(np.float64)
+    vertices, normals = grid.corner + (corners - 1) * grid.cell_m, normals.astype(np.float64)
+    for lost in np.flatnonzero(~normals.any(1)):
+        normals[lost] = _of_largest(vertices[faces[(faces == lost).any(1)]])
+    return vertices, faces, normals
+
+
+def _of_largest(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normal of the largest of some triangles (n, 3, 3), for a vertex where theirs cancel out."""
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normals, axis=1)
+    largest = area.argmax()
+    return normals[largest] / area[largest] if area[largest] > 0 else np.array([0.0, 0.0, 1.0])
 
 
 def visible(

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from nvs_ros.evaluation.grasps.gripper import Gripper
 from nvs_ros.evaluation.grasps.points import Points
-from nvs_ros.evaluation.grasps.sampling import SIDE_CLEARANCE_M
 
 CLEARANCE_M = 0.003
 """Between the hand and what it may not touch."""
@@ -104,7 +103,7 @@ def contacts_of(
     high, low = np.where(found, high, 0.0), np.where(found, low, 0.0)
     shift, extent = (high + low) / 2, high - low
     opening = np.minimum(extent + 2 * SPARE_M, gripper.opening_m)
-    fine = found & (extent < gripper.opening_m - 2 * SIDE_CLEARANCE_M)
+    fine = found & (extent < gripper.widest_m)
     fine &= ~_hits(x - shift[:, None], y, z, gripper, opening)
     sides = between & (x > high[:, None] - TOUCHED_M), between & (x < low[:, None] + TOUCHED_M)
     normal = rotations[:, :, 0] @ points.normals.T

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+SIDE_CLEARANCE_M = 0.002
+"""Left on each side of the widest thing that is grasped."""
+
 
 @dataclass(frozen=True)
 class Gripper:
@@ -39,6 +42,11 @@ class Gripper:
     pad_m: float = 0.01
     force_n: float = 30.0
     friction: float = 0.5
+
+    @property
+    def widest_m(self) -> float:
+        """Of what is grasped; a little is left on each side."""
+        return self.opening_m - 2 * SIDE_CLEARANCE_M
 
     def boxes(self, opening_m: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The boxes of both fingers and of the palm.

@@ -97,7 +97,7 @@ def picture(
     return shown
 
 
-def write_sheet(results: Sequence[dict[str, Any]], folder: Path, file: Path) -> None:
+def write_sheet(results: Sequence[dict[str, Any]], clouds: Path, file: Path) -> None:
     """The best grasp on each cloud of the first objects, from two sides one above the other.
 
     Parameters
@@ -105,8 +105,8 @@ def write_sheet(results: Sequence[dict[str, Any]], folder: Path, file: Path) -> 
     results : sequence of dict
         From :func:`nvs_ros.evaluation.grasps.trials.try_all`; of each object the first view and
         seed is shown.
-    folder : Path
-        Theirs, with the clouds.
+    clouds : Path
+        Folder that the clouds are kept in.
     file : Path
         PNG.
     """
@@ -119,7 +119,7 @@ def write_sheet(results: Sequence[dict[str, Any]], folder: Path, file: Path) -> 
             name = record['method']
             if name not in CLOUDS or record['view'] or record['seed']:
                 continue
-            points = kept_cloud(cloud_files(folder, result['object'], 0, 0)[name])
+            points = kept_cloud(cloud_files(clouds, result['object'], 0, 0)[name])
             made = [
                 (
                     Grasp(np.array(g['object_from_grasp']), g['opening_m'], g['width_m']),

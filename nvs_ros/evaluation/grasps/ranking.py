@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nvs_ros.evaluation.grasps.contacts import Contacts, contacts_of
 from nvs_ros.evaluation.grasps.gripper import Grasp, Gripper
 from nvs_ros.evaluation.grasps.points import Points
+from nvs_ros.evaluation.grasps.reach import Reach
 from nvs_ros.evaluation.grasps.sampling import antipodal_pairs, approaches
 
 OBSTACLE_SPACING_M = 0.003
@@ -29,7 +30,8 @@ APART_M, APART_DEG = 0.02, 30.0
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a grasp's score is the sum of; weights of parts that are each about 0..1.
+    """What a grasp's score is the sum of, weights of parts that are each about 0..1; and what it
+    has to allow for.
 
     Attributes
     ----------
@@ -45,6 +47,14 @@ class Ranking:
         That of the points touched.
     measured : float
         Share of these points that was measured.
+    margin : float
+        What is imagined may be wider by this share of the longest side of all points, and has to
+        fit between the fingers still.
+
+    Raises
+    ------
+    ValueError
+        The margin is below 0 or not finite.
     """
 
     normal: float = 1.0
@@ -53,6 +63,11 @@ class Ranking:
     centre: float = 0.7
     confidence: float = 0.5
     measured: float = 0.0
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < np.inf:
+            raise ValueError(f'margin: expected a share of at least 0, got {self.margin}')
 
 
 def find_grasps(
@@ -62,6 +77,7 @@ def find_grasps(
     table_m: float = -np.inf,
     count: int = 5,
     ranking: Ranking | None = None,
+    reach: Reach | None = None,
     rng: np.random.Generator | None = None,
 ) -> list[Grasp]:
     """Look for grasps on the points of an object.
@@ -77,6 +93,8 @@ def find_grasps(
     count : int
         Grasps that are wanted; fewer come where there are no more.
     ranking : Ranking, optional
+    reach : Reach, optional
+        Ways that the hand can come; all but those from below when omitted.
     rng : numpy.random.Generator, optional
         Which pairs of points are looked at; seed 0 when omitted.
 
@@ -92,7 +110,7 @@ def find_grasps(
     """
     if not all(np.isfinite(array).all() for array in vars(points).values()):
         raise ValueError('points: expected finite places, normals and confidence, got others')
-    gripper, ranking = gripper or Gripper(), ranking or Ranking()
+    gripper, ranking, reach = gripper or Gripper(), ranking or Ranking(), reach or Reach()
     rng = rng or np.random.default_rng(0)
     thin = points.thinned(OBSTACLE_SPACING_M)
     if len(thin) < 2:
@@ -104,15 +122,18 @@ def find_grasps(
             gripper,
             middle,
             float(np.linalg.norm(line)),
-            _from_above(approaches(line)),
+            turns[reach.allows(turns)],
             table_m,
         )
         for middle, line in zip(middles, lines, strict=True)
+        for turns in (approaches(line),)
     ]
     if not made:
         return []
     contacts = Contacts(*(np.concatenate(arrays) for arrays in zip(*made, strict=True)))
     chosen = np.minimum(contacts.cosine, contacts.skew) > STEEPEST
+    unsure_m = ranking.margin * float(np.ptp(thin.places, axis=0).max())
+    chosen &= contacts.width_m + unsure_m * contacts.synthetic < gripper.widest_m
     contacts = Contacts(*(array[chosen] for array in contacts))
     scores = score(contacts, gripper, _middle(thin), ranking)
     return _distinct(contacts, scores, count)
@@ -144,11 +165,6 @@ def score(
         + ranking.confidence * contacts.confidence
         + ranking.measured * (1 - contacts.synthetic)
     )
-
-
-def _from_above(rotations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Those in which the hand does not come from below."""
-    return rotations[rotations[:, 2, 2] < 0.1]
 
 
 def _middle(points: Points) -> NDArray[np.float64]:

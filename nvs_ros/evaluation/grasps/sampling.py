@@ -19,8 +19,6 @@ APPROACHES = 12
 """Ways the hand comes to a pair, evenly about the line between its points."""
 THINNEST_M = 0.001
 """Least distance of the points of a pair."""
-SIDE_CLEARANCE_M = 0.002
-"""Left on each side of the widest thing that is grasped."""
 
 
 def antipodal_pairs(
@@ -52,7 +50,7 @@ def antipodal_pairs(
     first, second = np.triu_indices(len(places), 1)
     apart = places[second] - places[first]
     width = np.linalg.norm(apart, axis=1)
-    fits = (width > THINNEST_M) & (width < gripper.opening_m - 2 * SIDE_CLEARANCE_M)
+    fits = (width > THINNEST_M) & (width < gripper.widest_m)
     first, second, apart, width = (a[fits] for a in (first, second, apart, width))
     axis = apart / width[:, None]
     there = (points.normals[second] * axis).sum(1)

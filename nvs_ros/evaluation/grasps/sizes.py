@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nvs_ros.evaluation.grasps.conditions import Conditions
 from nvs_ros.evaluation.mesh_sets import MeshFile, metric_size
 from nvs_ros.evaluation.sets import ObjectSet
 from nvs_ros.scenes.mesh import Mesh
@@ -27,13 +28,19 @@ LONGEST_M = {
 ANY_M = (0.08, 0.2)
 """Of objects of no known kind."""
 SHORTEST_M = 0.07
-"""Those whose size is drawn are made smaller until their shortest side is at most this: less than
-the gripper opens."""
+"""Those whose size is drawn are made smaller until their shortest side is at most this, less than
+the gripper opens, unless they are to have their true size."""
 METRES = (0.02, 0.6)
 """A mesh file whose longest side is in between is taken to be in metres."""
 
 
-def real_size(objects: ObjectSet, index: int, name: str, mesh: Mesh) -> float:
+def real_size(
+    objects: ObjectSet,
+    index: int,
+    name: str,
+    mesh: Mesh,
+    conditions: Conditions | None = None,
+) -> float:
     """Longest side of an object, metres.
 
     Parameters
@@ -45,6 +52,8 @@ def real_size(objects: ObjectSet, index: int, name: str, mesh: Mesh) -> float:
         Its kind.
     mesh : Mesh
         Longest side 1.
+    conditions : Conditions, optional
+        Whether what has its size drawn is made small enough for the gripper.
     """
     file = objects.files[index] if objects.files else None
     if isinstance(file, MeshFile):
@@ -53,4 +62,6 @@ def real_size(objects: ObjectSet, index: int, name: str, mesh: Mesh) -> float:
             return size
     rng = np.random.default_rng([objects.settings.seed, index, 3])
     drawn = rng.uniform(*LONGEST_M.get(name, ANY_M))
+    if (conditions or Conditions()).sizes == 'true':
+        return float(drawn)
     return float(min(drawn, SHORTEST_M / np.ptp(mesh.vertices, axis=0).min()))

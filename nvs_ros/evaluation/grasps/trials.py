@@ -18,15 +18,17 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from nvs_ros.evaluation.grasps.clouds import CLOUDS, Sight
+from nvs_ros.evaluation.grasps.conditions import Conditions
 from nvs_ros.evaluation.grasps.convex import convex_parts
 from nvs_ros.evaluation.grasps.gripper import Grasp, Gripper
 from nvs_ros.evaluation.grasps.physics import World
 from nvs_ros.evaluation.grasps.points import Points
 from nvs_ros.evaluation.grasps.ranking import Ranking, find_grasps
+from nvs_ros.evaluation.grasps.reach import Reach
 from nvs_ros.evaluation.grasps.sizes import real_size
 from nvs_ros.evaluation.sets import ObjectSet
 from nvs_ros.geometry import rigid
-from nvs_ros.geometry.spherical import Spherical
+from nvs_ros.geometry.spherical import Spherical, position_from_spherical
 from nvs_ros.replacing import replacing
 from nvs_ros.scenes.mesh import Mesh
 from nvs_ros.settings import CompletionSettings
@@ -82,6 +84,8 @@ class Trials:
         Of the depth camera and of the mask.
     found : bool
         See :class:`nvs_ros.evaluation.grasps.clouds.Sight`.
+    conditions : Conditions
+        From where the hand can come, and how large objects are.
     """
 
     synthesizer: Synthesizer
@@ -94,6 +98,7 @@ class Trials:
     ranking: Ranking = field(default_factory=Ranking)
     faults: bool = False
     found: bool = False
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 @dataclass(frozen=True)
@@ -116,10 +121,15 @@ class Laid:
     world: World
 
 
-def lay(objects: ObjectSet, index: int, gripper: Gripper | None = None) -> Laid:
+def lay(
+    objects: ObjectSet,
+    index: int,
+    gripper: Gripper | None = None,
+    conditions: Conditions | None = None,
+) -> Laid:
     """Put an object of a set on the table, in its real size, and let it come to rest."""
     name, mesh, _ = objects.draw(index)
-    size_m = real_size(objects, index, name, mesh)
+    size_m = real_size(objects, index, name, mesh, conditions)
     parts = [size_m * part for part in convex_parts(mesh)]
     turn = World(parts, gripper).rest_from_object[:3, :3]
     if np.degrees(Rotation.from_matrix(turn).magnitude()) < TURNED_DEG:
@@ -179,7 +189,7 @@ def jittered(grasp: Grasp, rng: np.random.Generator) -> Grasp:
     return dataclasses.replace(grasp, object_from_grasp=grasp.object_from_grasp @ off)
 
 
-def try_object(trials: Trials, index: int, folder: Path) -> dict[str, Any]:
+def try_object(trials: Trials, index: int, clouds: Path) -> dict[str, Any]:
     """Try the best grasps of all methods on one object.
 
     Parameters
@@ -187,8 +197,8 @@ def try_object(trials: Trials, index: int, folder: Path) -> dict[str, Any]:
     trials : Trials
     index : int
         Of the object.
-    folder : Path
-        Where clouds are kept.
+    clouds : Path
+        Folder that they are kept in.
 
     Returns
     -------
@@ -196,14 +206,14 @@ def try_object(trials: Trials, index: int, folder: Path) -> dict[str, Any]:
         ``object``, ``name``, ``size_m``, and ``records``: one for each method, view and seed, with
         ``grasps``: a list of what became of each, best first.
     """
-    laid = lay(trials.objects, index, trials.gripper)
+    laid = lay(trials.objects, index, trials.gripper, trials.conditions)
     methods = methods_of(trials.clouds, trials.ranking)
     records = []
     for view in range(trials.views):
         for seed in range(trials.seeds):
             sight = sight_of(trials, laid, index, view, seed)
-            files = cloud_files(folder, index, view, seed)
-            for name, grasps in _found(sight, methods, trials.gripper, files):
+            files = cloud_files(clouds, index, view, seed)
+            for name, grasps in _found(trials, sight, methods, files):
                 # The same for all methods.
                 rng = np.random.default_rng([trials.objects.settings.seed, index, view, seed, 5])
                 made = [_tried(laid.world, grasp, jittered(grasp, rng)) for grasp in grasps]
@@ -212,13 +222,14 @@ def try_object(trials: Trials, index: int, folder: Path) -> dict[str, Any]:
 
 
 def _found(
+    trials: Trials,
     sight: Sight,
     methods: Mapping[str, Method],
-    gripper: Gripper,
     files: Mapping[str, Path],
 ) -> Iterator[tuple[str, list[Grasp]]]:
     """The best grasps of each method."""
     clouds: dict[str, Points] = {}
+    reach = Reach.of(trials.conditions, position_from_spherical(sight.camera))
     for name, method in methods.items():
         if method.cloud not in clouds:
             clouds[method.cloud] = made_cloud(sight, method.cloud, files[method.cloud])
@@ -226,10 +237,11 @@ def _found(
             name,
             find_grasps(
                 clouds[method.cloud],
-                gripper=gripper,
+                gripper=trials.gripper,
                 table_m=sight.table_m,
                 count=GRASPS,
                 ranking=method.ranking,
+                reach=reach,
                 rng=np.random.default_rng(sight.seed),
             ),
         )
@@ -249,7 +261,9 @@ def _tried(world: World, found: Grasp, done: Grasp) -> dict[str, Any]:
     }
 
 
-def try_all(trials: Trials, count: int, folder: Path) -> list[dict[str, Any]]:
+def try_all(
+    trials: Trials, count: int, folder: Path, clouds: Path | None = None
+) -> list[dict[str, Any]]:
     """Try the objects that are not tried yet.
 
     Parameters
@@ -258,14 +272,16 @@ def try_all(trials: Trials, count: int, folder: Path) -> list[dict[str, Any]]:
     count : int
         Objects, from the first.
     folder : Path
-        Gets ``object_<i>.json`` for each object, see :func:`try_object`, and ``clouds/``.
+        Gets ``object_<i>.json`` for each object, see :func:`try_object`.
+    clouds : Path, optional
+        Gets ``clouds/``; ``folder`` when omitted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     results = []
     for index in tqdm(range(count), 'grasp', unit='object'):
         file = folder / f'object_{index:05d}.json'
         if not file.exists():
-            result = try_object(trials, index, folder)
+            result = try_object(trials, index, clouds or folder)
             with replacing(file) as partial:
                 partial.write_text(json.dumps(result) + '\n')
         results.append(json.loads(file.read_text()))
