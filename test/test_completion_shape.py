@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from completion_scene import SIZE_M, Seen, box, sphere
+from scipy.spatial import cKDTree
 
 from nvs_ros.completion.cloud import (
     all_measured_points,
@@ -16,7 +17,9 @@ from nvs_ros.completion.cloud import (
 from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.pipeline import AssessedView, complete_shape
 from nvs_ros.completion.surface import MEASURED, UNSEEN, hull_surface, triangulated, visible
+from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.geometry import Spherical, look_at, rigid
+from nvs_ros.scenes.categories import make_object
 from nvs_ros.settings import CompletionSettings
 from nvs_ros.synthesizer import Observation
 
@@ -135,6 +138,18 @@ def test_unknown_depth_gives_no_points():
     points, _ = measured_points(dataclasses.replace(seen.frame, depth_m=depth))
     whole, _ = measured_points(seen.frame)
     assert 0 < len(points) < len(whole) and np.isfinite(points).all()
+
+
+def test_pixels_between_the_object_and_what_is_behind_are_no_points_of_it():
+    """A real depth camera mixes both at the outline, here over the width of a pixel."""
+    mesh = make_object('can', np.random.default_rng(3))
+    seen = [
+        table_scene(mesh, Spherical(0.4, 0.3, 1.8), np.random.default_rng(2), faults=faults).frame
+        for faults in (False, True)
+    ]
+    clean, faulty = (measured_points(frame)[0] for frame in seen)
+    off = cKDTree(clean).query(faulty)[0]
+    assert off.max() < 0.02 and len(faulty) > 0.8 * len(clean)
 
 
 @pytest.mark.parametrize('value', [1, 7, 127])

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from nvs_ros.completion.hull import transformed
 from nvs_ros.completion.surface import MEASURED, Surface
 from nvs_ros.geometry.canonical import SOLID, coverage
+from nvs_ros.geometry.measured import of_a_surface
 from nvs_ros.synthesizer import Frame
 
 
@@ -57,6 +58,9 @@ class Cloud:
 def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Points and colours that a frame's depth gives for the object.
 
+    Pixels at its edges whose depth is that of no surface beside them are left out: a depth camera
+    mixes there what is before and behind.
+
     Returns
     -------
     points : (N, 3) float64
@@ -67,8 +71,8 @@ def measured_points(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.uint8
     if frame.depth_m is None:
         return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
     inside = coverage(np.asarray(frame.mask)) >= SOLID
-    with np.errstate(invalid='ignore'):
-        rows, columns = np.nonzero(inside & np.isfinite(frame.depth_m) & (frame.depth_m > 0))
+    depth = np.where(inside, np.nan_to_num(frame.depth_m, posinf=0), 0).astype(np.float32)
+    rows, columns = np.nonzero(of_a_surface(depth, float(frame.camera.matrix[0, 0])))
     pixels = np.column_stack([columns, rows])
     points = frame.camera.points(pixels, frame.depth_m[rows, columns])
     known = np.isfinite(points).all(1)  # some pixels have no ray in the distortion model

@@ -171,6 +171,25 @@ def same_surface(
     return inner
 
 
+def of_a_surface(depth_m: NDArray[np.float32], focal_px: float) -> NDArray[np.bool_]:
+    """Measured pixels (H, W) that lie on a surface: inside it, or at its edge with its depth.
+
+    Parameters
+    ----------
+    depth_m : (H, W) float32
+        Of one object, metres; 0 elsewhere.
+    focal_px : float
+        Focal length of the camera.
+    """
+    valid = depth_m > 0
+    step = STEEPEST * depth_m / np.float32(focal_px)
+    inner = same_surface(depth_m, valid, step)
+    beside = np.ones((5, 5), np.uint8)
+    nearest = cv2.erode(np.where(inner, depth_m, np.float32(np.inf)), beside)
+    farthest = cv2.dilate(np.where(inner, depth_m, np.float32(0)), beside)
+    return valid & (depth_m >= nearest - step) & (depth_m <= farthest + step)
+
+
 def _normals(
     positions: NDArray[np.float32], valid: NDArray[np.bool_], side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
