@@ -87,6 +87,8 @@ def _one_moment(
         return dataclasses.replace(frame, mask=_bytes(refined)), refined, (remark,)
     # A wrong up axis makes the wrong plane, and that a wrong mask; the depth is not to blame.
     refined = mask_by_depth(solid, *place, any_slope=True)
+    if not refined.any():
+        return frame, solid, ()
     alike = _alike(solid, refined)
     given, found = _misfits(frame.image, solid, refined)
     if alike < APART and given < found - BETTER:

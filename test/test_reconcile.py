@@ -8,7 +8,7 @@ import pytest
 from nvs_ros.evaluation.tabletop import table_scene
 from nvs_ros.evaluation.weather.kinds import Case, disturb
 from nvs_ros.evaluation.weather.sight import take_sight
-from nvs_ros.geometry import Spherical
+from nvs_ros.geometry import Spherical, rigid
 from nvs_ros.geometry.occlusion import things_before
 from nvs_ros.reconcile import reconcile
 from nvs_ros.scenes.categories import make_object
@@ -107,6 +107,18 @@ def test_frames_of_two_sizes_are_refused(teapot, name):
     frame = dataclasses.replace(teapot.frame, **{name: np.ones((8, 8))})
     with pytest.raises(ValueError, match=rf'{name}: expected \(240, 320\) .* got \(8, 8\)'):
         reconcile(frame)
+
+
+def test_an_object_as_flat_as_its_table_keeps_mask_and_depth(teapot):
+    """Seen from above, all that is measured is one plane."""
+    pose = rigid(np.diag([1.0, -1.0, -1.0]), [0.0, 0.0, 0.4])
+    mask = np.zeros((240, 320), np.uint8)
+    mask[90:150, 130:190] = 255
+    depth = np.full((240, 320), 0.4, np.float32)
+    flat = dataclasses.replace(
+        teapot.frame, mask=mask, depth_m=depth, object_from_camera=pose, unknown=None
+    )
+    assert reconcile(flat) == (flat, ())
 
 
 def test_without_depth_nothing_is_changed(teapot):
