@@ -9,8 +9,9 @@ import numpy as np
 
 from nvs_ros.geometry.agreement import mask_by_depth, outline_misfit
 from nvs_ros.geometry.canonical import SOLID, canonical_pose, check_picture
+from nvs_ros.geometry.like_mask import check_like_mask
 from nvs_ros.geometry.object_size import object_size
-from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark, things_before
+from nvs_ros.geometry.occlusion import hidden_remarks, things_before
 from nvs_ros.observation import Frame
 from nvs_ros.silhouette import mask_iou
 
@@ -49,9 +50,7 @@ def reconcile(frame: Frame) -> tuple[Frame, tuple[str, ...]]:
     if frame.depth_m is None:
         return frame, ()
     solid = check_picture(frame.image, frame.mask, frame.camera) >= SOLID
-    for name, array in (('depth_m', frame.depth_m), ('unknown', frame.unknown)):
-        if array is not None and np.shape(array) != solid.shape:
-            raise ValueError(f'{name}: expected {solid.shape} like the mask, got {np.shape(array)}')
+    check_like_mask(solid.shape, depth_m=frame.depth_m, unknown=frame.unknown)
     size_m = _size_m(frame, solid)
     frame, solid, remarks = _one_moment(frame, frame.depth_m, solid, size_m)
     if frame.depth_m is None:
@@ -62,8 +61,8 @@ def reconcile(frame: Frame) -> tuple[Frame, tuple[str, ...]]:
     if not before.any():
         return frame, remarks
     unknown = unknown | before
-    share = float(hidden_outline(solid, unknown, frame.depth_m, size_m).mean())
-    return dataclasses.replace(frame, unknown=unknown), (*remarks, hidden_remark(share))
+    hidden = hidden_remarks(solid, unknown, frame.depth_m, size_m)
+    return dataclasses.replace(frame, unknown=unknown), (*remarks, *hidden)
 
 
 def _size_m(frame: Frame, solid: np.ndarray) -> float:

@@ -21,6 +21,7 @@ from nvs_ros.completion.hull import Grid, carve
 from nvs_ros.completion.surface import Surface, hull_surface
 from nvs_ros.completion.uncertainty import Estimate, estimate_views
 from nvs_ros.geometry import TargetCamera
+from nvs_ros.geometry.like_mask import check_like_mask
 from nvs_ros.settings import CompletionSettings
 from nvs_ros.synthesizer import Frame, Observation, Synthesizer
 
@@ -182,11 +183,7 @@ def complete_shape(
         object.
     """
     for frame in frames:
-        shape = np.shape(frame.mask)
-        if frame.depth_m is not None and np.shape(frame.depth_m) != shape:
-            raise ValueError(
-                f'depth_m: expected {shape} like the mask, got {np.shape(frame.depth_m)}'
-            )
+        check_like_mask(np.shape(frame.mask), depth_m=frame.depth_m)
     confidences = [view.confidence for view in views]
     if not max(confidences, default=-1) >= settings.min_confidence:
         raise ValueError(

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.like_mask import check_like_mask
 from nvs_ros.geometry.measured import SMALLEST_STEP, STEEPEST, same_surface
 from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark, outline_pixels
 from nvs_ros.geometry.rigid import check_rotation, rigid
@@ -139,9 +140,7 @@ def _checked_depth(
     ValueError
         ``depth_m`` or ``unknown`` has another shape than the mask.
     """
-    for name, array in (('depth_m', depth_m), ('unknown', unknown)):
-        if array is not None and np.shape(array) != solid.shape:
-            raise ValueError(f'{name}: expected {solid.shape} like the mask, got {np.shape(array)}')
+    check_like_mask(solid.shape, depth_m=depth_m, unknown=unknown)
     depth = np.asarray(depth_m, np.float32)
     with np.errstate(invalid='ignore'):
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))

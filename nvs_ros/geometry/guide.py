@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.like_mask import check_like_mask
 from nvs_ros.geometry.measured import (
     BALL,
     CELLS,
@@ -92,9 +93,7 @@ class Measurement:
         ValueError
             ``image``, ``depth_m`` or ``unknown`` has another size than ``solid``.
         """
-        for name, array in (('image', image[..., 0]), ('depth_m', depth_m), ('unknown', unknown)):
-            if array is not None and array.shape != solid.shape:
-                raise ValueError(f'{name}: expected {solid.shape} like the mask, got {array.shape}')
+        check_like_mask(solid.shape, image=image[..., 0], depth_m=depth_m, unknown=unknown)
         pose = np.asarray(object_from_camera, np.float64)
         surface = Surface.nothing()
         if depth_m is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvs_ros.geometry.camera import Camera
+from nvs_ros.geometry.like_mask import check_like_mask
 
 
 def object_size(
@@ -59,8 +60,7 @@ def object_size(
     if depth_m is None:
         return extent, assumptions
     depth_m = np.asarray(depth_m)
-    if depth_m.shape != solid.shape:
-        raise ValueError(f'depth_m: expected {solid.shape} like the mask, got {depth_m.shape}')
+    check_like_mask(solid.shape, depth_m=depth_m)
     points = _surface(solid, camera, object_from_camera, depth_m)
     near = points[np.linalg.norm(points, axis=1) < 1.5 * extent]
     if len(near) < 50:

@@ -137,6 +137,17 @@ def _points(chosen: NDArray[np.bool_], camera: Camera, depth: NDArray) -> NDArra
     return camera.points(np.column_stack([columns, rows]), depth[rows, columns])
 
 
+def hidden_remarks(
+    solid: NDArray[np.bool_],
+    unknown: NDArray[np.bool_],
+    depth_m: NDArray | None,
+    size_m: float,
+) -> tuple[str, ...]:
+    """What to report of :func:`hidden_outline`; nothing where nothing is hidden."""
+    share = float(hidden_outline(solid, unknown, depth_m, size_m).mean())
+    return (hidden_remark(share),) if share else ()
+
+
 def hidden_remark(share: float) -> str:
     """The assumption to report when this share (0 ... 1) of the outline is hidden."""
     return (

@@ -11,7 +11,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from nvs_ros.geometry import Camera, CanonicalView, inverse, upright_frame
-from nvs_ros.geometry.occlusion import hidden_outline, hidden_remark
+from nvs_ros.geometry.like_mask import check_like_mask
+from nvs_ros.geometry.occlusion import hidden_remarks
 from nvs_ros.messages.cameras import camera_from_message, frame_from_camera_message
 from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.image_limits import check_size
@@ -262,8 +263,7 @@ def _source_frame(
     camera_from_objects = inverse(shot.frame_from_camera) @ placed.frame_from_objects
     instance = _instance(seen, messages['mask'], settings.mask_values, camera_from_objects, camera)
     unknown = other_things(messages, seen.label, settings.mask_values)
-    if unknown is not None and unknown.shape != instance.shape:
-        raise ValueError(f'occluders: expected {instance.shape} like the mask, got {unknown.shape}')
+    check_like_mask(instance.shape, occluders=unknown)
     if seen.pose is None:
         place = shot.depth_m, unknown, shot.frame_from_camera, placed.frame_from_reference
         seen = located(seen, instance, camera, *place)
@@ -275,8 +275,9 @@ def _source_frame(
     measured, remarks = reconcile(given) if settings.reconcile else (given, ())
     view = canonical(measured)
     said = seen.assumptions
-    if not said and measured.unknown is given.unknown:  # else it is among the remarks
-        said = hidden_remarks(given, view.unit_m)
+    # What reconcile adds to it is among its remarks.
+    if not said and unknown is not None and measured.unknown is unknown:
+        said = hidden_remarks(instance > 0, unknown, shot.depth_m, view.unit_m)
     fixed = placed.fixed_from_frame
     return SourceFrame(
         messages['image'].header,
@@ -288,14 +289,6 @@ def _source_frame(
         frame_from_upright,
         None if fixed is None else fixed @ frame_from_upright,
     )
-
-
-def hidden_remarks(measured: Frame, size_m: float) -> tuple[str, ...]:
-    """Remarks for a person on things that hide a part of the object."""
-    if measured.unknown is None:
-        return ()
-    share = hidden_outline(measured.mask > 0, measured.unknown, measured.depth_m, size_m).mean()
-    return (hidden_remark(share),) if share else ()
 
 
 def _instance(

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from nvs_ros.errors import OverLimit
 from nvs_ros.geometry import Camera, inverse
 from nvs_ros.geometry.from_mask import place_from_mask
+from nvs_ros.geometry.like_mask import check_like_mask
 from nvs_ros.messages.configuration import Configuration
 from nvs_ros.messages.images import has_labels, labels_in, mask_from_compressed, mask_from_image
 from nvs_ros.messages.objects import SeenObject
@@ -95,11 +96,10 @@ def other_things(messages: dict[str, Any], label: int, values: str) -> np.ndarra
     if label and 'depth' in messages and has_labels(messages['mask'], values):
         labels = labels_in(messages['mask'])
         found.append((labels > 0) & (labels != label))
-    if len({other.shape for other in found}) > 1:
-        raise ValueError(
-            f'occluders: expected {found[1].shape} like the mask, got {found[0].shape}'
-        )
-    return np.logical_or.reduce(found) if found else None
+    if not found:
+        return None
+    check_like_mask(found[-1].shape, occluders=found[0])
+    return np.logical_or.reduce(found)
 
 
 def located(

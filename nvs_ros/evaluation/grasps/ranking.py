@@ -125,8 +125,7 @@ def find_grasps(
             turns[reach.allows(turns)],
             table_m,
         )
-        for middle, line in zip(middles, lines, strict=True)
-        for turns in (approaches(line),)
+        for middle, line, turns in zip(middles, lines, map(approaches, lines), strict=True)
     ]
     if not made:
         return []
